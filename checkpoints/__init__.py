@@ -1,0 +1,1 @@
+"""Small trained models and evolved NAMMs that ship with the package."""

@@ -1,0 +1,1 @@
+"""Environments, offline datasets and rollouts for control."""

@@ -1,0 +1,18 @@
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("JAXTYPING_DISABLE", "0")
+
+from jaxtyping import install_import_hook
+
+# Shapes in signatures are checked at run time in tests (and only there).
+install_import_hook("transfer", "beartype.beartype")
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_and_seed():
+    torch.set_num_threads(1)
+    torch.manual_seed(0)

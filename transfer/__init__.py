@@ -1,0 +1,33 @@
+"""Prune the KV cache of any transformer with one evolved NAMM.
+
+    from transfer import NAMM, attach
+    namm = NAMM.from_pretrained("recall")
+    with attach(model, namm) as memory:
+        out = model.generate(**inputs, past_key_values=memory.new_cache())
+    memory.report()
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transfer.adapters.base import attach
+    from transfer.adapters.check import check_adapter
+    from transfer.namm.network import NAMM, NAMMConfig
+
+__version__ = "0.1.0"
+__all__ = ["NAMM", "NAMMConfig", "__version__", "attach", "check_adapter"]
+
+_HOMES = {
+    "NAMM": "transfer.namm.network",
+    "NAMMConfig": "transfer.namm.network",
+    "attach": "transfer.adapters.base",
+    "check_adapter": "transfer.adapters.check",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use: `transfer --help` must not wait for torch.
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'transfer' has no attribute {name!r}")

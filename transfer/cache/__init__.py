@@ -1,0 +1,1 @@
+"""What pruning does to a cache: ragged storage, attention over it, eviction."""

@@ -1,0 +1,1 @@
+"""Runners, statistics and result files."""

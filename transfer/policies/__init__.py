@@ -1,0 +1,1 @@
+"""Who goes: one small file for each rule, selected by name."""

@@ -1,0 +1,1 @@
+"""Makes the small models that ship."""
