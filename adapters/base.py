@@ -1,0 +1,97 @@
+"""What an adapter is: one model family seen as a stack of attention layers.
+
+It knows where the text model sits, why pruning it would be silently wrong, and how to probe it. It
+knows no policy.
+"""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import Cache, PreTrainedConfig, PreTrainedModel
+
+from transfer.errors import UserError
+
+#: Runs a probe sequence through a model: cache -> outputs `[batch, tokens, ...]`.
+Probe = Callable[[Cache | None], Float[Tensor, "batch tokens ..."]]
+
+
+class Adapter:
+    """One model seen as a stack of attention layers.
+
+    Args:
+        model: any transformers model with the attention interface.
+
+    Raises:
+        UserError: pruning this model would be silently wrong; the cause is named.
+    """
+
+    #: Values of `config.model_type` this adapter is for.
+    model_types: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self.refuse()
+
+    @property
+    def config(self) -> PreTrainedConfig:
+        """Configuration of the text decoder."""
+        return self.model.config.get_text_config(decoder=True)
+
+    @property
+    def attention_modules(self) -> list[nn.Module]:
+        """The decoder's attention modules, in layer order."""
+        return [
+            module
+            for module in self.model.modules()
+            if isinstance(getattr(module, "layer_idx", None), int)
+            and getattr(module, "config", None) is self.config
+        ]
+
+    def refuse(self) -> None:
+        """Raise `UserError` if pruning this model would be silently wrong."""
+        config, kind = self.config, self.model.config.model_type
+        if getattr(self.model.config, "is_encoder_decoder", False):
+            raise UserError(f"{kind} is an encoder-decoder; only decoder-only models can be pruned")
+        if getattr(config, "attn_logit_softcapping", None) is not None:
+            raise UserError(
+                f"{kind} caps its attention logits (softcap), which a pruned cache cannot follow; "
+                "load it with attn_logit_softcapping=None or use another model"
+            )
+        if any(hasattr(module, "sinks") for module in self.attention_modules):
+            raise UserError(f"{kind} has attention sinks, which a pruned cache cannot follow")
+
+    def set_attention(self, implementation: str) -> str:
+        """Switch the text decoder's attention implementation.
+
+        Returns:
+            The name of the implementation it had.
+
+        Raises:
+            UserError: the model ignores it (no attention interface).
+        """
+        before = self.config._attn_implementation
+        composite = self.config is not self.model.config
+        self.model.set_attn_implementation(
+            {"text_config": implementation} if composite else implementation
+        )
+        if self.config._attn_implementation != implementation:
+            raise UserError(
+                f"{self.model.config.model_type} does not use transformers' attention interface, "
+                "so nothing can be pruned; use a model whose class supports it"
+            )
+        return before or "eager"
+
+    def probe(self, batch: int, tokens: int) -> Probe:
+        """A fixed pseudo-random input for `check_adapter`."""
+        raise UserError(
+            f"{type(self).__name__} cannot make inputs for {self.model.config.model_type}; "
+            "check it with your own inputs"
+        )
+
+
+def probe_generator(batch: int, tokens: int) -> torch.Generator:
+    """The source of a probe's pseudo-random inputs."""
+    return torch.Generator().manual_seed(batch * 100_003 + tokens)

@@ -1,0 +1,130 @@
+"""`attach`: a policy laid on a model, without touching the model's code."""
+
+from types import TracebackType
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from transfer.adapters.base import Adapter
+from transfer.adapters.registry import get_adapter
+from transfer.adapters.report import Report
+from transfer.cache.attention import IMPLEMENTATION, register
+from transfer.cache.cache import PrunedCache
+from transfer.cache.policy import Eviction, Policy, Pruning
+from transfer.errors import UserError
+from transfer.namm.network import NAMM
+from transfer.policies import get_policy
+
+
+class Memory:
+    """A model whose cache is pruned, until `detach`. Made by `attach`.
+
+    Attributes:
+        adapter: of the model.
+        pruning: the settings.
+        cache: the cache made last.
+    """
+
+    def __init__(self, adapter: Adapter, pruning: Pruning) -> None:
+        self.adapter = adapter
+        self.pruning = pruning
+        self.cache: PrunedCache | None = None
+        PrunedCache(adapter.config, pruning)
+        register()
+        self._before: str | None = adapter.set_attention(IMPLEMENTATION)
+        for module in adapter.attention_modules:
+            module.transfer_pruning = pruning  # type: ignore[assignment]
+
+    def new_cache(self) -> PrunedCache:
+        """An empty cache for one batch of sequences; pass it as `past_key_values`."""
+        if self._before is None:
+            raise UserError("the model is detached; attach it again to make a cache")
+        self.cache = PrunedCache(self.adapter.config, self.pruning)
+        return self.cache
+
+    def report(self) -> Report:
+        """What the cache made last holds: tokens per layer and head, bytes, beside the full cache.
+
+        Raises:
+            UserError: nothing ran through it yet.
+        """
+        return Report.of(self._used_cache())
+
+    def attention(self, layer: int) -> Float[Tensor, "batch heads queries tokens"]:
+        """Attention matrix of one layer for the current window, or the last one right after it.
+
+        Tokens are those still cached, old to new, padded on the left where heads differ.
+
+        Raises:
+            UserError: the layer is not pruned, nothing ran yet, or the policy does not read
+                attention and the model was attached without `expose_attention=True`.
+        """
+        layers = {pruned.index: pruned for pruned in self._used_cache().pruned}
+        if layer not in layers:
+            raise UserError(f"layer {layer} is not pruned; pruned layers: {sorted(layers)}")
+        return layers[layer].window().matrix()
+
+    def detach(self) -> None:
+        """Give the model its own attention back."""
+        if self._before is None:
+            return
+        self.adapter.set_attention(self._before)
+        self._before = None
+        for module in self.adapter.attention_modules:
+            del module.transfer_pruning
+
+    def __enter__(self) -> "Memory":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.detach()
+
+    def _used_cache(self) -> PrunedCache:
+        if self.cache is None or not any(layer.seen for layer in self.cache.pruned):
+            raise UserError(
+                "nothing went through the cache yet; "
+                "run the model with past_key_values=memory.new_cache() first"
+            )
+        return self.cache
+
+
+def attach(
+    model: PreTrainedModel,
+    policy: Policy | NAMM | str,
+    n_up: int = 512,
+    budget: int | float | None = None,
+    eviction: Eviction = "exact",
+    expose_attention: bool = False,
+    **settings: Any,
+) -> Memory:
+    """Lay a policy on a model: its cache is pruned from now on, in every way it can be called.
+
+    Args:
+        model: any transformers model with the attention interface.
+        policy: a NAMM, a policy, or a policy's name.
+        n_up: tokens between two updates (paper: 512).
+        budget: tokens each head keeps, or a fraction (a float up to 1) of the tokens seen; turns
+            any policy into top-k by its score. None: the policy's own threshold.
+        eviction: `exact` or `reference`, see `Pruning`.
+        expose_attention: remember the window's queries, for `Memory.attention`, even if the
+            policy does not read them.
+        settings: of the policy, when given by name.
+
+    Returns:
+        A context manager; at its end, or at `detach()`, the model is as it was.
+
+    Raises:
+        UserError: unknown policy, a setting out of range, or a model that would be silently wrong.
+    """
+    if isinstance(policy, str):
+        policy = get_policy(policy, **settings)
+    elif isinstance(policy, NAMM):
+        policy = get_policy("namm", namm=policy)
+    return Memory(get_adapter(model), Pruning(policy, n_up, budget, eviction, expose_attention))

@@ -1,0 +1,67 @@
+"""What a pruned cache holds, as numbers and as a table."""
+
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from transfer.cache.cache import PrunedCache
+
+
+@dataclass(frozen=True)
+class Report:
+    """Tokens and bytes held by a pruned cache, beside the full cache.
+
+    Attributes:
+        seen: tokens that went through the model, padding included.
+        layers: index of each pruned layer.
+        kept: tokens held, `[layer][batch][kv_head]`.
+        bytes: held now, all state included.
+        peak_bytes: the most ever held.
+        full_bytes: what the stock cache would hold now.
+    """
+
+    seen: int
+    layers: list[int]
+    kept: list[list[list[int]]]
+    bytes: int
+    peak_bytes: int
+    full_bytes: int
+
+    @classmethod
+    def of(cls, cache: PrunedCache) -> "Report":
+        """Read a cache."""
+        return cls(
+            seen=max(layer.seen for layer in cache.pruned),
+            layers=[layer.index for layer in cache.pruned],
+            kept=cache.kept(),
+            bytes=cache.bytes(),
+            peak_bytes=cache.peak_bytes(),
+            full_bytes=cache.full_bytes(),
+        )
+
+    @property
+    def kept_fraction(self) -> float:
+        """Mean share of the tokens seen that a head holds."""
+        lengths = [n for layer in self.kept for sequence in layer for n in sequence]
+        return sum(lengths) / len(lengths) / self.seen
+
+    def __str__(self) -> str:
+        table = Table(
+            title=(
+                f"{self.seen} tokens seen, {self.kept_fraction:.1%} kept; "
+                f"{self.bytes / 1e6:.2f} MB held (peak {self.peak_bytes / 1e6:.2f}), "
+                f"{self.full_bytes / 1e6:.2f} MB by the full cache"
+            )
+        )
+        heads = len(self.kept[0][0])
+        table.add_column("layer")
+        for head in range(heads):
+            table.add_column(f"head {head}", justify="right")
+        for layer, sequences in zip(self.layers, self.kept):
+            means = [sum(s[head] for s in sequences) / len(sequences) for head in range(heads)]
+            table.add_row(str(layer), *[f"{mean:.0f}" for mean in means])
+        console = Console(width=max(80, 12 + 10 * heads))
+        with console.capture() as capture:
+            console.print(table)
+        return capture.get()

@@ -1,0 +1,130 @@
+"""The two functions registered with transformers: attention over a pruned cache, and its mask.
+
+They hold no state. Which cache a call belongs to comes from the layer that `PrunedLayer.update`
+parked in this thread; a call without any cache prunes within itself.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import causal_mask_function, sdpa_mask
+
+from transfer.cache.layer import HANDOFF, PrunedLayer
+from transfer.cache.policy import Pruning
+from transfer.errors import UserError
+
+#: Name of the attention implementation. Must not contain sdpa, flash or flex, which transformers
+#: takes apart.
+IMPLEMENTATION = "transfer_pruned"
+
+
+def register() -> None:
+    """Make the implementation known to transformers; harmless when repeated."""
+    AttentionInterface.register(IMPLEMENTATION, pruned_attention)
+    AttentionMaskInterface.register(IMPLEMENTATION, padding_mask)
+
+
+def pruned_attention(
+    module: nn.Module,
+    query: Float[Tensor, "batch heads new dim"],
+    key: Float[Tensor, "batch kv_heads tokens dim"],
+    value: Float[Tensor, "batch kv_heads tokens value_dim"],
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **kwargs: object,
+) -> tuple[Float[Tensor, "batch new heads value_dim"], None]:
+    """Attention of a pruned layer (transformers' attention interface).
+
+    Raises:
+        UserError: the call would be silently wrong: dropout, gradients, softcap, attention sinks,
+            a mask over past tokens, or a cache that is not pruned.
+    """
+    layer, HANDOFF.layer = HANDOFF.layer, None
+    # A layer left over from a call that failed halfway holds other keys.
+    if layer is None or layer.pending is not key:
+        if kwargs.get("sliding_window") is not None:
+            return sdpa_attention_forward(
+                module, query, key, value, attention_mask, dropout, scaling, **kwargs
+            )
+        layer = _layer_for_one_call(module, query, key, value)
+    _refuse(query, attention_mask, dropout, kwargs)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    out = layer.attend(query, key, value, attention_mask, scale)
+    return out.transpose(1, 2).contiguous(), None
+
+
+def _layer_for_one_call(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor
+) -> PrunedLayer:
+    """A layer that lives for this call, for models that are run without a cache."""
+    pruning = getattr(module, "transfer_pruning", None)
+    if not isinstance(pruning, Pruning) or query.shape[2] != key.shape[2]:
+        raise UserError(
+            "an attached model was given a cache that is not pruned; "
+            "pass past_key_values=memory.new_cache()"
+        )
+    layer = PrunedLayer(pruning, int(getattr(module, "layer_idx", 0)))
+    layer.lazy_initialization(key, value)
+    return layer
+
+
+def _refuse(query: Tensor, mask: Tensor | None, dropout: float, kwargs: dict) -> None:
+    if kwargs.get("softcap") is not None:
+        raise UserError("attention with softcap cannot be pruned; use a model without softcap")
+    if kwargs.get("s_aux") is not None:
+        raise UserError("attention with sinks cannot be pruned; use a model without them")
+    if dropout:
+        raise UserError("a pruned cache is for inference; call model.eval() first")
+    if torch.is_grad_enabled() and query.requires_grad:
+        raise UserError("a pruned cache has no gradient; run the model under torch.no_grad()")
+    if mask is not None and mask.ndim != 2:
+        raise UserError(
+            f"a pruned cache needs a mask [batch, tokens] of padding, not {tuple(mask.shape)}; "
+            "causality is its own"
+        )
+
+
+def padding_mask(
+    batch_size: int,
+    q_length: int,
+    kv_length: int,
+    q_offset: int = 0,
+    kv_offset: int = 0,
+    mask_function: Callable = causal_mask_function,
+    attention_mask: Tensor | None = None,
+    local_size: int | None = None,
+    **kwargs: object,
+) -> Bool[Tensor, "batch ..."] | None:
+    """Which of the new tokens are real (transformers' mask interface); None: all of them.
+
+    Sliding-window layers are not pruned and get their stock mask.
+
+    Raises:
+        UserError: the model lays another mask over the causal one.
+    """
+    if local_size is not None:
+        return sdpa_mask(
+            batch_size=batch_size,
+            q_length=q_length,
+            kv_length=kv_length,
+            q_offset=q_offset,
+            kv_offset=kv_offset,
+            mask_function=mask_function,
+            attention_mask=attention_mask,
+            local_size=local_size,
+            **kwargs,
+        )
+    if mask_function is not causal_mask_function:
+        raise UserError(
+            "this model masks more than the future (packed or bidirectional tokens), which a "
+            "pruned cache cannot follow; pass an attention_mask [batch, tokens]"
+        )
+    if attention_mask is None:
+        return None
+    new = attention_mask[:, -q_length:].bool()
+    return None if bool(new.all()) else new

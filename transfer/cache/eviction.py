@@ -1,0 +1,47 @@
+"""From scores to the tokens that stay."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from transfer.cache.policy import Eviction
+
+
+def select(
+    scores: Float[Tensor, "batch kv_heads tokens"],
+    valid: Bool[Tensor, "batch kv_heads tokens"],
+    threshold: float | None,
+    budget: Int[Tensor, " batch"] | None,
+    eviction: Eviction,
+) -> Bool[Tensor, "batch kv_heads tokens"]:
+    """Which tokens stay. The newest token of a head always does (paper section 3.2).
+
+    Args:
+        scores: higher stays longer.
+        valid: False at padding (tokens are padded on the left, the newest is last).
+        threshold: without a budget, tokens that score at least this much stay.
+        budget: tokens each head of a sequence keeps at most.
+        eviction: `exact` or `reference`, see `Pruning`.
+    """
+    scores = scores.masked_fill(~valid, -torch.inf)
+    scores[..., -1].masked_fill_(valid[..., -1], torch.inf)
+    if budget is not None:
+        count = budget[:, None, None].expand(*scores.shape[:2], 1)
+    else:
+        above = (scores >= threshold) & valid
+        if eviction == "exact":
+            return above
+        # The original takes one count for the whole layer: the largest over heads and batch.
+        count = above.sum(-1).max().expand(*scores.shape[:2], 1)
+    return _best(scores, count) & valid
+
+
+def _best(
+    scores: Float[Tensor, "batch kv_heads tokens"], count: Int[Tensor, "batch kv_heads 1"]
+) -> Bool[Tensor, "batch kv_heads tokens"]:
+    """The `count` highest scores of each head; among equals the newer token wins."""
+    order = scores.flip(-1).argsort(dim=-1, descending=True, stable=True)
+    rank = torch.empty_like(order)
+    places = torch.arange(scores.shape[-1], device=scores.device).expand_as(order)
+    rank.scatter_(-1, order, places)
+    return (rank < count).flip(-1)

@@ -1,0 +1,291 @@
+"""One layer's pruned cache: attends, remembers the window, and evicts inside the attention call.
+
+`update` (transformers' cache protocol) only parks the new keys; the registered attention function
+hands queries, keys and values to `attend`, which splits them at multiples of `n_up`. Layer l's
+eviction reads only layer l's queries and keys and everything is causal, so the result does not
+depend on how a prompt is cut into calls.
+"""
+
+import threading
+import time
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from transformers.cache_utils import CacheLayerMixin
+
+from transfer.cache.attend import attend
+from transfer.cache.eviction import select
+from transfer.cache.packed import PackedTokens
+from transfer.cache.policy import Pruning
+from transfer.cache.window import AttentionWindow, Queries
+from transfer.errors import UserError
+from transfer.namm.spectrogram import HOP
+
+
+class Handoff(threading.local):
+    """The layer whose keys are on their way to the attention function of this thread."""
+
+    layer: "PrunedLayer | None" = None
+
+
+HANDOFF = Handoff()
+
+
+class PrunedLayer(CacheLayerMixin):
+    """Ragged keys, values, positions and policy state of one layer.
+
+    Attributes:
+        index: of the layer in the model.
+        seen: tokens that went through, padding included.
+        peak_bytes: the most this layer ever held.
+        policy_seconds: time spent scoring and evicting.
+        kept_positions: with `Pruning.trace`, `(seen, positions)` after each update, positions
+            being one tensor for each (sequence, KV head).
+    """
+
+    is_sliding = False
+    supports_early_init = False
+
+    def __init__(self, pruning: Pruning, index: int) -> None:
+        super().__init__()
+        self.pruning = pruning
+        self.index = index
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.store: PackedTokens | None = None
+        self.pending: Tensor | None = None
+        self._ring: Float[Tensor, "batch heads rows dim"] | None = None
+        self._ring_lse: Float[Tensor, "batch heads rows"] | None = None
+        self._scale = 1.0
+        self.batch_size, self.kv_heads = 0, 0
+        self.is_initialized = False
+        self.seen = 0
+        self.padding: list[int] = []
+        self.peak_bytes = 0
+        self.policy_seconds = 0.0
+        self.kept_positions: list[tuple[int, list[Tensor]]] = []
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Take shapes, dtype and device from the first keys and values."""
+        self.batch_size, self.kv_heads = key_states.shape[:2]
+        self.padding = [0] * self.batch_size
+        policy = self.pruning.policy
+        slack = self.pruning.n_up if policy.evicts else 0
+        self.store = PackedTokens(key_states, value_states, policy.state_size, slack)
+        self.is_initialized = True
+
+    # transformers' cache protocol
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Park the new keys for the attention function; returns them unchanged.
+
+        Raises:
+            UserError: the keys of the call before never reached the attention function.
+        """
+        if self.pending is not None:
+            raise UserError(
+                f"layer {self.index} of this pruned cache is left between two steps, by an error "
+                "or by a model that is not attached; call reset() or make a new cache inside "
+                "`with attach(model, policy)`"
+            )
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        self.pending = key_states
+        HANDOFF.layer = self
+        return key_states, value_states
+
+    def get_seq_length(self) -> int:
+        """True number of tokens seen, so that positions go on as if nothing had been evicted."""
+        return self.seen
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Masks are over the new tokens only."""
+        return query_length, self.seen
+
+    def get_max_length(self) -> int:
+        """No maximum."""
+        return -1
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Refused: what was evicted cannot come back."""
+        if tokens_to_remove:
+            raise UserError(
+                "a pruned cache cannot be rolled back (assisted decoding asks for it); "
+                "generate without an assistant model"
+            )
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Refused: beams would need their own window of queries."""
+        raise UserError("a pruned cache does not follow beams; generate with num_beams=1")
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Refused: contrastive search is not supported."""
+        raise UserError("a pruned cache cannot be repeated; pass the repeated batch from the start")
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep only these sequences of the batch, in this order."""
+        if self.store is None:
+            return
+        chosen = torch.arange(self.batch_size)[indices.cpu()].tolist()
+        heads = range(self.kv_heads)
+        self.store.select([b * self.kv_heads + head for b in chosen for head in heads])
+        if self._ring is not None and self._ring_lse is not None:
+            self._ring, self._ring_lse = self._ring[chosen], self._ring_lse[chosen]
+        self.padding = [self.padding[b] for b in chosen]
+        self.batch_size = len(chosen)
+
+    def offload(self) -> None:
+        """Refused."""
+        raise UserError("a pruned cache stays on its device; do not combine it with offloading")
+
+    # what pruning adds
+
+    def tensors(self) -> list[Tensor]:
+        """Every tensor this layer holds."""
+        rings = [ring for ring in (self._ring, self._ring_lse) if ring is not None]
+        return [*self.store.tensors, *rings] if self.store else rings
+
+    def bytes(self) -> int:
+        """Bytes of everything held: keys, values, positions, policy state, window, free slots."""
+        return sum(tensor.untyped_storage().nbytes() for tensor in self.tensors())
+
+    def full_bytes(self) -> int:
+        """Bytes the stock cache would hold after the same tokens."""
+        if self.store is None:
+            return 0
+        rows = self.batch_size * self.kv_heads
+        each = self.store.keys[:1].nbytes + self.store.values[:1].nbytes
+        return rows * self.seen * each
+
+    def kept(self) -> list[list[int]]:
+        """Tokens held, `[batch][kv_heads]`."""
+        if self.store is None:
+            return []
+        heads = self.kv_heads
+        lengths = self.store.lengths
+        return [lengths[start : start + heads] for start in range(0, len(lengths), heads)]
+
+    def positions(self) -> list[Tensor]:
+        """True positions held, one tensor for each (sequence, KV head)."""
+        if self.store is None:
+            return []
+        store = self.store
+        return [store.row(store.positions, row).clone() for row in range(len(store.lengths))]
+
+    def window(self) -> AttentionWindow:
+        """The current window: the queries since the last update, or all of it right after one.
+
+        Raises:
+            UserError: nothing went through this layer yet.
+        """
+        if self.store is None:
+            raise UserError(f"layer {self.index} has seen no token yet; run the model first")
+        return AttentionWindow(
+            self.store,
+            self.kv_heads,
+            self.index,
+            self.seen,
+            self._scale,
+            torch.tensor(self.padding, device=self.store.keys.device),
+            self._budget(),
+            self._queries(),
+        )
+
+    @torch.no_grad()
+    def attend(
+        self,
+        query: Float[Tensor, "batch heads new dim"],
+        key: Float[Tensor, "batch kv_heads new dim"],
+        value: Float[Tensor, "batch kv_heads new value_dim"],
+        valid: Bool[Tensor, "batch new"] | None,
+        scale: float,
+    ) -> Float[Tensor, "batch heads new value_dim"]:
+        """Attend the new tokens over the cache, adding them to it and pruning on the way.
+
+        Args:
+            query, key, value: of the new tokens.
+            valid: False at padding, which is never stored; None when all are real.
+            scale: of the scores.
+        """
+        self.pending = None
+        self._scale = scale
+        n_up, new, start, out = self.pruning.n_up, query.shape[2], 0, []
+        while start < new:
+            stop = min(new, start + n_up - self.seen % n_up)
+            piece = slice(start, stop)
+            pad = None if valid is None or bool(valid[:, piece].all()) else valid[:, piece]
+            out.append(
+                self._attend_piece(query[:, :, piece], key[:, :, piece], value[:, :, piece], pad)
+            )
+            if self.seen % n_up == 0 and self.pruning.policy.evicts:
+                self._prune()
+            start = stop
+        return out[0] if len(out) == 1 else torch.cat(out, 2)
+
+    def _attend_piece(
+        self, query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None
+    ) -> Tensor:
+        assert self.store is not None
+        past = self.store.lengths
+        self.store.append(key, value, self.seen, valid)
+        out, lse = attend(query, key, value, valid, self.store, past, self._scale)
+        if self.pruning.reads_attention:
+            self._remember(query, lse, valid)
+        if valid is not None:
+            padding = (~valid).sum(-1).tolist()
+            self.padding = [old + new for old, new in zip(self.padding, padding)]
+        self.seen += query.shape[2]
+        self.peak_bytes = max(self.peak_bytes, self.bytes())
+        return out
+
+    def _remember(self, query: Tensor, lse: Tensor, valid: Tensor | None) -> None:
+        """Write the queries of this window behind the last `HOP` of the window before."""
+        n_up = self.pruning.n_up
+        if self._ring is None or self._ring_lse is None:
+            shape = (*query.shape[:2], HOP + n_up)
+            self._ring = query.new_zeros(*shape, query.shape[-1])
+            self._ring_lse = lse.new_full(shape, torch.inf)
+        elif self.seen % n_up == 0:
+            self._ring[:, :, :HOP] = self._ring[:, :, -HOP:].clone()
+            self._ring_lse[:, :, :HOP] = self._ring_lse[:, :, -HOP:].clone()
+        row = HOP + self.seen % n_up
+        rows = slice(row, row + query.shape[2])
+        self._ring[:, :, rows] = query
+        # Padding attends to nobody.
+        self._ring_lse[:, :, rows] = (
+            lse if valid is None else lse.masked_fill(~valid[:, None], torch.inf)
+        )
+
+    def _queries(self) -> Queries | None:
+        if self._ring is None or self._ring_lse is None:
+            return None
+        count = self.seen % self.pruning.n_up or min(self.seen, self.pruning.n_up)
+        rows = slice(0, HOP + count)
+        first = self.seen - count - HOP
+        return Queries(self._ring[:, :, rows], self._ring_lse[:, :, rows], first)
+
+    def _budget(self) -> Tensor | None:
+        """Tokens each sequence may keep in each head, `[batch]`."""
+        tokens = [self.pruning.tokens(self.seen - padding) for padding in self.padding]
+        if tokens[0] is None or self.store is None:
+            return None
+        return torch.tensor(tokens, device=self.store.keys.device)
+
+    def _prune(self) -> None:
+        started = time.perf_counter()
+        assert self.store is not None
+        window, policy = self.window(), self.pruning.policy
+        if self.store.longest:
+            scores, state = policy.score(window, window.state())
+            kept = select(
+                scores, window.valid, policy.threshold, window.budget, self.pruning.eviction
+            )
+            self.store.keep(kept, state)
+        if self.pruning.trace:
+            self.kept_positions.append((self.seen, self.positions()))
+        self.policy_seconds += time.perf_counter() - started

@@ -1,0 +1,183 @@
+"""Ragged storage: the tokens of every (sequence, KV head) back to back in flat buffers.
+
+A head that evicts more holds less: no padding to the longest head. Each head owns some free slots
+behind its last token, so appending copies only the new tokens. "Row" below is one
+(sequence, KV head) pair, `row = sequence * kv_heads + head`.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+class PackedTokens:
+    """Keys, values, positions and policy state of the tokens of one layer.
+
+    Attributes:
+        lengths: tokens held by each row.
+        offsets: first slot of each row in the flat buffers.
+        keys, values: `[slots, dim]` in the model's dtype.
+        positions: `[slots]`, the true index of each token in its sequence.
+        state: `[slots, state_size]`, float32 (float64 for float64 models).
+    """
+
+    def __init__(
+        self,
+        key: Float[Tensor, "batch kv_heads tokens dim"],
+        value: Float[Tensor, "batch kv_heads tokens value_dim"],
+        state_size: int,
+        slack: int,
+    ) -> None:
+        rows = key.shape[0] * key.shape[1]
+        self.slack = slack
+        self.lengths = [0] * rows
+        self.offsets = [0] * rows
+        self.capacity = [0] * rows
+        self.keys = key.new_empty(0, key.shape[-1])
+        self.values = value.new_empty(0, value.shape[-1])
+        self.positions = torch.empty(0, dtype=torch.int32, device=key.device)
+        exact = torch.promote_types(key.dtype, torch.float32)
+        self.state = torch.empty(0, state_size, dtype=exact, device=key.device)
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The flat buffers."""
+        return self.keys, self.values, self.positions, self.state
+
+    @property
+    def longest(self) -> int:
+        """Tokens in the longest row."""
+        return max(self.lengths)
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all rows have the same length and room, so that a dense view exists."""
+        return len(set(self.lengths)) == 1 and len(set(self.capacity)) == 1
+
+    def dense(self, buffer: Tensor) -> Tensor:
+        """`[rows, room, ...]` view of a buffer of a uniform store."""
+        return buffer.view(len(self.lengths), self.capacity[0], *buffer.shape[1:])
+
+    def row(self, buffer: Tensor, row: int, length: int | None = None) -> Tensor:
+        """The first `length` (default: all) tokens of one row, a view."""
+        start = self.offsets[row]
+        return buffer[start : start + (self.lengths[row] if length is None else length)]
+
+    def append(
+        self,
+        key: Float[Tensor, "batch kv_heads new dim"],
+        value: Float[Tensor, "batch kv_heads new value_dim"],
+        first: int,
+        valid: Bool[Tensor, "batch new"] | None,
+    ) -> None:
+        """Add new tokens behind each row; those that are not `valid` are padding, never stored.
+
+        Args:
+            key, value: of the new tokens.
+            first: the true position of the first new token.
+            valid: None when all are real tokens.
+        """
+        heads, new = key.shape[1], key.shape[2]
+        counts = [new] * key.shape[0] if valid is None else valid.sum(-1).tolist()
+        counts = [count for count in counts for _ in range(heads)]
+        self._reserve(counts)
+        positions = torch.arange(first, first + new, dtype=torch.int32, device=key.device)
+        positions = positions.expand(key.shape[:3])
+        if valid is None and self.uniform:
+            at = slice(self.lengths[0], self.lengths[0] + new)
+            self.dense(self.keys)[:, at] = key.flatten(0, 1)
+            self.dense(self.values)[:, at] = value.flatten(0, 1)
+            self.dense(self.positions)[:, at] = positions.flatten(0, 1)
+            self.dense(self.state)[:, at] = 0
+        else:
+            slots = self._slots(self._ends(), counts)
+            chosen = slice(None) if valid is None else valid[:, None].expand(key.shape[:3])
+            self.keys[slots] = key[chosen].reshape(-1, key.shape[-1])
+            self.values[slots] = value[chosen].reshape(-1, value.shape[-1])
+            self.positions[slots] = positions[chosen].reshape(-1)
+            self.state[slots] = 0
+        self.lengths = [length + count for length, count in zip(self.lengths, counts)]
+
+    def keep(
+        self,
+        kept: Bool[Tensor, "batch kv_heads tokens"],
+        state: Float[Tensor, "batch kv_heads tokens size"],
+    ) -> None:
+        """Drop every token that is not `kept`, free its memory, and store the others' `state`.
+
+        Args:
+            kept: over tokens padded on the left, as `padded` gives them.
+            state: the new policy state of the same tokens.
+        """
+        flat = kept.flatten(0, 1)
+        row, column = flat.nonzero(as_tuple=True)
+        ends = torch.tensor(self._ends(), device=column.device)
+        lengths = flat.sum(-1).tolist()
+        self._repack(ends[row] - flat.shape[1] + column, lengths, self.slack)
+        self.state[self._slots(self.offsets, lengths)] = state[kept]
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep only these rows, in this order."""
+        offsets = [self.offsets[row] for row in rows]
+        lengths = [self.lengths[row] for row in rows]
+        self._repack(self._slots(offsets, lengths), lengths, self.slack)
+
+    def padded(self, buffer: Tensor, rows: slice = slice(None)) -> Tensor:
+        """`[rows, tokens, ...]` copy of a buffer, padded with zeros on the left."""
+        index, valid = self.index(rows)
+        out = buffer[index.clamp(min=0)]
+        if min(self.lengths[rows]) < self.longest:
+            out.masked_fill_(~valid.view(*valid.shape, *[1] * (out.ndim - 2)), 0)
+        return out
+
+    def index(
+        self, rows: slice = slice(None)
+    ) -> tuple[Int[Tensor, "rows tokens"], Bool[Tensor, "rows tokens"]]:
+        """Slot of every token of these rows, padded on the left to the longest row of all."""
+        device = self.keys.device
+        tokens = self.longest
+        offsets = torch.tensor(self.offsets[rows], device=device)[:, None]
+        missing = tokens - torch.tensor(self.lengths[rows], device=device)[:, None]
+        column = torch.arange(tokens, device=device) - missing
+        return torch.where(column >= 0, offsets + column, -1), column >= 0
+
+    def _ends(self) -> list[int]:
+        return [offset + length for offset, length in zip(self.offsets, self.lengths)]
+
+    def _slots(self, starts: Sequence[int], counts: Sequence[int]) -> Int[Tensor, " slots"]:
+        """`starts[0], starts[0] + 1, ...` for each row, one after the other."""
+        device = self.keys.device
+        count = torch.tensor(counts, device=device)
+        start = torch.tensor(starts, device=device) - (count.cumsum(0) - count)
+        return torch.arange(sum(counts), device=device) + start.repeat_interleave(count)
+
+    def _reserve(self, counts: Sequence[int]) -> None:
+        """Make room for `counts` more tokens in each row."""
+        needed = [length + count for length, count in zip(self.lengths, counts)]
+        if all(need <= room for need, room in zip(needed, self.capacity)):
+            return
+        # A row that never evicts grows by an eighth, so that copying stays linear.
+        slack = max(self.slack, max(counts) + max(needed) // 8)
+        self._repack(self._slots(self.offsets, self.lengths), self.lengths, slack)
+
+    def _repack(self, source: Int[Tensor, " tokens"], lengths: Sequence[int], slack: int) -> None:
+        """Move the tokens in the slots `source` into new buffers with `slack` free slots a row."""
+        capacity = [length + slack for length in lengths]
+        offsets = [0]
+        for room in capacity:
+            offsets.append(offsets[-1] + room)
+        target = self._slots(offsets[:-1], lengths)
+
+        def move(buffer: Tensor) -> Tensor:
+            moved = buffer.new_empty(offsets[-1], *buffer.shape[1:])
+            moved[target] = buffer[source]
+            return moved
+
+        # One after the other, so that only one old buffer is alive beside its successor.
+        self.keys = move(self.keys)
+        self.values = move(self.values)
+        self.positions = move(self.positions)
+        self.state = move(self.state)
+        self.lengths, self.capacity, self.offsets = list(lengths), capacity, offsets[:-1]

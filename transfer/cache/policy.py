@@ -1,0 +1,113 @@
+"""What a cache layer asks of an eviction rule, and the settings it prunes under.
+
+A policy never sees a model. It reads an `AttentionWindow` and its own state for each token and
+returns one score a token; what leaves is decided in `transfer.cache.eviction`.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from transfer.errors import UserError
+from transfer.namm.spectrogram import HOP
+
+if TYPE_CHECKING:
+    from transfer.cache.window import AttentionWindow
+
+Eviction = Literal["exact", "reference"]
+
+
+class Policy(ABC):
+    """Scores the tokens of one layer's cache; higher stays longer."""
+
+    name: ClassVar[str]
+    #: Whether the layer has to remember the queries of the current window.
+    reads_attention: ClassVar[bool] = False
+    #: Whether tokens ever leave under this policy.
+    evicts: ClassVar[bool] = True
+    #: Floats kept with every cached token between two updates.
+    state_size: ClassVar[int] = 0
+    #: Without a budget, tokens scored below it leave; None: the policy needs a budget.
+    threshold: ClassVar[float | None] = None
+
+    @abstractmethod
+    def score(
+        self, window: "AttentionWindow", state: Float[Tensor, "batch kv_heads tokens size"]
+    ) -> tuple[Float[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens size"]]:
+        """Score every cached token at the end of a window.
+
+        Args:
+            window: attention of the queries since the last update, and what the layer stores.
+                Tokens are ordered old to new and padded on the left to the longest head.
+            state: what this method returned for these tokens last time, 0 for new tokens.
+
+        Returns:
+            The scores (values at padding do not matter) and the state to keep.
+        """
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """How a cache is pruned.
+
+    Args:
+        policy: who scores the tokens.
+        n_up: tokens between two updates (the paper's n_up).
+        budget: tokens each head keeps (int), or a fraction of the tokens seen (float below 1);
+            None: what the policy's own threshold says.
+        eviction: `exact`: a token that scores below the threshold leaves its head, heads may
+            differ in length. `reference`: the original implementation's rule, every head of a
+            layer keeps as many tokens as the head that keeps most.
+        expose_attention: remember the window's queries even if the policy does not read them.
+        trace: remember which positions were kept at each update.
+
+    Raises:
+        UserError: a setting is out of range or the policy needs a budget and has none.
+    """
+
+    policy: Policy
+    n_up: int = 512
+    budget: int | float | None = None
+    eviction: Eviction = "exact"
+    expose_attention: bool = False
+    trace: bool = False
+
+    def __post_init__(self) -> None:
+        name = self.policy.name
+        if self.eviction not in ("exact", "reference"):
+            raise UserError(f"unknown eviction {self.eviction!r}; use exact or reference")
+        if self.n_up < 1 or (self.reads_attention and self.n_up % HOP):
+            raise UserError(
+                f"update interval {self.n_up} does not fit policy {name}; "
+                f"use a positive multiple of {HOP} tokens"
+            )
+        if self.budget is None:
+            if self.policy.threshold is None:
+                raise UserError(
+                    f"policy {name} has no threshold of its own; give it a budget "
+                    "(tokens per head, or a fraction of the tokens seen)"
+                )
+        elif not math.isfinite(self.budget) or self.budget <= 0:
+            raise UserError(f"budget {self.budget} keeps nothing; use a positive number")
+        elif self.budget > 1 and self.budget != int(self.budget):
+            raise UserError(
+                f"budget {self.budget} is neither a fraction nor whole tokens; "
+                "use a number up to 1 or a whole number"
+            )
+
+    @property
+    def reads_attention(self) -> bool:
+        """Whether the layer keeps the queries of the window."""
+        return self.policy.reads_attention or self.expose_attention
+
+    def tokens(self, seen: int) -> int | None:
+        """The budget in tokens for a sequence of `seen` tokens; None without a budget."""
+        if self.budget is None:
+            return None
+        if isinstance(self.budget, float) and self.budget <= 1:
+            return max(1, math.ceil(self.budget * seen))
+        return int(self.budget)

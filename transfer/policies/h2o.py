@@ -1,0 +1,35 @@
+"""Heavy hitters and a recent window (H2O, arXiv 2306.14048)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from transfer.cache.policy import Policy
+from transfer.cache.window import AttentionWindow
+
+
+@dataclass(frozen=True)
+class H2O(Policy):
+    """Keeps the tokens with the largest accumulated attention, and the most recent ones.
+
+    Half of the budget is for the recent tokens, the rest for heavy hitters. Attention is summed
+    over all queries since the token entered the cache.
+    """
+
+    name: ClassVar[str] = "h2o"
+    reads_attention: ClassVar[bool] = True
+    state_size: ClassVar[int] = 1
+
+    def score(
+        self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 1"]
+    ) -> tuple[Float[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens 1"]]:
+        """The attention sums; the recent half of the budget comes before all others."""
+        assert window.budget is not None
+        sums = state + window.column_sums()[..., None]
+        tokens = state.shape[2]
+        newest = torch.arange(tokens, 0, -1, device=state.device)
+        recent = newest <= window.budget[:, None, None] // 2
+        return sums[..., 0].masked_fill(recent, torch.inf), sums
