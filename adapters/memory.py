@@ -12,7 +12,7 @@ from transfer.adapters.registry import get_adapter
 from transfer.adapters.report import Report
 from transfer.cache.attention import IMPLEMENTATION, register
 from transfer.cache.cache import PrunedCache
-from transfer.cache.policy import Eviction, Policy, Pruning
+from transfer.cache.policy import Policy, Pruning
 from transfer.errors import UserError
 from transfer.namm.network import NAMM
 from transfer.policies import get_policy
@@ -100,7 +100,7 @@ def attach(
     policy: Policy | NAMM | str,
     n_up: int = 512,
     budget: int | float | None = None,
-    eviction: Eviction = "exact",
+    eviction: str = "exact",
     expose_attention: bool = False,
     **settings: Any,
 ) -> Memory:

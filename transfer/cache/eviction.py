@@ -4,15 +4,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from transfer.cache.policy import Eviction
-
 
 def select(
     scores: Float[Tensor, "batch kv_heads tokens"],
     valid: Bool[Tensor, "batch kv_heads tokens"],
     threshold: float | None,
     budget: Int[Tensor, " batch"] | None,
-    eviction: Eviction,
+    eviction: str,
 ) -> Bool[Tensor, "batch kv_heads tokens"]:
     """Which tokens stay. The newest token of a head always does (paper section 3.2).
 

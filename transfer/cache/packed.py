@@ -168,12 +168,13 @@ class PackedTokens:
         offsets = [0]
         for room in capacity:
             offsets.append(offsets[-1] + room)
-        target = self._slots(offsets[:-1], lengths)
+        index = torch.zeros(offsets[-1], dtype=torch.long, device=self.keys.device)
+        index[self._slots(offsets[:-1], lengths)] = source
 
         def move(buffer: Tensor) -> Tensor:
-            moved = buffer.new_empty(offsets[-1], *buffer.shape[1:])
-            moved[target] = buffer[source]
-            return moved
+            if len(source) == 0:
+                return buffer.new_empty(offsets[-1], *buffer.shape[1:])
+            return buffer.index_select(0, index)
 
         # One after the other, so that only one old buffer is alive beside its successor.
         self.keys = move(self.keys)

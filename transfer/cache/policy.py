@@ -7,7 +7,7 @@ returns one score a token; what leaves is decided in `transfer.cache.eviction`.
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -17,8 +17,6 @@ from transfer.namm.spectrogram import HOP
 
 if TYPE_CHECKING:
     from transfer.cache.window import AttentionWindow
-
-Eviction = Literal["exact", "reference"]
 
 
 class Policy(ABC):
@@ -72,7 +70,7 @@ class Pruning:
     policy: Policy
     n_up: int = 512
     budget: int | float | None = None
-    eviction: Eviction = "exact"
+    eviction: str = "exact"
     expose_attention: bool = False
     trace: bool = False
 

@@ -1,0 +1,180 @@
+"""Life cycle, bookkeeping and refusals of a pruned layer and its cache."""
+
+import pytest
+import tiny
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transfer.adapters.memory import attach
+from transfer.cache.cache import PrunedCache
+from transfer.cache.layer import HANDOFF, PrunedLayer
+from transfer.cache.policy import Pruning
+from transfer.errors import UserError
+from transfer.policies import get_policy
+
+
+def feed(layer, tokens, batch=1, heads=2, dim=8):
+    key = torch.randn(batch, heads, tokens, dim)
+    layer.update(key, key)
+    return layer.attend(key, key, key, None, 0.35)
+
+
+def test_unwritten_slots_are_never_read():
+    torch.manual_seed(1)
+    clean = PrunedLayer(Pruning(tiny.Uneven(), 32), 0)
+    torch.manual_seed(1)
+    poisoned = PrunedLayer(Pruning(tiny.Uneven(), 32), 0)
+    for tokens in (40, 1, 1, 3, 30, 1):
+        torch.manual_seed(tokens)
+        expected = feed(clean, tokens)
+        torch.manual_seed(tokens)
+        got = feed(poisoned, tokens)
+        assert torch.equal(got, expected)
+        store = poisoned.store
+        free = torch.ones(len(store.keys), dtype=torch.bool)
+        for offset, length in zip(store.offsets, store.lengths):
+            free[offset : offset + length] = False
+        store.keys[free], store.values[free] = torch.nan, torch.nan
+
+
+def test_an_error_between_update_and_attention_is_noticed():
+    layer = PrunedLayer(Pruning(tiny.Uneven(), 32), 3)
+    key = torch.randn(1, 2, 5, 8)
+    layer.update(key, key)
+    with pytest.raises(UserError, match="layer 3 .* between two steps"):
+        layer.update(key, key)
+    layer.reset()
+    assert feed(layer, 5).shape == (1, 2, 5, 8)
+
+
+def test_a_layer_left_over_by_an_error_is_not_used_by_the_next_model():
+    model = tiny.llama()
+    other = PrunedLayer(Pruning(tiny.Uneven(), 32), 0)
+    other.update(torch.randn(1, 2, 5, 8), torch.randn(1, 2, 5, 8))
+    assert HANDOFF.layer is other
+    ids = torch.randint(3, 97, (1, 20))
+    with attach(model, "full") as memory, torch.no_grad():
+        model(ids, past_key_values=memory.new_cache())
+    assert other.seen == 0
+    assert memory.cache.pruned[0].seen == 20
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda cache: cache.crop(-3), "cannot be rolled back"),
+        (lambda cache: cache.reorder_cache(torch.tensor([0])), "num_beams=1"),
+        (lambda cache: cache.batch_repeat_interleave(2), "cannot be repeated"),
+        (lambda cache: cache.offload(0, False), "stays on its device"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_a_sentence(call, sentence):
+    cache = PrunedCache(tiny.llama().config, Pruning(tiny.Uneven(), 32))
+    with pytest.raises(UserError, match=sentence):
+        call(cache)
+
+
+def test_cropping_nothing_is_allowed():
+    cache = PrunedCache(tiny.llama().config, Pruning(tiny.Uneven(), 32))
+    cache.crop(0)
+    assert not cache.is_croppable
+
+
+def test_beam_search_and_a_stock_cache_are_refused():
+    model = tiny.llama()
+    ids = torch.randint(3, 97, (1, 20))
+    mask = torch.ones_like(ids)
+    with attach(model, tiny.Uneven(), n_up=32) as memory:
+        with pytest.raises(UserError, match="num_beams=1"):
+            model.generate(
+                ids,
+                attention_mask=mask,
+                num_beams=2,
+                max_new_tokens=8,
+                past_key_values=memory.new_cache(),
+            )
+        with pytest.raises(UserError, match=r"past_key_values=memory.new_cache\(\)"):
+            model.generate(ids, attention_mask=mask, max_new_tokens=8)
+
+
+@pytest.mark.parametrize("policy", ["h2o", "recency", "full"])
+def test_reported_bytes_are_the_bytes_of_the_tensors(policy):
+    budget = None if policy == "full" else 8
+    layer = PrunedLayer(Pruning(get_policy(policy), 32, budget), 0)
+    peak = 0
+    for tokens in (20, 30, 1, 60):
+        feed(layer, tokens, batch=2)
+        held = {
+            t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in vars_of(layer)
+        }
+        assert layer.bytes() == sum(held.values())
+        peak = max(peak, layer.bytes())
+    assert layer.peak_bytes >= peak
+    assert layer.full_bytes() == 2 * 2 * 111 * (8 + 8) * 4
+
+
+def vars_of(layer):
+    """Every tensor reachable from the layer's and its store's attributes."""
+    found = [*vars(layer).values(), *vars(layer.store).values()]
+    return [value for value in found if isinstance(value, torch.Tensor)]
+
+
+@given(pieces=st.lists(st.integers(1, 70), min_size=1, max_size=6))
+def test_the_cache_never_holds_more_than_budget_and_one_window(pieces):
+    layer = PrunedLayer(Pruning(get_policy("recency"), 32, 12), 0)
+    longest = []
+    original = layer._prune
+    layer._prune = lambda: (longest.append(layer.store.longest), original())
+    for tokens in pieces:
+        feed(layer, tokens)
+    longest.append(layer.store.longest)
+    assert max(longest) <= 12 + 32
+    # Both heads' room is for budget and window, however long the prompt was.
+    assert layer.peak_bytes <= 2 * (12 + 32 + 32) * (8 + 8 + 1) * 4
+
+
+def test_positions_go_on_after_eviction():
+    layer = PrunedLayer(Pruning(get_policy("recency", sinks=2), 16, 6), 0)
+    feed(layer, 35)
+    assert layer.get_seq_length() == 35
+    assert [p.tolist() for p in layer.positions()] == [[0, 1, 28, 29, 30, 31, 32, 33, 34]] * 2
+    assert layer.kept() == [[9, 9]]
+
+
+@pytest.mark.parametrize(("budget", "kept"), [(7, 7), (0.25, 16), (1.0, 64), (500, 64)])
+def test_budget_in_tokens_or_as_a_fraction_of_what_was_seen(budget, kept):
+    layer = PrunedLayer(Pruning(get_policy("l2_norm"), 32, budget), 0)
+    feed(layer, 64)
+    assert layer.kept() == [[kept, kept]]
+
+
+def test_padding_does_not_count_towards_a_fraction():
+    layer = PrunedLayer(Pruning(get_policy("recency"), 32, 0.5), 0)
+    key = torch.randn(2, 2, 32, 8)
+    valid = torch.ones(2, 32, dtype=torch.bool)
+    valid[0, :12] = False
+    layer.update(key, key)
+    layer.attend(key, key, key, valid, 0.3)
+    assert layer.kept() == [[10, 10], [16, 16]]
+    sinks = list(range(12, 16))
+    assert layer.positions()[0].tolist() == [*sinks, 26, 27, 28, 29, 30, 31]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"policy": "h2o"}, "give it a budget"),
+        ({"policy": "h2o", "budget": 8, "n_up": 24}, "multiple of 16"),
+        ({"policy": "recency", "budget": 8, "n_up": 0}, "positive multiple"),
+        ({"policy": "recency", "budget": 0}, "keeps nothing"),
+        ({"policy": "recency", "budget": -0.5}, "keeps nothing"),
+        ({"policy": "recency", "budget": float("nan")}, "keeps nothing"),
+        ({"policy": "recency", "budget": 2.5}, "neither a fraction nor whole"),
+        ({"policy": "recency", "budget": 8, "eviction": "soft"}, "exact or reference"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, sentence):
+    policy = get_policy(settings.pop("policy"))
+    with pytest.raises(UserError, match=sentence):
+        Pruning(policy, **settings)

@@ -1,0 +1,174 @@
+"""Window features against the materialised formula: attention matrices, torch.stft, EMA."""
+
+import pytest
+import tiny
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transfer.cache import window as window_module
+from transfer.cache.layer import PrunedLayer
+from transfer.cache.policy import Policy, Pruning
+from transfer.errors import UserError
+from transfer.namm.spectrogram import HOP
+
+GAMMA = 0.99
+
+
+class Watch(tiny.Uneven):
+    """Evicts unevenly and hands what the window says to `SEEN`."""
+
+    reads_attention = True
+    state_size = 17
+
+    def score(self, window, state):
+        n = window.queries
+        state = state * GAMMA**n + window.spectrogram(GAMMA)
+        SEEN.append(
+            {
+                "features": state,
+                "sums": window.column_sums(),
+                "matrix": window.matrix(),
+                "positions": window.positions,
+                "valid": window.valid,
+                "age": window.age,
+                "norms": window.key_norms,
+            }
+        )
+        return super().score(window, state)[0], state
+
+
+SEEN: list = []
+
+
+class Materialised:
+    """One head, the slow way: every attention row kept as a dictionary position -> value."""
+
+    def __init__(self):
+        self.keys, self.features, self.tail = {}, {}, {}
+
+    def window(self, queries, keys, first, scale, groups):
+        """queries [groups, n, d], keys [n, d]; returns per-position features, sums, matrix."""
+        n = keys.shape[0]
+        self.keys |= {first + i: keys[i] for i in range(n)}
+        positions = sorted(self.keys)
+        stacked = torch.stack([self.keys[p] for p in positions])
+        scores = torch.einsum("gnd,td->gnt", queries, stacked) * scale
+        future = torch.tensor(positions)[None] > (first + torch.arange(n))[:, None]
+        matrix = scores.masked_fill(future, -torch.inf).softmax(-1)
+        rows = matrix.mean(0)
+        decay = GAMMA ** (HOP * torch.arange(n // HOP - 1, -1, -1).double()) * (1 - GAMMA**HOP)
+        features = []
+        for j, position in enumerate(positions):
+            before = self.tail.get(position, torch.zeros(HOP).double())
+            signal = torch.cat([before, rows[:, j]])
+            spectrum = torch.stft(
+                signal,
+                n_fft=32,
+                hop_length=HOP,
+                window=torch.hann_window(32, dtype=torch.float64),
+                center=False,
+                return_complex=True,
+            ).abs()
+            old = self.features.get(position, torch.zeros(17).double())
+            self.features[position] = old * GAMMA**n + spectrum @ decay
+            self.tail[position] = rows[-HOP:, j]
+            features.append(self.features[position])
+        return positions, torch.stack(features), rows.sum(0), matrix
+
+    def keep(self, positions):
+        for kind in (self.keys, self.features, self.tail):
+            for position in set(kind) - set(positions):
+                del kind[position]
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    n_up=st.sampled_from([16, 32, 48]),
+    groups=st.sampled_from([1, 2]),
+    updates=st.integers(1, 5),
+    cut=st.integers(1, 40),
+    block=st.sampled_from([1, 2000, 1 << 19]),
+    seed=st.integers(0, 100),
+)
+def test_everything_a_window_says_equals_the_materialised_formula(
+    n_up, groups, updates, cut, block, seed
+):
+    torch.manual_seed(seed)
+    SEEN.clear()
+    batch, kv_heads, dim, tokens = 2, 2, 8, n_up * updates
+    query = torch.randn(batch, kv_heads * groups, tokens, dim, dtype=torch.float64)
+    key = torch.randn(batch, kv_heads, tokens, dim, dtype=torch.float64)
+    layer = PrunedLayer(Pruning(Watch(), n_up, trace=True), 0)
+    usual = window_module.BLOCK
+    try:
+        window_module.BLOCK = block
+        for q, k in zip(query.split(cut, 2), key.split(cut, 2)):
+            layer.update(k, k)
+            layer.attend(q, k, k, None, 0.35)
+    finally:
+        window_module.BLOCK = usual
+    slow = [[Materialised() for _ in range(kv_heads)] for _ in range(batch)]
+    assert len(SEEN) == updates
+    for update, seen in enumerate(SEEN):
+        at = slice(update * n_up, (update + 1) * n_up)
+        for b in range(batch):
+            for h in range(kv_heads):
+                heads = slice(h * groups, (h + 1) * groups)
+                positions, features, sums, matrix = slow[b][h].window(
+                    query[b, heads, at], key[b, h, at], at.start, 0.35, groups
+                )
+                real = seen["valid"][b, h]
+                assert seen["positions"][b, h][real].tolist() == positions
+                assert seen["age"][b, h][real].tolist() == [at.stop - 1 - p for p in positions]
+                close = {"rtol": 1e-10, "atol": 1e-10}
+                torch.testing.assert_close(seen["features"][b, h][real], features, **close)
+                torch.testing.assert_close(seen["sums"][b, h][real], sums, **close)
+                ours = seen["matrix"][b, heads]
+                torch.testing.assert_close(ours[..., real], matrix, **close)
+                assert not ours[..., ~real].any()
+                row = b * kv_heads + h
+                slow[b][h].keep(layer.kept_positions[update][1][row].tolist())
+
+
+def test_padding_gives_and_gets_no_attention():
+    SEEN.clear()
+    query, key = torch.randn(2, 2, 32, 8).double(), torch.randn(2, 2, 32, 8).double()
+    valid = torch.ones(2, 32, dtype=torch.bool)
+    valid[0, :10] = False
+    layer = PrunedLayer(Pruning(Watch(), 32), 0)
+    layer.update(key, key)
+    layer.attend(query, key, key, valid, 0.35)
+    (seen,) = SEEN
+    alone = torch.cat([torch.zeros(2, 10, 8).double(), query[0, :, 10:]], 1)
+    scores = alone @ key[0].mT * 0.35
+    hidden = torch.ones(32, 32).triu(1).bool()
+    hidden[:, :10] = True
+    hidden[:10] = True
+    rows = scores.masked_fill(hidden, -torch.inf).softmax(-1).nan_to_num(0)
+    torch.testing.assert_close(seen["sums"][0][:, 10:], rows.sum(1)[:, 10:])
+    torch.testing.assert_close(seen["matrix"][0], rows)
+
+
+def test_the_current_window_can_be_read_between_updates():
+    query, key = torch.randn(1, 2, 40, 8), torch.randn(1, 2, 40, 8)
+    layer = PrunedLayer(Pruning(tiny.Uneven(), 32, expose_attention=True), 0)
+    layer.update(key, key)
+    layer.attend(query, key, key, None, 0.35)
+    matrix = layer.window().matrix()
+    assert matrix.shape == (1, 2, 8, layer.store.longest)
+    torch.testing.assert_close(matrix.sum(-1), torch.ones(1, 2, 8))
+
+
+def test_a_layer_that_remembers_no_queries_says_so():
+    key = torch.randn(1, 2, 40, 8)
+    layer = PrunedLayer(Pruning(tiny.Uneven(), 32), 0)
+    layer.update(key, key)
+    layer.attend(key, key, key, None, 0.35)
+    with pytest.raises(UserError, match="expose_attention=True"):
+        layer.window().matrix()
+
+
+def test_policies_are_abstract():
+    with pytest.raises(TypeError, match="score"):
+        Policy()
