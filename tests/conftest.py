@@ -10,6 +10,10 @@ install_import_hook("transfer", "beartype.beartype")
 
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("transfer", deadline=None, derandomize=True)
+settings.load_profile("transfer")
 
 
 @pytest.fixture(autouse=True)

@@ -42,7 +42,7 @@ def test_an_error_between_update_and_attention_is_noticed():
     layer = PrunedLayer(Pruning(tiny.Uneven(), 32), 3)
     key = torch.randn(1, 2, 5, 8)
     layer.update(key, key)
-    with pytest.raises(UserError, match="layer 3 .* between two steps"):
+    with pytest.raises(UserError, match=r"layer 3 .* between two steps"):
         layer.update(key, key)
     layer.reset()
     assert feed(layer, 5).shape == (1, 2, 5, 8)

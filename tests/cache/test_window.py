@@ -82,7 +82,7 @@ class Materialised:
                 del kind[position]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     n_up=st.sampled_from([16, 32, 48]),
     groups=st.sampled_from([1, 2]),

@@ -5,6 +5,7 @@ parked in this thread; a call without any cache prunes within itself.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -36,7 +37,7 @@ def pruned_attention(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    **kwargs: object,
+    **kwargs: Any,
 ) -> tuple[Float[Tensor, "batch new heads value_dim"], None]:
     """Attention of a pruned layer (transformers' attention interface).
 
@@ -98,7 +99,7 @@ def padding_mask(
     mask_function: Callable = causal_mask_function,
     attention_mask: Tensor | None = None,
     local_size: int | None = None,
-    **kwargs: object,
+    **kwargs: Any,
 ) -> Bool[Tensor, "batch ..."] | None:
     """Which of the new tokens are real (transformers' mask interface); None: all of them.
 

@@ -4,6 +4,8 @@
 (`Pruning.trace`) and shares no code with that run.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -57,7 +59,7 @@ def dense_attention(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    **kwargs: object,
+    **kwargs: Any,
 ) -> tuple[Float[Tensor, "batch tokens heads value_dim"], None]:
     """Softmax over exactly the tokens in `module.transfer_visibility` (attention interface)."""
     visible = getattr(module, "transfer_visibility", None)

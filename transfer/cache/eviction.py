@@ -26,6 +26,7 @@ def select(
     if budget is not None:
         count = budget[:, None, None].expand(*scores.shape[:2], 1)
     else:
+        assert threshold is not None, "Pruning demands a budget of policies without threshold"
         above = (scores >= threshold) & valid
         if eviction == "exact":
             return above

@@ -165,17 +165,21 @@ class AttentionWindow:
         index, valid = index[rows, columns], valid[rows, columns]
         exact = queries.lse.dtype
         key = self._store.keys[index.clamp(min=0)].to(exact).mT
-        rows_of_groups = queries.query.shape[1] // self._shape[1]
-        query = queries.query.unflatten(1, (self._shape[1], rows_of_groups)).flatten(0, 1)[rows]
-        lse = queries.lse.unflatten(1, (self._shape[1], rows_of_groups)).flatten(0, 1)[rows]
+        kv_heads = self._shape[1]
+        groups = queries.query.shape[1] // kv_heads
+        query = queries.query.unflatten(1, (kv_heads, groups)).flatten(0, 1)[rows]
+        lse = queries.lse.unflatten(1, (kv_heads, groups)).flatten(0, 1)[rows]
         # The mean over the group is folded into the exponent.
-        shift = -(lse + math.log(rows_of_groups))[..., None]
-        block = None
-        for group in range(rows_of_groups):
-            scores = torch.baddbmm(
+        shift = -(lse + math.log(groups))[..., None]
+
+        def one(group: int) -> Tensor:
+            return torch.baddbmm(
                 shift[:, group], query[:, group].to(exact), key, alpha=self._scale
             ).exp_()
-            block = scores if block is None else block.add_(scores)
+
+        block = one(0)
+        for group in range(1, groups):
+            block += one(group)
         return self._hide(block, queries, index, valid, columns)
 
     @cached_property

@@ -1,0 +1,39 @@
+# Each target does its own set-up into .venv; a machine needs Python 3.11 or newer and nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: eval test lint types bench clean
+.DELETE_ON_ERROR:
+
+eval: $(VENV)/installed  ## Decision Transformer on MuJoCo's Hopper, its cache pruned
+	$(BIN)/transfer eval --model decision-transformer --env hopper
+
+test: $(VENV)/installed-dev  ## the test suite
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# Type checkers cannot follow the mapping of top-level folders in an editable installation, so they
+# look at a plain one.
+types: $(VENV)/installed-dev
+	$(BIN)/pip install --quiet --no-deps --force-reinstall .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/pip install --quiet --no-deps --editable .
+
+bench: $(VENV)/installed
+	$(BIN)/python -m benchmarks
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
