@@ -4,9 +4,12 @@ from transformers import PreTrainedModel
 
 from transfer.adapters.base import Adapter
 from transfer.adapters.causal_lm import CausalLMAdapter
+from transfer.adapters.decision_transformer import DecisionTransformerAdapter
 
 ADAPTERS: dict[str, type[Adapter]] = {
-    model_type: adapter for adapter in (CausalLMAdapter,) for model_type in adapter.model_types
+    model_type: adapter
+    for adapter in (CausalLMAdapter, DecisionTransformerAdapter)
+    for model_type in adapter.model_types
 }
 
 

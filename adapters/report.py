@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from transfer.cache.cache import PrunedCache
 
@@ -47,21 +47,16 @@ class Report:
         return sum(lengths) / len(lengths) / self.seen
 
     def __str__(self) -> str:
-        table = Table(
-            title=(
-                f"{self.seen} tokens seen, {self.kept_fraction:.1%} kept; "
-                f"{self.bytes / 1e6:.2f} MB held (peak {self.peak_bytes / 1e6:.2f}), "
-                f"{self.full_bytes / 1e6:.2f} MB by the full cache"
-            )
-        )
         heads = len(self.kept[0][0])
-        table.add_column("layer")
-        for head in range(heads):
-            table.add_column(f"head {head}", justify="right")
+        table = Table("layer", *[Column(f"head {head}", justify="right") for head in range(heads)])
         for layer, sequences in zip(self.layers, self.kept):
             means = [sum(s[head] for s in sequences) / len(sequences) for head in range(heads)]
             table.add_row(str(layer), *[f"{mean:.0f}" for mean in means])
-        console = Console(width=max(80, 12 + 10 * heads))
+        console = Console(width=12 + 12 * heads)
         with console.capture() as capture:
             console.print(table)
-        return capture.get()
+        return (
+            f"{self.seen} tokens seen, {self.kept_fraction:.1%} kept; "
+            f"{self.bytes / 1e6:.2f} MB held (peak {self.peak_bytes / 1e6:.2f}), "
+            f"{self.full_bytes / 1e6:.2f} MB by the full cache\n{capture.get()}"
+        )

@@ -112,6 +112,17 @@ class AttentionWindow:
         """Attention each token got from the queries of this window."""
         return self._over_blocks(lambda block: block[:, HOP:].sum(1), ())
 
+    def rows(self, count: int) -> Float[Tensor, "batch kv_heads count tokens"]:
+        """Attention of the last `count` queries (fewer if the window is shorter)."""
+        queries = self._need_queries()
+        count = min(count, self.queries)
+        last = Queries(
+            queries.query[:, :, -count:],
+            queries.lse[:, :, -count:],
+            queries.first + queries.query.shape[2] - count,
+        )
+        return self._by_head(self._block(last, slice(None), slice(0, self._store.longest)))
+
     def matrix(self) -> Float[Tensor, "batch heads queries tokens"]:
         """Attention of every query head of the window onto the tokens still cached."""
         queries = self._need_queries()

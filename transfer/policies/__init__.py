@@ -8,12 +8,16 @@ from transfer.errors import unknown_name
 
 #: Name -> class, as `module:class` inside this package.
 POLICIES = {
+    "fastgen": "fastgen:FastGen",
     "full": "full:Full",
     "h2o": "h2o:H2O",
+    "h2o_age": "h2o_age:H2OAge",
     "l2_norm": "l2_norm:L2Norm",
     "namm": "namm:NAMMPolicy",
     "random": "random:Random",
     "recency": "recency:Recency",
+    "snapkv": "snapkv:SnapKV",
+    "tova": "tova:TOVA",
 }
 
 

@@ -29,7 +29,12 @@ class H2O(Policy):
         """The attention sums; the recent half of the budget comes before all others."""
         assert window.budget is not None
         sums = state + window.column_sums()[..., None]
-        tokens = state.shape[2]
-        newest = torch.arange(tokens, 0, -1, device=state.device)
+        newest = torch.arange(state.shape[2], 0, -1, device=state.device)
         recent = newest <= window.budget[:, None, None] // 2
-        return sums[..., 0].masked_fill(recent, torch.inf), sums
+        return self.weigh(sums[..., 0], window).masked_fill(recent, torch.inf), sums
+
+    def weigh(
+        self, sums: Float[Tensor, "batch kv_heads tokens"], window: AttentionWindow
+    ) -> Float[Tensor, "batch kv_heads tokens"]:
+        """What makes a heavy hitter, from its attention sum."""
+        return sums

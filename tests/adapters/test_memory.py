@@ -1,0 +1,139 @@
+"""`attach`, `Memory` and its report."""
+
+import pytest
+import tiny
+import torch
+
+from transfer import NAMM, NAMMConfig, attach
+from transfer.errors import UserError
+
+
+def run(memory, tokens=100, batch=1):
+    ids = torch.randint(3, 97, (batch, tokens))
+    with torch.no_grad():
+        return memory.adapter.model(ids, past_key_values=memory.new_cache()).logits
+
+
+def test_attach_and_detach_leave_the_model_as_it_was():
+    model = tiny.llama()
+    before = model.config._attn_implementation
+    ids = torch.randint(3, 97, (1, 50))
+    with torch.no_grad():
+        expected = model(ids).logits
+        with attach(model, "recency", n_up=16, budget=8) as memory:
+            assert model.config._attn_implementation == "transfer_pruned"
+            assert not torch.equal(model(ids, past_key_values=memory.new_cache()).logits, expected)
+        assert model.config._attn_implementation == before
+        assert torch.equal(model(ids).logits, expected)
+    assert not any(hasattr(module, "transfer_pruning") for module in model.modules())
+    with pytest.raises(UserError, match="detached"):
+        memory.new_cache()
+    memory.detach()
+
+
+def test_an_error_inside_the_block_detaches():
+    model = tiny.llama()
+    with pytest.raises(RuntimeError, match="mine"), attach(model, "full"):
+        raise RuntimeError("mine")
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_report_counts_tokens_and_bytes():
+    model = tiny.llama()
+    with attach(model, "recency", n_up=16, budget=8) as memory:
+        run(memory, tokens=100, batch=2)
+    report = memory.report()
+    assert report.seen == 100
+    # 6 updates, and 4 tokens since the last one
+    assert report.kept == [[[12, 12], [12, 12]]] * 3
+    assert report.kept_fraction == pytest.approx(0.12)
+    assert report.bytes == memory.cache.bytes()
+    assert report.full_bytes == 3 * 2 * 2 * 100 * (8 + 8) * 4
+    assert report.bytes < report.full_bytes / 2
+    assert "12.0% kept" in str(report)
+    assert str(report).count("12") >= 6
+
+
+def test_report_before_anything_ran_says_what_to_do():
+    with attach(tiny.llama(), "full") as memory:
+        memory.new_cache()
+        with pytest.raises(UserError, match="nothing went through the cache"):
+            memory.report()
+
+
+def test_attention_is_that_of_the_stock_model_while_nothing_left():
+    model = tiny.llama()
+    ids = torch.randint(3, 97, (2, 50))
+    with attach(model, "full", n_up=64, expose_attention=True) as memory, torch.no_grad():
+        model(ids, past_key_values=memory.new_cache())
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        expected = model(ids, output_attentions=True).attentions
+    for layer in range(3):
+        matrix = memory.attention(layer)
+        assert matrix.shape == (2, 8, 50, 50)
+        torch.testing.assert_close(matrix, expected[layer], rtol=1e-4, atol=1e-5)
+
+
+def test_attention_after_eviction_covers_the_tokens_still_cached():
+    with attach(tiny.llama(), "h2o", n_up=32, budget=10) as memory:
+        run(memory, tokens=64)
+        matrix = memory.attention(1)
+    assert matrix.shape == (1, 8, 32, 10)
+    assert (matrix.sum(-1) <= 1 + 1e-5).all()
+    assert matrix[..., -1, -1].gt(0).all()
+
+
+def test_attention_needs_a_policy_that_reads_it_or_the_switch():
+    with attach(tiny.llama(), "recency", n_up=32, budget=10) as memory:
+        run(memory)
+        with pytest.raises(UserError, match="expose_attention=True"):
+            memory.attention(0)
+        with pytest.raises(UserError, match=r"pruned layers: \[0, 1, 2\]"):
+            memory.attention(7)
+
+
+def test_a_namm_can_be_attached_as_it_is():
+    namm = NAMM(NAMMConfig(), torch.zeros(4172).index_fill(0, torch.tensor([4171]), -1.0))
+    with attach(tiny.llama(), namm, n_up=32) as memory:
+        run(memory, tokens=64)
+    # A bias of -1 evicts everything but the newest token.
+    assert memory.report().kept == [[[1, 1]]] * 3
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_models_keep_their_cache_in_it(dtype):
+    model = tiny.llama().to(dtype)
+    with attach(model, "h2o", n_up=32, budget=10) as memory:
+        logits = run(memory, tokens=70)
+    assert logits.dtype == dtype
+    assert torch.isfinite(logits.float()).all()
+    assert memory.cache.pruned[0].store.keys.dtype == dtype
+
+
+def test_training_mode_and_gradients_are_refused():
+    model = tiny.llama(attention_dropout=0.1)
+    ids = torch.randint(3, 97, (1, 20))
+    with attach(model, "full") as memory:
+        with pytest.raises(UserError, match=r"torch.no_grad\(\)"):
+            model(ids, past_key_values=memory.new_cache())
+        model.train()
+        with pytest.raises(UserError, match=r"model.eval\(\)"), torch.no_grad():
+            model(ids, past_key_values=memory.new_cache())
+
+
+def test_a_mask_over_past_tokens_is_refused():
+    model = tiny.llama()
+    ids = torch.randint(3, 97, (1, 20))
+    mask = torch.zeros(1, 1, 20, 20)
+    with attach(model, "full") as memory, torch.no_grad():
+        with pytest.raises(UserError, match="causality is its own"):
+            model(ids, attention_mask=mask, past_key_values=memory.new_cache())
+        packed = torch.arange(10).repeat(2)[None]
+        with pytest.raises(UserError, match="more than the future"):
+            model(ids, position_ids=packed, use_cache=False)
+
+
+def test_attaching_with_a_misspelt_policy_names_the_nearest():
+    with pytest.raises(UserError, match="did you mean recency"):
+        attach(tiny.llama(), "recensy")
