@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedConfig, PreTrainedModel
 
+from transfer.cache.cache import PrunedCache
 from transfer.errors import UserError
 
 #: Runs a probe sequence through a model: cache -> outputs `[batch, tokens, ...]`.
@@ -83,6 +84,26 @@ class Adapter:
                 "so nothing can be pruned; use a model whose class supports it"
             )
         return before or "eager"
+
+    def attention(
+        self, cache: PrunedCache, layer: int
+    ) -> Float[Tensor, "batch heads queries tokens"]:
+        """Attention matrix of one layer for the current window, or the last one right after it.
+
+        Tokens are those still cached, old to new, padded on the left where heads differ.
+
+        Args:
+            cache: after the model ran with it.
+            layer: index of the layer in the model.
+
+        Raises:
+            UserError: the layer is not pruned, nothing ran yet, or the policy does not read
+                attention and the model was attached without `expose_attention=True`.
+        """
+        layers = {pruned.index: pruned for pruned in cache.pruned}
+        if layer not in layers:
+            raise UserError(f"layer {layer} is not pruned; pruned layers: {sorted(layers)}")
+        return layers[layer].window().matrix()
 
     def probe(self, batch: int, tokens: int) -> Probe:
         """A fixed pseudo-random input for `check_adapter`."""

@@ -53,18 +53,8 @@ class Memory:
         return Report.of(self._used_cache())
 
     def attention(self, layer: int) -> Float[Tensor, "batch heads queries tokens"]:
-        """Attention matrix of one layer for the current window, or the last one right after it.
-
-        Tokens are those still cached, old to new, padded on the left where heads differ.
-
-        Raises:
-            UserError: the layer is not pruned, nothing ran yet, or the policy does not read
-                attention and the model was attached without `expose_attention=True`.
-        """
-        layers = {pruned.index: pruned for pruned in self._used_cache().pruned}
-        if layer not in layers:
-            raise UserError(f"layer {layer} is not pruned; pruned layers: {sorted(layers)}")
-        return layers[layer].window().matrix()
+        """`Adapter.attention` of the cache made last."""
+        return self.adapter.attention(self._used_cache(), layer)
 
     def detach(self) -> None:
         """Give the model its own attention back."""
