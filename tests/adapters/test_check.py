@@ -1,4 +1,4 @@
-"""Every supported family is pruned exactly; what would be silently wrong is refused by its cause."""
+"""Every family is pruned exactly; what would be silently wrong is refused by its cause."""
 
 import pytest
 import tiny

@@ -10,7 +10,6 @@ from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from safetensors.torch import load_file, save_file
 
 from transfer.errors import UserError
-from transfer.namm import checkpoint
 from transfer.namm.checkpoint import CONFIG_FILE, TENSORS_FILE, import_original, load_namm
 from transfer.namm.network import NAMM, NAMMConfig
 
@@ -40,7 +39,7 @@ def saved(tmp_path) -> Path:
 @pytest.fixture
 def shipped(tmp_path, monkeypatch) -> Path:
     package = tmp_path / "package"
-    monkeypatch.setattr(checkpoint, "files", lambda name: package)
+    monkeypatch.setattr("transfer.checkpoints.resources.files", lambda name: package)
     _namm().save_pretrained(package / "namm-recall")
     _namm().save_pretrained(package / "vision")
     (package / "a-model").mkdir()

@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict
 from difflib import get_close_matches
-from importlib.resources import files
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -18,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from transfer.checkpoints import shipped
 from transfer.errors import UserError, unknown_name
 from transfer.files import read_json, replacing, write_json
 from transfer.namm.network import NAMM, NAMMConfig
@@ -59,8 +59,8 @@ def load_namm(name: str | Path) -> NAMM:
         UserError: there is none of that name, or its files are damaged.
     """
     name = str(name)
-    shipped = _shipped()
-    folder = shipped.get(name.removeprefix(_PREFIX), Path(name))
+    known = _shipped()
+    folder = known.get(name.removeprefix(_PREFIX), Path(name))
     if folder.is_file():
         raise UserError(
             f"{name} is a file; give the folder of a saved NAMM, or import an original ckpt.pt "
@@ -69,14 +69,12 @@ def load_namm(name: str | Path) -> NAMM:
     if folder.is_dir():
         return _read(folder / CONFIG_FILE, folder / TENSORS_FILE)
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
-        return _read(*_download(name, shipped))
-    raise unknown_name("NAMM", name, shipped)
+        return _read(*_download(name, known))
+    raise unknown_name("NAMM", name, known)
 
 
 def _shipped() -> dict[str, Path]:
-    package = Path(str(files("transfer.checkpoints")))
-    folders = (path.parent for path in package.glob(f"*/{TENSORS_FILE}"))
-    return {folder.name.removeprefix(_PREFIX): folder for folder in folders}
+    return {name.removeprefix(_PREFIX): path for name, path in shipped(TENSORS_FILE).items()}
 
 
 def _read(config_path: Path, tensors_path: Path) -> NAMM:
@@ -116,7 +114,7 @@ def _config(content: Any) -> NAMMConfig:
     return NAMMConfig(**content)
 
 
-def _download(repo_id: str, shipped: Iterable[str]) -> tuple[Path, Path]:
+def _download(repo_id: str, known: Iterable[str]) -> tuple[Path, Path]:
     import huggingface_hub
 
     try:
@@ -128,15 +126,15 @@ def _download(repo_id: str, shipped: Iterable[str]) -> tuple[Path, Path]:
         raise UserError(
             f"there is no folder {repo_id}, and the Hugging Face Hub gives no NAMM of that name "
             f"({_first_line(error)}); check the name and the connection, or use a shipped one: "
-            f"{', '.join(_nearest(repo_id, shipped))}"
+            f"{', '.join(_nearest(repo_id, known))}"
         ) from error
     return config, tensors
 
 
-def _nearest(repo_id: str, shipped: Iterable[str]) -> list[str]:
-    shipped = sorted(shipped)
+def _nearest(repo_id: str, known: Iterable[str]) -> list[str]:
+    known = sorted(known)
     wanted = repo_id.split("/")[-1].removeprefix(_PREFIX)
-    return get_close_matches(wanted, shipped, n=3, cutoff=0.5) or shipped
+    return get_close_matches(wanted, known, n=3, cutoff=0.5) or known
 
 
 def push_to_hub(namm: NAMM, repo_id: str) -> str:

@@ -1,0 +1,192 @@
+"""The Decision Transformer's adapter, and the two ways of stepping it through episodes.
+
+The stock way (`WindowController`) encodes the last K steps anew at every step. The incremental
+way (`CachedController`) feeds three tokens a step through a key/value cache, which any policy may
+prune.
+"""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import Cache
+
+from transfer.adapters.base import Adapter, Probe, probe_generator
+from transfer.adapters.control_model import (
+    ControlModel,
+    load_control_model,
+    save_control_model,
+    shipped_control_models,
+)
+
+__all__ = [
+    "CachedController",
+    "ControlModel",
+    "DecisionTransformerAdapter",
+    "WindowController",
+    "load_control_model",
+    "save_control_model",
+    "shipped_control_models",
+]
+
+
+class DecisionTransformerAdapter(Adapter):
+    """Decision Transformers of transformers; their GPT-2 body is what has attention.
+
+    The model's own `forward` knows no cache: attached, it prunes within each call. The cache is
+    for the body, `model.encoder`, as `CachedController` uses it.
+    """
+
+    model_types: ClassVar[frozenset[str]] = frozenset({"decision_transformer"})
+
+    def probe(self, batch: int, tokens: int) -> Probe:
+        """The body's hidden states for random embeddings."""
+        shape = (batch, tokens, self.config.hidden_size)
+        embeds = torch.randn(shape, generator=probe_generator(batch, tokens)).to(
+            self.model.device, self.model.dtype
+        )
+
+        def run(cache: Cache | None) -> Tensor:
+            return self.model.encoder(
+                inputs_embeds=embeds,
+                attention_mask=torch.ones(shape[:2], dtype=torch.long, device=embeds.device),
+                position_ids=torch.zeros(1, tokens, dtype=torch.long, device=embeds.device),
+                past_key_values=cache,
+                use_cache=cache is not None,
+            ).last_hidden_state
+
+        return run
+
+
+class WindowController:
+    """The stock protocol: the last K steps are encoded anew for every action.
+
+    Early windows are shorter instead of padded on the left, which gives the same actions.
+    """
+
+    def __init__(self, control: ControlModel) -> None:
+        self.control = control
+        self.reset(0)
+
+    def reset(self, episodes: int) -> None:
+        """Begin `episodes` new episodes."""
+        model = self.control.model
+        sizes = {"states": model.config.state_dim, "actions": model.config.act_dim, "returns": 1}
+        self._window = {
+            name: torch.zeros(episodes, 0, size, dtype=model.dtype, device=model.device)
+            for name, size in sizes.items()
+        }
+        self._step = 0
+
+    @torch.inference_mode()
+    def act(
+        self,
+        states: Float[Tensor, "episodes state"],
+        returns_to_go: Float[Tensor, "episodes 1"],
+        previous_actions: Float[Tensor, "episodes action"] | None,
+    ) -> Float[Tensor, "episodes action"]:
+        """Actions of this step; see `transfer.envs.rollout.Controller`."""
+        model = self.control.model
+        self.control.check_horizon(self._step + 1)
+        if previous_actions is not None:
+            self._window["actions"][:, -1] = previous_actions
+        self._append("states", self.control.normalized(states))
+        self._append("returns", returns_to_go)
+        # the slot of the action to be predicted, which no earlier token can see
+        self._append("actions", torch.zeros(len(states), model.config.act_dim))
+        self._step += 1
+        shown = self._window["states"].shape[1]
+        times = torch.arange(self._step - shown, self._step, device=model.device)
+        output = model(
+            states=self._window["states"],
+            actions=self._window["actions"],
+            returns_to_go=self._window["returns"],
+            timesteps=times.expand(len(states), -1),
+            attention_mask=torch.ones(len(states), shown, device=model.device),
+        )
+        return output.action_preds[:, -1]
+
+    def select(self, rows: Int[Tensor, " kept"]) -> None:
+        """Keep these episodes."""
+        self._window = {name: values[rows] for name, values in self._window.items()}
+
+    def _append(self, name: str, values: Tensor) -> None:
+        window = torch.cat([self._window[name], values.to(self._window[name])[:, None]], dim=1)
+        self._window[name] = window[:, -self.control.context :]
+
+
+class CachedController:
+    """The incremental protocol: three tokens a step through a key/value cache.
+
+    Every step feeds `[a_{t-1}, R_t, s_t]`; at the first one the action's slot is padding, so that
+    all steps are alike.
+
+    Args:
+        control: the model and its statistics.
+        new_cache: makes the cache of a batch of episodes. One whose attribute `stores_padding` is
+            False is given an attention mask at the first step only, any other one the whole mask
+            at every step.
+    """
+
+    def __init__(self, control: ControlModel, new_cache: Callable[[], Cache]) -> None:
+        self.control = control
+        self.cache = new_cache()
+        self._new_cache = new_cache
+        self.reset(0)
+
+    def reset(self, episodes: int) -> None:
+        """Begin `episodes` new episodes with an empty cache."""
+        self.cache = self._new_cache()
+        device = self.control.model.device
+        self._step = 0
+        self._positions = torch.zeros(1, 3, dtype=torch.long, device=device)
+        # as long as the longest episode; only the very first token is padding
+        tokens = 3 * self.control.model.config.max_ep_len
+        self._mask = torch.ones(1, tokens, dtype=torch.long, device=device)
+        self._mask[:, 0] = 0
+        self._masked_always = getattr(self.cache, "stores_padding", True)
+
+    @torch.inference_mode()
+    def act(
+        self,
+        states: Float[Tensor, "episodes state"],
+        returns_to_go: Float[Tensor, "episodes 1"],
+        previous_actions: Float[Tensor, "episodes action"] | None,
+    ) -> Float[Tensor, "episodes action"]:
+        """Actions of this step; see `transfer.envs.rollout.Controller`."""
+        model = self.control.model
+        self.control.check_horizon(self._step + 1)
+        output = model.encoder(
+            inputs_embeds=self._embed(states, returns_to_go, previous_actions),
+            past_key_values=self.cache,
+            position_ids=self._positions,
+            attention_mask=self._attention_mask(len(states)),
+            use_cache=True,
+        )
+        self._step += 1
+        return model.predict_action(output.last_hidden_state[:, -1])
+
+    def select(self, rows: Int[Tensor, " kept"]) -> None:
+        """Keep these episodes, in the cache too."""
+        self.cache.batch_select_indices(rows)
+
+    def _embed(
+        self, states: Tensor, returns_to_go: Tensor, previous_actions: Tensor | None
+    ) -> Float[Tensor, "episodes 3 hidden"]:
+        model, now = self.control.model, self._step
+        time = model.embed_timestep.weight
+        if previous_actions is None:
+            previous_actions = torch.zeros(len(states), model.config.act_dim)
+        tokens = (
+            model.embed_action(previous_actions.to(time)) + time[max(now - 1, 0)],
+            model.embed_return(returns_to_go.to(time)) + time[now],
+            model.embed_state(self.control.normalized(states)) + time[now],
+        )
+        return model.embed_ln(torch.stack(tokens, dim=1))
+
+    def _attention_mask(self, episodes: int) -> Int[Tensor, "episodes tokens"] | None:
+        if self._step and not self._masked_always:
+            return None
+        return self._mask[:, : 3 * (self._step + 1)].expand(episodes, -1)

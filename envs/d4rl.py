@@ -1,0 +1,200 @@
+"""Offline datasets in D4RL's v2 file layout, read and written with h5py, and D4RL's scores.
+
+The layout is flat: N transitions one after another, `terminals` and `timeouts` marking where
+episodes end. The `d4rl` package is not needed; beside mujoco-py, which it asks for, it often cannot
+be imported.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import h5py
+import numpy as np
+from jaxtyping import Bool, Float
+
+from transfer.envs.mujoco import env_name
+from transfer.errors import UserError
+from transfer.files import replacing
+
+# Mean returns of a random and an expert policy, from D4RL's infos.py; the same for every quality.
+REFERENCE_SCORES = {
+    "hopper": (-20.272305, 3234.3),
+    "halfcheetah": (-280.178953, 12135.0),
+    "walker2d": (1.629008, 4592.3),
+}
+HORIZON = 1000
+_REQUIRED = ("observations", "actions", "rewards", "terminals")
+_FLAGS = ("terminals", "timeouts")
+
+
+def normalized_score(env: str, returns: float | np.ndarray) -> float | np.ndarray:
+    """D4RL's score, 100 (return - random) / (expert - random), of a return or an array of them."""
+    random, expert = REFERENCE_SCORES[env_name(env)]
+    return 100.0 * (returns - random) / (expert - random)
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One finished episode."""
+
+    observations: Float[np.ndarray, "steps state"]
+    actions: Float[np.ndarray, "steps action"]
+    rewards: Float[np.ndarray, " steps"]
+    terminated: bool
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    @cached_property
+    def returns_to_go(self) -> Float[np.ndarray, " steps"]:
+        """Sum of the rewards from each step to the end, in double precision."""
+        return np.cumsum(self.rewards[::-1].astype(np.float64))[::-1]
+
+    @property
+    def episode_return(self) -> float:
+        """Sum of all rewards."""
+        return float(self.returns_to_go[0])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The transitions of one file. `name` is the file's base name, `sha256` its digest."""
+
+    name: str
+    sha256: str
+    observations: Float[np.ndarray, "transitions state"]
+    actions: Float[np.ndarray, "transitions action"]
+    rewards: Float[np.ndarray, " transitions"]
+    terminals: Bool[np.ndarray, " transitions"]
+    timeouts: Bool[np.ndarray, " transitions"]
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    @cached_property
+    def trajectories(self) -> list[Trajectory]:
+        """The finished episodes, in order.
+
+        The tail after the last end is dropped, as in the Decision Transformer's own conversion: its
+        returns-to-go are unknown.
+        """
+        ends = np.flatnonzero(self.terminals | self.timeouts) + 1
+        starts = np.concatenate([[0], ends[:-1]]) if len(ends) else []
+        return [self._trajectory(slice(start, end)) for start, end in zip(starts, ends)]
+
+    def _trajectory(self, rows: slice) -> Trajectory:
+        return Trajectory(
+            self.observations[rows],
+            self.actions[rows],
+            self.rewards[rows],
+            bool(self.terminals[rows][-1]),
+        )
+
+
+def state_statistics(
+    trajectories: Sequence[Trajectory],
+) -> tuple[Float[np.ndarray, " state"], Float[np.ndarray, " state"]]:
+    """Mean and standard deviation (+ 1e-6) of each state dimension over all steps."""
+    states = np.concatenate([trajectory.observations for trajectory in trajectories])
+    states = states.astype(np.float64)
+    return states.mean(0), states.std(0) + 1e-6
+
+
+def read_d4rl(path: str | Path) -> Dataset:
+    """Read a file in D4RL's layout.
+
+    Accepts what is found in the wild: flags stored as numbers, rewards of shape (N, 1), no
+    `timeouts` (then episodes also end after 1000 steps).
+
+    Raises:
+        UserError: the file is missing, not HDF5, cut, lacks an array, or holds unusable ones.
+    """
+    path = Path(path)
+    arrays = _read_arrays(path)
+    _check_shapes(path, arrays)
+    if "timeouts" not in arrays:
+        arrays["timeouts"] = _timeouts_by_length(arrays["terminals"])
+    return Dataset(name=path.name, sha256=file_sha256(path), **arrays)
+
+
+def write_d4rl(
+    path: str | Path,
+    arrays: Mapping[str, np.ndarray],
+    metadata: Mapping[str, np.ndarray | np.generic | bytes] | None = None,
+) -> None:
+    """Write transitions in D4RL's v2 layout, atomically.
+
+    Args:
+        path: the `.hdf5` file.
+        arrays: `observations`, `actions`, `rewards`, `terminals`, `timeouts`, and further ones of
+            the same length (`next_observations`, `infos/qpos`, ...). Flags are stored as bool, the
+            rest as float32.
+        metadata: entries under `metadata/`, such as `algorithm` and `policy/fc0/weight`.
+    """
+    with replacing(path) as partial, h5py.File(partial, "w") as file:
+        for key, values in arrays.items():
+            dtype = np.bool_ if key in _FLAGS else np.float32
+            file.create_dataset(key, data=np.asarray(values).astype(dtype), compression="gzip")
+        for key, value in (metadata or {}).items():
+            file[f"metadata/{key}"] = value
+
+
+def file_sha256(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    remedy = "download it again or name a D4RL-format .hdf5 file"
+    if not path.is_file():
+        raise UserError(f"dataset {path} does not exist; {remedy}")
+    try:
+        with h5py.File(path, "r") as file:
+            missing = [key for key in _REQUIRED if key not in file]
+            if missing:
+                raise UserError(f"dataset {path} has no array {missing[0]!r}; {remedy}")
+            present = [key for key in (*_REQUIRED, "timeouts") if key in file]
+            return {key: _array(path, key, file[key]) for key in present}
+    except OSError as error:
+        reason = "is empty" if path.stat().st_size == 0 else "is cut or is not an HDF5 file"
+        raise UserError(f"dataset {path} {reason}; {remedy}") from error
+
+
+def _array(path: Path, key: str, entry: object) -> np.ndarray:
+    if not isinstance(entry, h5py.Dataset) or entry.dtype.kind not in "fiub":
+        raise UserError(f"array {key!r} of dataset {path} is not numeric; record it again")
+    values = np.asarray(entry)
+    if key in (*_FLAGS, "rewards") and values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    return values.astype(bool if key in _FLAGS else np.float32)
+
+
+def _check_shapes(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    count = len(arrays["observations"]) if arrays["observations"].ndim else 0
+    if count == 0:
+        raise UserError(f"dataset {path} holds no transitions; record it again")
+    for key, values in arrays.items():
+        dimensions = 2 if key in ("observations", "actions") else 1
+        if values.ndim != dimensions or len(values) != count:
+            expected = f"({count}, size)" if dimensions == 2 else f"({count},)"
+            raise UserError(
+                f"array {key!r} of dataset {path} has shape {values.shape} instead of {expected};"
+                f" record it again"
+            )
+        if not np.isfinite(values).all():
+            raise UserError(
+                f"array {key!r} of dataset {path} holds NaN or infinity; record it again"
+            )
+
+
+def _timeouts_by_length(terminals: np.ndarray) -> np.ndarray:
+    timeouts = np.zeros_like(terminals)
+    start = 0
+    for end in [*(np.flatnonzero(terminals) + 1), len(terminals)]:
+        timeouts[start + HORIZON - 1 : end : HORIZON] = True
+        start = end
+    return timeouts & ~terminals

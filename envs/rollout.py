@@ -1,0 +1,228 @@
+"""Rolls a controller through many environments at once, one step of all of them per call.
+
+Plain environments in a list rather than a vector environment: finished episodes leave the batch, so
+no step is computed for them, and none restarts by itself. Simulator and policy are timed apart.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import gymnasium
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from transfer.envs.mujoco import diverged
+
+Frame = np.ndarray
+
+
+class SimulationError(RuntimeError):
+    """The simulator or the policy broke down in the middle of an episode."""
+
+
+@runtime_checkable
+class Controller(Protocol):
+    """What chooses the actions of a batch of episodes that all stand at the same time step."""
+
+    def reset(self, episodes: int) -> None:
+        """Forget everything: `episodes` new episodes begin."""
+        ...
+
+    def act(
+        self,
+        states: Float[Tensor, "episodes state"],
+        returns_to_go: Float[Tensor, "episodes 1"],
+        previous_actions: Float[Tensor, "episodes action"] | None,
+    ) -> Float[Tensor, "episodes action"]:
+        """Actions for this step, from raw states; counts its own time step."""
+        ...
+
+    def select(self, rows: Int[Tensor, " kept"]) -> None:
+        """Keep these rows of the batch; the other episodes have ended."""
+        ...
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One finished episode; `length` in environment steps."""
+
+    seed: int
+    target: float
+    episode_return: float
+    length: int
+    terminated: bool
+
+
+@dataclass
+class Clock:
+    """Wall seconds spent in the simulator and in the policy."""
+
+    simulator_s: float = 0.0
+    policy_s: float = 0.0
+
+
+def rollout(
+    controller: Controller,
+    envs: Sequence[gymnasium.Env],
+    seeds: Sequence[int],
+    target_return: float,
+    scale: float,
+    max_steps: int = 1000,
+    on_episode: Callable[[Episode], None] | None = None,
+    on_frame: Callable[[Frame], None] | None = None,
+    frame_every: int = 4,
+) -> tuple[list[Episode], Clock]:
+    """Play one episode per seed, `len(envs)` at a time.
+
+    Args:
+        controller: chooses the actions.
+        envs: environments of one kind; reset with the seeds, so they can be used again.
+        seeds: one per episode.
+        target_return: the return asked for. The first return-to-go is `target_return / scale`; each
+            reward, divided by `scale`, is taken off it.
+        scale: divisor of returns.
+        max_steps: episodes are cut here if the environment has not ended them.
+        on_episode: called as each episode ends, so that an interrupted run keeps what is done.
+        on_frame: receives height x width x 3 bytes of the first seed's episode; `envs[0]` must then
+            have been made for rendering.
+        frame_every: every how many steps a frame is drawn.
+
+    Returns:
+        The episodes in the order of `seeds`, and the time they took.
+
+    Raises:
+        SimulationError: the simulator raised or diverged, or a number was not finite.
+    """
+    clock = Clock()
+    episodes: list[Episode] = []
+    for start in range(0, len(seeds), len(envs)):
+        batch = _Batch(envs, seeds[start : start + len(envs)], target_return, scale, clock)
+        if on_frame is not None and start == 0:
+            batch.film(on_frame, frame_every)
+        episodes += batch.play(controller, max_steps, on_episode)
+    return episodes, clock
+
+
+class _Batch:
+    """Episodes that run together; `running` are the indices of those that have not ended."""
+
+    def __init__(
+        self,
+        envs: Sequence[gymnasium.Env],
+        seeds: Sequence[int],
+        target: float,
+        scale: float,
+        clock: Clock,
+    ) -> None:
+        self.envs, self.seeds = envs, list(seeds)
+        self.target, self.scale, self.clock = target, scale, clock
+        self.running = np.arange(len(seeds))
+        self.returns = np.zeros(len(seeds))
+        self.states = np.empty((0, 0))
+        self.done: dict[int, Episode] = {}
+        self._on_frame: Callable[[Frame], None] | None = None
+        self._frame_every = 1
+
+    def film(self, on_frame: Callable[[Frame], None], every: int) -> None:
+        self._on_frame, self._frame_every = on_frame, every
+
+    def play(
+        self,
+        controller: Controller,
+        max_steps: int,
+        on_episode: Callable[[Episode], None] | None,
+    ) -> list[Episode]:
+        controller.reset(len(self.seeds))
+        self._reset()
+        actions = None
+        for step in range(max_steps):
+            self._draw(step)
+            actions = self._act(controller, actions)
+            ended, terminated = self._step(actions.numpy(force=True), step, max_steps)
+            if not ended.any():
+                continue
+            self._finish(ended, terminated, step + 1, on_episode)
+            if not len(self.running):
+                break
+            kept = torch.from_numpy(np.flatnonzero(~ended))
+            controller.select(kept)
+            actions = actions[kept]
+        return [self.done[index] for index in range(len(self.seeds))]
+
+    def _reset(self) -> None:
+        began = time.perf_counter()
+        firsts = [env.reset(seed=seed)[0] for env, seed in zip(self.envs, self.seeds)]
+        self.states = np.stack(firsts)
+        self.clock.simulator_s += time.perf_counter() - began
+
+    def _draw(self, step: int) -> None:
+        if self._on_frame is not None and 0 in self.running and step % self._frame_every == 0:
+            self._on_frame(np.asarray(self.envs[0].render()))
+
+    def _act(self, controller: Controller, previous: Tensor | None) -> Tensor:
+        began = time.perf_counter()
+        to_go = (self.target - self.returns[self.running, None]) / self.scale
+        states = torch.from_numpy(self.states.astype(np.float32))
+        returns_to_go = torch.from_numpy(to_go.astype(np.float32))
+        actions = controller.act(states, returns_to_go, previous)
+        self.clock.policy_s += time.perf_counter() - began
+        return actions
+
+    def _step(
+        self, actions: np.ndarray, step: int, max_steps: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Step every running environment; which episodes ended, and which of them terminated."""
+        began = time.perf_counter()
+        self._refuse(~np.isfinite(actions.sum(1)), step, "the policy's action is not finite")
+        ended = np.zeros(len(self.running), bool)
+        terminated = np.zeros(len(self.running), bool)
+        for row, index in enumerate(self.running.tolist()):
+            try:
+                state, reward, terminal, truncated, _ = self.envs[index].step(actions[row])
+            except Exception as error:
+                raise self._broken(row, step, f"the simulator failed ({error})") from error
+            self.states[row] = state
+            self.returns[index] += float(reward)
+            terminated[row] = terminal
+            ended[row] = terminal or truncated or step + 1 == max_steps
+        self._check(step, ended)
+        self.clock.simulator_s += time.perf_counter() - began
+        return ended, terminated
+
+    def _check(self, step: int, ended: np.ndarray) -> None:
+        numbers = np.column_stack([self.states, self.returns[self.running]])
+        infinite = ~np.isfinite(numbers.sum(1))
+        self._refuse(infinite, step, "the simulator returned a number that is not finite")
+        envs = [self.envs[index] for index in self.running.tolist()]
+        lost = np.array([end and diverged(env) for end, env in zip(ended, envs)])
+        self._refuse(lost, step, "the physics diverged and MuJoCo restarted it")
+
+    def _refuse(self, rows: np.ndarray, step: int, what: str) -> None:
+        if rows.any():
+            raise self._broken(int(np.flatnonzero(rows)[0]), step, what)
+
+    def _broken(self, row: int, step: int, what: str) -> SimulationError:
+        index = int(self.running[row])
+        spec = self.envs[index].spec
+        name = spec.id if spec else type(self.envs[index]).__name__
+        return SimulationError(f"{name}, seed {self.seeds[index]}, step {step}: {what}")
+
+    def _finish(
+        self,
+        ended: np.ndarray,
+        terminated: np.ndarray,
+        length: int,
+        on_episode: Callable[[Episode], None] | None,
+    ) -> None:
+        for row in np.flatnonzero(ended):
+            index = int(self.running[row])
+            total, terminal = float(self.returns[index]), bool(terminated[row])
+            episode = Episode(self.seeds[index], self.target, total, length, terminal)
+            self.done[index] = episode
+            if on_episode is not None:
+                on_episode(episode)
+        self.running, self.states = self.running[~ended], self.states[~ended]

@@ -1,0 +1,342 @@
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import DecisionTransformerConfig, DecisionTransformerModel, DynamicCache
+
+from transfer.adapters.decision_transformer import (
+    CachedController,
+    ControlModel,
+    WindowController,
+    load_control_model,
+    save_control_model,
+    shipped_control_models,
+)
+from transfer.envs.mujoco import make_envs
+from transfer.envs.rollout import rollout
+from transfer.errors import UserError
+
+
+def control_model(dtype=torch.float32, **changes):
+    config = DecisionTransformerConfig(
+        **{"state_dim": 11, "act_dim": 3, "hidden_size": 32, "n_layer": 3, "n_head": 2,
+           "max_ep_len": 100, "n_positions": 4, "bos_token_id": None, "eos_token_id": None}
+        | changes
+    )  # fmt: skip
+    model = DecisionTransformerModel(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0, 0.15)
+    size = config.state_dim
+    mean, std = torch.linspace(-1, 1, size), torch.linspace(0.5, 2, size)
+    return ControlModel(
+        model=model.to(dtype),
+        state_mean=mean,
+        state_std=std,
+        target_returns=(3300.0, 1500.0),
+        env="hopper",
+        quality="mixed",
+        data={"a.hdf5": "0" * 64},
+    )
+
+
+def dynamic(control):
+    return CachedController(control, lambda: DynamicCache(config=control.model.config))
+
+
+def actions_of(controller, steps, episodes=3, drop_at=None):
+    """Actions of fixed random states; episode 1 leaves at `drop_at`."""
+    generator = torch.Generator().manual_seed(0)
+    controller.reset(episodes)
+    previous, kept, taken = None, torch.arange(episodes), []
+    for step in range(steps):
+        states = torch.randn(episodes, 11, generator=generator)
+        to_go = torch.rand(episodes, 1, generator=generator)
+        if step == drop_at:
+            rows = torch.tensor([0, 2])
+            controller.select(rows)
+            previous, kept = previous[rows], kept[rows]
+        previous = controller.act(states[kept], to_go[kept], previous)
+        taken.append(previous)
+    return taken
+
+
+def largest_difference(first, second):
+    return max((a - b).abs().max().item() for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("drop_at", [None, 7])
+def test_cached_equals_stock_for_the_first_k_steps(drop_at):
+    control = control_model()
+    stock = actions_of(WindowController(control), 20, drop_at=drop_at)
+    cached = actions_of(dynamic(control), 20, drop_at=drop_at)
+    assert largest_difference(stock, cached) < 1e-5
+    assert stock[-1].std() > 0.05
+
+
+def test_cached_equals_the_full_history_in_double_precision():
+    control = replace(control_model(torch.float64), context=60)
+    stock = actions_of(WindowController(control), 60, drop_at=31)
+    assert largest_difference(stock, actions_of(dynamic(control), 60, drop_at=31)) < 1e-12
+
+
+def test_cached_differs_from_stock_once_the_window_slides():
+    control = replace(control_model(), context=5)
+    stock, cached = actions_of(WindowController(control), 9), actions_of(dynamic(control), 9)
+    assert largest_difference(stock[:5], cached[:5]) < 1e-5
+    assert largest_difference(stock[5:], cached[5:]) > 1e-2
+
+
+def test_window_equals_the_stock_model_with_left_padding():
+    """The published protocol pads short histories on the left and masks them."""
+    control, context = control_model(), 20
+    controller = WindowController(control)
+    taken = actions_of(controller, 6, episodes=2)
+    window = controller._window
+    pad = context - 6
+
+    def padded(values):
+        return torch.nn.functional.pad(values, (0, 0, pad, 0))
+
+    with torch.no_grad():
+        expected = control.model(
+            states=padded(window["states"]),
+            actions=padded(window["actions"]),
+            returns_to_go=padded(window["returns"]),
+            timesteps=torch.cat([torch.zeros(pad, dtype=torch.long), torch.arange(6)]).repeat(2, 1),
+            attention_mask=torch.cat([torch.zeros(2, pad), torch.ones(2, 6)], 1),
+        ).action_preds[:, -1]
+    assert (expected - taken[-1]).abs().max() < 1e-5
+
+
+def test_reset_forgets():
+    control = control_model()
+    for controller in (WindowController(control), dynamic(control)):
+        first = actions_of(controller, 5)
+        assert largest_difference(first, actions_of(controller, 5)) == 0.0
+
+
+class Unpadded(DynamicCache):
+    """Claims to drop padding, and shows which masks the encoder was given."""
+
+    stores_padding = False
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (Unpadded, [[0, 1, 1], None, None]),
+        (DynamicCache, [[0, 1, 1], [0, 1, 1, 1, 1, 1], [0] + [1] * 8]),
+    ],
+)
+def test_attention_masks_given_to_the_encoder(monkeypatch, kind, expected):
+    control, masks, lengths = control_model(), [], []
+    encode = control.model.encoder.forward
+
+    def spy(**given):
+        mask = given["attention_mask"]
+        masks.append(None if mask is None else mask[1].tolist())
+        lengths.append(given["inputs_embeds"].shape[1])
+        assert not given["position_ids"].any()
+        return encode(**given)
+
+    monkeypatch.setattr(control.model.encoder, "forward", spy)
+    actions_of(CachedController(control, lambda: kind(config=control.model.config)), 3)
+    assert masks == expected
+    assert lengths == [3, 3, 3]
+
+
+def test_states_are_normalised_by_the_models_statistics():
+    control = control_model()
+    states = torch.randn(4, 11)
+    expected = (states - control.state_mean) / control.state_std
+    torch.testing.assert_close(control.normalized(states), expected)
+
+
+def test_horizon_past_the_time_embedding_is_refused():
+    control = control_model(max_ep_len=4)
+    control.check_horizon(4)
+    sentence = "episodes of 5 steps are longer than the 4 time steps"
+    with pytest.raises(UserError, match=sentence):
+        control.check_horizon(5)
+    for controller in (WindowController(control), dynamic(control)):
+        with pytest.raises(UserError, match=sentence):
+            actions_of(controller, 5)
+
+
+def test_rollout_in_hopper_is_the_same_in_either_way_while_the_window_holds():
+    control = control_model()
+    envs = make_envs("hopper", 3)
+    stock, _ = rollout(WindowController(control), envs, range(5), 3000.0, 1000.0, max_steps=20)
+    cached, _ = rollout(dynamic(control), envs, range(5), 3000.0, 1000.0, max_steps=20)
+    assert [episode.length for episode in stock] == [episode.length for episode in cached]
+    for one, other in zip(stock, cached):
+        assert one.episode_return == pytest.approx(other.episode_return, abs=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_saving_and_loading(tmp_path, dtype):
+    control = control_model()
+    save_control_model(control, tmp_path, dtype)
+    loaded = load_control_model(tmp_path)
+    assert loaded.model.dtype == torch.float32
+    assert not loaded.model.training
+    assert load_file(tmp_path / "model.safetensors")["embed_ln.weight"].dtype == dtype
+    tolerance = 0 if dtype == torch.float32 else 1e-3
+    for name, value in control.model.state_dict().items():
+        assert (loaded.model.state_dict()[name] - value).abs().max() <= tolerance
+    torch.testing.assert_close(loaded.state_mean, control.state_mean, rtol=0, atol=0)
+    torch.testing.assert_close(loaded.state_std, control.state_std, rtol=0, atol=0)
+    for name in ("target_returns", "env", "quality", "context", "scale", "data"):
+        assert getattr(loaded, name) == getattr(control, name)
+
+
+def test_saved_files_load_with_transformers_alone(tmp_path):
+    control = control_model()
+    save_control_model(control, tmp_path)
+    model = DecisionTransformerModel.from_pretrained(tmp_path)
+    assert torch.equal(model.embed_state.weight, control.model.embed_state.weight)
+    assert json.loads((tmp_path / "config.json").read_text())["bos_token_id"] is None
+
+
+def test_a_pickled_state_dict_is_read_without_running_code(tmp_path):
+    control = control_model()
+    save_control_model(control, tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(control.model.state_dict(), tmp_path / "pytorch_model.bin")
+    loaded = load_control_model(tmp_path)
+    assert torch.equal(loaded.model.embed_state.weight, control.model.embed_state.weight)
+
+
+class Code:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.marker),)
+
+
+def test_a_pickle_with_code_is_refused_and_not_run(tmp_path):
+    folder, marker = tmp_path / "model", tmp_path / "ran"
+    save_control_model(control_model(), folder)
+    (folder / "model.safetensors").unlink()
+    torch.save({"weight": Code(marker)}, folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"would run code.*ask its author for model.safetensors"):
+        load_control_model(folder)
+    assert not marker.exists()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_control_model(control_model(), tmp_path)
+    return tmp_path
+
+
+def test_missing_weights(folder):
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"has no model\.safetensors"):
+        load_control_model(folder)
+
+
+@pytest.mark.parametrize("size", [0, 100, 5000])
+def test_cut_weights(folder, size):
+    os.truncate(folder / "model.safetensors", size)
+    with pytest.raises(UserError, match="are cut or damaged; download or save"):
+        load_control_model(folder)
+
+
+def change_weights(folder, change):
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_weights_of_other_shapes(folder):
+    change_weights(folder, lambda w: w.update({"embed_state.weight": torch.zeros(32, 17)}))
+    with pytest.raises(UserError, match=r"do not have the shapes of config.json"):
+        load_control_model(folder)
+
+
+def test_weights_that_lack_one(folder):
+    change_weights(folder, lambda w: w.pop("encoder.h.1.ln_1.bias"))
+    with pytest.raises(UserError, match=r"lack 'encoder\.h\.1\.ln_1\.bias'"):
+        load_control_model(folder)
+
+
+def edit_json(path, **changes):
+    content = json.loads(path.read_text())
+    content.update(changes)
+    path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
+
+
+def test_statistics_of_another_environment(folder):
+    edit_json(folder / "control.json", state_mean=[0.0] * 17)
+    with pytest.raises(UserError, match=r"state_mean has 17 numbers but .* state dimension is 11"):
+        load_control_model(folder)
+
+
+def test_control_json_missing_broken_or_incomplete(folder):
+    edit_json(folder / "control.json", scale=None)
+    with pytest.raises(UserError, match="has no entry 'scale'"):
+        load_control_model(folder)
+    edit_json(folder / "control.json", scale="much")
+    with pytest.raises(UserError, match=r"control\.json is not usable"):
+        load_control_model(folder)
+    (folder / "control.json").write_text("{")
+    with pytest.raises(UserError, match="is not valid JSON"):
+        load_control_model(folder)
+    (folder / "control.json").unlink()
+    with pytest.raises(UserError, match=r"cannot read .*control\.json"):
+        load_control_model(folder)
+
+
+def test_another_kind_of_model(folder):
+    edit_json(folder / "config.json", model_type="llama")
+    with pytest.raises(UserError, match="holds a model of type 'llama'"):
+        load_control_model(folder)
+
+
+def test_unknown_names():
+    with pytest.raises(UserError, match="unknown Decision Transformer"):
+        load_control_model("decision-transformer-hoper-mixed")
+    with pytest.raises(UserError, match="unknown Decision Transformer"):
+        load_control_model("./no/such/folder")
+
+
+def test_a_repository_that_cannot_be_reached():
+    with pytest.raises(UserError, match="could not be fetched from the Hugging Face Hub"):
+        load_control_model("nobody/no-such-decision-transformer")
+
+
+def test_a_repository_in_the_local_cache(monkeypatch, folder):
+    import huggingface_hub
+
+    asked = {}
+
+    def download(repo, allow_patterns):
+        asked[repo] = allow_patterns
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert load_control_model("someone/hopper").env == "hopper"
+    assert "control.json" in asked["someone/hopper"]
+
+
+@pytest.mark.parametrize("name", shipped_control_models())
+def test_shipped_models_load_and_move(name):
+    control = load_control_model(name)
+    assert control.env in name
+    assert control.quality in name
+    assert all(len(digest) == 64 for digest in control.data.values())
+    [env] = make_envs(control.env, 1)
+    seeds = [500]
+    [episode], _ = rollout(
+        WindowController(control), [env], seeds, control.target_returns[0], control.scale, 60
+    )
+    assert episode.length == 60
+    assert not Path(next(iter(control.data))).is_absolute()

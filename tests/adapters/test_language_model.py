@@ -1,0 +1,80 @@
+import pytest
+import tiny
+import torch
+from tasks.words import word_tokenizer
+
+import transfer.adapters.language_model as module
+from transfer.adapters.language_model import load_language_model, shipped_language_models
+from transfer.errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    tiny.llama().save_pretrained(tmp_path / "small")
+    return tmp_path / "small"
+
+
+def test_a_folder_without_a_tokenizer(folder):
+    loaded = load_language_model(folder)
+    assert loaded.tokenizer is None
+    assert loaded.name == "small"
+    assert not loaded.model.training
+    assert loaded.model.config.num_key_value_heads == 2
+
+
+def test_symbol_models_are_float32_in_memory(tmp_path):
+    model = tiny.gpt2().half()
+    model.save_pretrained(tmp_path)
+    loaded = load_language_model(tmp_path).model
+    assert loaded.dtype == torch.float32
+    assert torch.equal(loaded.lm_head.weight, model.lm_head.weight.float())
+
+
+def test_a_folder_with_a_tokenizer_keeps_its_type(folder):
+    tiny.llama().bfloat16().save_pretrained(folder)
+    word_tokenizer().save_pretrained(folder)
+    loaded = load_language_model(str(folder))
+    assert loaded.tokenizer is not None
+    assert loaded.model.dtype == torch.bfloat16
+    assert loaded.tokenizer.decode(loaded.tokenizer.encode("The lamp is red.")) == "The lamp is red."
+
+
+def test_a_shipped_name(folder, monkeypatch):
+    folder.rename(folder.parent / "tiny-recall")
+    monkeypatch.setattr(module, "_checkpoints", lambda: folder.parent)
+    assert shipped_language_models() == ["tiny-recall"]
+    assert load_language_model("tiny-recall").name == "tiny-recall"
+
+
+def test_no_such_model():
+    with pytest.raises(UserError, match=r"^language model nobody/nothing cannot be loaded \(.*\);"):
+        load_language_model("nobody/nothing")
+
+
+def test_damaged_weights(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match="small cannot be loaded"):
+        load_language_model(folder)
+
+
+def test_missing_weights(folder):
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="small cannot be loaded"):
+        load_language_model(folder)
+
+
+def test_incomplete_weights(folder):
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.1.self_attn.q_proj.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"lack 'model\.layers\.1\.self_attn\.q_proj\.weight'"):
+        load_language_model(folder)
+
+
+def test_no_language_model(tmp_path):
+    tiny.decision_transformer().save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_language_model(tmp_path)

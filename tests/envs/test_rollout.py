@@ -1,0 +1,173 @@
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+from transfer.envs.mujoco import make_envs, use_headless_rendering
+from transfer.envs.rollout import SimulationError, rollout
+
+
+class Countdown(gymnasium.Env):
+    """Ends after `seed % 10 + 1` steps; the state is (seed, step), the reward the action's sum."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
+    action_space = gymnasium.spaces.Box(-1, 1, (2,))
+
+    def __init__(self, fail_at=None, nan_at=None, nan_reward_at=None):
+        self.fail_at, self.nan_at, self.nan_reward_at = fail_at, nan_at, nan_reward_at
+
+    def reset(self, *, seed=None, options=None):
+        self.state = np.array([seed, 0.0])
+        return self.state.copy(), {}
+
+    def step(self, action):
+        if self.state[1] == self.fail_at:
+            raise ValueError("out of fuel")
+        self.state[1] += 1
+        shown = self.state * (np.nan if self.state[1] == self.nan_at else 1.0)
+        reward = np.nan if self.state[1] == self.nan_reward_at else float(action.sum())
+        terminated = self.state[1] > self.state[0] % 10
+        return shown, reward, terminated, False, {}
+
+
+class Recorder:
+    """Acts by the seed and the returns-to-go, and remembers what it was told."""
+
+    def __init__(self, value=None):
+        self.value = value
+        self.sizes, self.calls, self.kept = [], [], []
+
+    def reset(self, episodes):
+        self.sizes.append(episodes)
+        self.step = 0
+
+    def act(self, states, returns_to_go, previous_actions):
+        assert (states[:, 1] == self.step).all()
+        self.step += 1
+        self.calls.append((states, returns_to_go, previous_actions))
+        actions = torch.stack([states[:, 0], returns_to_go[:, 0]], 1) / 100
+        return actions if self.value is None else torch.full_like(actions, self.value)
+
+    def select(self, rows):
+        self.kept.append(rows.tolist())
+
+
+def test_episodes_come_in_the_order_of_the_seeds_and_leave_as_they_end():
+    controller, ended = Recorder(), []
+    episodes, _ = rollout(
+        controller, [Countdown() for _ in range(3)], [14, 11, 18, 12], 5.0, 1.0,
+        on_episode=ended.append,
+    )  # fmt: skip
+    assert [episode.seed for episode in episodes] == [14, 11, 18, 12]
+    assert [episode.length for episode in episodes] == [5, 2, 9, 3]
+    assert all(episode.terminated and episode.target == 5.0 for episode in episodes)
+    assert [episode.seed for episode in ended] == [11, 14, 18, 12]
+    assert controller.sizes == [3, 1]
+    assert controller.kept == [[0, 2], [1]]
+    assert [len(states) for states, _, _ in controller.calls] == [3, 3] + [2] * 3 + [1] * 7
+
+
+def test_returns_to_go_follow_the_rewards_and_previous_actions_their_episodes():
+    controller = Recorder()
+    episodes, _ = rollout(controller, [Countdown(), Countdown()], [11, 14], 6.0, 2.0)
+    assert controller.calls[0][2] is None
+    to_go, rewards = 6.0 / 2.0, []
+    for states, returns_to_go, previous in controller.calls:
+        row = states[:, 0].tolist().index(14.0)
+        assert returns_to_go[row, 0].item() == pytest.approx(to_go, rel=1e-6)
+        if rewards:
+            assert previous[row].sum().item() == pytest.approx(rewards[-1], rel=1e-6)
+        rewards.append(0.14 + to_go / 100)
+        to_go -= rewards[-1] / 2.0
+    assert episodes[1].episode_return == pytest.approx(sum(rewards), rel=1e-6)
+
+
+def test_the_size_of_the_batch_changes_no_episode():
+    def played(parallel):
+        envs = [Countdown() for _ in range(parallel)]
+        return rollout(Recorder(), envs, range(10, 20), 4.0, 1.0)[0]
+
+    assert played(10) == played(3) == played(1)
+
+
+def test_max_steps_cuts_without_terminating():
+    episodes, _ = rollout(Recorder(), [Countdown(), Countdown()], [19, 11], 1.0, 1.0, max_steps=4)
+    assert [(episode.length, episode.terminated) for episode in episodes] == [(4, False), (2, True)]
+
+
+def test_time_is_split_between_simulator_and_policy(monkeypatch):
+    import transfer.envs.rollout as module
+
+    ticks = iter(range(1000))
+    monkeypatch.setattr(module.time, "perf_counter", lambda: float(next(ticks)))
+    _, clock = rollout(Recorder(), [Countdown()], [12], 1.0, 1.0)
+    # one interval of one tick for the reset, and for each of the three steps one of either kind
+    assert (clock.simulator_s, clock.policy_s) == (4.0, 3.0)
+
+
+def test_a_simulator_that_raises_is_named_with_seed_and_step():
+    with pytest.raises(
+        SimulationError, match=r"Countdown, seed 15, step 2: .*out of fuel"
+    ) as error:
+        rollout(Recorder(), [Countdown(), Countdown(fail_at=2)], [18, 15], 1.0, 1.0)
+    assert isinstance(error.value.__cause__, ValueError)
+
+
+@pytest.mark.parametrize("fault", ["nan_at", "nan_reward_at"])
+def test_a_simulator_that_returns_nan_is_not_silent(fault):
+    with pytest.raises(SimulationError, match=r"seed 15, step 1: the simulator returned a number"):
+        rollout(Recorder(), [Countdown(**{fault: 2})], [15], 1.0, 1.0)
+
+
+def test_a_policy_that_returns_nan_is_not_silent():
+    with pytest.raises(SimulationError, match=r"seed 11, step 0: the policy's action"):
+        rollout(Recorder(value=float("nan")), [Countdown()], [11], 1.0, 1.0)
+
+
+class Still:
+    def reset(self, episodes):
+        self.episodes = episodes
+
+    def act(self, states, returns_to_go, previous_actions):
+        return torch.zeros(len(states), 3)
+
+    def select(self, rows):
+        self.episodes = len(rows)
+
+
+def test_silent_restarts_of_mujoco_are_not_silent(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    class Breaking(gymnasium.Wrapper):
+        def step(self, action):
+            self.unwrapped.data.qacc_warmstart[:] = 0
+            self.unwrapped.data.qvel[:] = np.inf
+            return super().step(action)
+
+    envs = [Breaking(env) for env in make_envs("hopper", 1)]
+    with pytest.raises(SimulationError, match=r"Hopper-v4, seed 0, .*(diverged|not finite)"):
+        rollout(Still(), envs, [0], 1.0, 1.0, max_steps=3)
+
+
+def test_hopper_standing_still_gives_the_same_return_twice():
+    envs = make_envs("hopper", 2)
+    first, _ = rollout(Still(), envs, [0, 1], 1.0, 1000.0)
+    again, _ = rollout(Still(), envs[:1], [0, 1], 1.0, 1000.0)
+    assert first == again
+    assert first[0].terminated
+    assert first[0].episode_return == pytest.approx(132.17274375706998, rel=1e-6)
+
+
+def test_frames_of_the_first_episode():
+    use_headless_rendering()
+    envs = make_envs("hopper", 2, video=True)
+    frames = []
+    episodes, _ = rollout(
+        Still(), envs, [0, 1], 1.0, 1.0, max_steps=9, on_frame=frames.append, frame_every=4
+    )
+    for env in envs:
+        env.close()
+    assert len(episodes) == 2
+    assert len(frames) == 3
+    assert all(frame.dtype == np.uint8 and frame.shape == (480, 480, 3) for frame in frames)
+    assert (frames[0] != frames[-1]).any()

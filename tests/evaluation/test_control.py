@@ -1,0 +1,312 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from transfer.adapters.decision_transformer import WindowController
+from transfer.errors import UserError
+from transfer.evaluation import control_run
+from transfer.evaluation.control import DEFAULT_POLICY, ControlEval, evaluate_control
+from transfer.evaluation.control_run import plan
+from transfer.evaluation.control_summary import summarise
+from transfer.evaluation.control_table import tables
+from transfer.evaluation.results import SUMMARY_FIELDS, read_results
+from transfer.evaluation.statistics import bootstrap, interquartile_mean, paired_difference
+
+#: Bytes of keys and values of one token in both layers of the tiny model, float32.
+TOKEN_BYTES = 2 * 2 * 16 * 4
+
+
+@pytest.fixture
+def config(tiny):
+    def make(**settings) -> ControlEval:
+        given = {"episodes": 2, "max_steps": 30, "budget": 8, "update_interval": 16} | settings
+        return ControlEval(model=str(tiny), **given)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def finished(tiny, tmp_path_factory):
+    """One run of the default protocols for two targets, with its folder."""
+    out = tmp_path_factory.mktemp("run")
+    settings = {"episodes": 3, "max_steps": 30, "budget": 8, "update_interval": 16}
+    config = ControlEval(
+        model=str(tiny), target_return=(3000.0, 500.0), out=out, num_envs=2, **settings
+    )
+    return config, evaluate_control(config), out
+
+
+def rows_of(results, protocol, target=3000.0):
+    return [
+        row for row in results.rows if (row["protocol"], row["target_return"]) == (protocol, target)
+    ]
+
+
+def test_every_protocol_plays_the_same_seeds(finished):
+    _, results, _ = finished
+    for target in (3000.0, 500.0):
+        for protocol in ("window", "cache", "full", DEFAULT_POLICY, "fifo"):
+            seeds = [row["seed"] for row in rows_of(results, protocol, target)]
+            assert sorted(seeds) == [0, 1, 2]
+    assert len(results.rows) == 5 * 2 * 3
+    assert results.seeds == [0, 1, 2]
+
+
+def test_summary_is_computed_from_the_rows(finished):
+    _, results, _ = finished
+    assert len(results.summary) == 10
+    for entry in results.summary:
+        rows = rows_of(results, entry["policy"], entry["target_return"])
+        returns = [row["return"] for row in rows]
+        scores = [100 * (value + 20.272305) / (3234.3 + 20.272305) for value in returns]
+        assert set(SUMMARY_FIELDS) <= set(entry)
+        assert (entry["task"], entry["metric"], entry["n"]) == ("Hopper-v4", "d4rl_score", 3)
+        assert entry["return_mean"] == pytest.approx(np.mean(returns))
+        assert entry["return_std"] == pytest.approx(np.std(returns))
+        assert entry["iqm"] == pytest.approx(interquartile_mean(scores))
+        interval = bootstrap(scores)
+        assert entry["mean"] == pytest.approx(interval.mean)
+        assert (entry["low"], entry["high"]) == pytest.approx((interval.low, interval.high))
+        assert entry["length"] == pytest.approx(np.mean([row["length"] for row in rows]))
+
+
+def test_differences_are_paired_by_seed(finished):
+    _, results, _ = finished
+    for entry in results.summary:
+        for base, keys in (
+            ("window", ("delta_vs_window", "delta_window_low", "delta_window_high")),
+            ("full", ("delta_vs_full", "delta_low", "delta_high")),
+        ):
+            scores = [
+                [row["score"] for row in sorted(rows, key=lambda row: row["seed"])]
+                for rows in (
+                    rows_of(results, name, entry["target_return"])
+                    for name in (entry["policy"], base)
+                )
+            ]
+            # Rows come in the order in which episodes end, and so do the pairs.
+            expected = paired_difference(*scores)
+            found = [entry[key] for key in keys]
+            assert found[0] == pytest.approx(expected.mean, abs=1e-9)
+            assert found[1] <= found[0] <= found[2]
+            if entry["policy"] == base:
+                assert found == [0.0, 0.0, 0.0]
+
+
+def test_memory_is_what_each_protocol_promises(finished):
+    _, results, _ = finished
+    for row in rows_of(results, "full"):
+        assert row["kept_tokens"] == 3 * row["length"] - 1
+        assert row["kept"] == pytest.approx(1 - 1 / (3 * row["length"]))
+        assert row["full_bytes"] == 3 * row["length"] * TOKEN_BYTES
+        assert row["cache_bytes"] >= row["cache_bytes_end"] >= row["kept_tokens"] * TOKEN_BYTES
+    for row in rows_of(results, "cache"):
+        assert (row["budget"], row["update_interval"]) == (3 * 3 - 4, 3)
+        assert row["kept_tokens"] == 3 * 3 - 4
+    for name in (DEFAULT_POLICY, "fifo"):
+        for row in rows_of(results, name):
+            since_update = 3 * row["length"] % 16
+            assert row["kept_tokens"] == 8 + since_update
+            assert row["kept"] == pytest.approx(row["kept_tokens"] / (3 * row["length"]))
+            assert row["cache_bytes_end"] >= row["kept_tokens"] * TOKEN_BYTES
+    for row in rows_of(results, "window"):
+        assert row["kept_tokens"] is row["kept"] is row["cache_bytes"] is row["full_bytes"] is None
+
+
+def test_peak_bytes_include_the_moment_before_eviction(finished):
+    _, results, _ = finished
+    for row in rows_of(results, "fifo"):
+        assert row["cache_bytes"] >= (8 + 16) * TOKEN_BYTES
+
+
+def test_seconds_are_split_and_add_up(finished):
+    _, results, _ = finished
+    for entry in results.summary:
+        parts = [entry[f"{part}_seconds"] for part in ("simulator", "transformer", "policy")]
+        assert sum(parts) == pytest.approx(entry["seconds"])
+        assert parts[0] > 0 and parts[1] > 0
+        assert (parts[2] > 0) == (entry["policy"] in ("cache", DEFAULT_POLICY, "fifo"))
+
+
+def test_protocols_agree_until_the_window_is_full(config):
+    results = evaluate_control(config(max_steps=3, policy=()))
+    by_protocol = {name: rows_of(results, name, 3600.0) for name in ("window", "cache", "full")}
+    window = [row["return"] for row in by_protocol["window"]]
+    assert [row["return"] for row in by_protocol["cache"]] == pytest.approx(window, abs=1e-4)
+    assert [row["return"] for row in by_protocol["full"]] == pytest.approx(window, abs=1e-4)
+
+
+def test_protocols_differ_afterwards(finished):
+    _, results, _ = finished
+    returns = {
+        name: tuple(round(row["return"], 6) for row in rows_of(results, name))
+        for name in ("window", "full", "fifo")
+    }
+    assert len(set(returns.values())) == 3
+
+
+def test_the_same_run_twice_gives_the_same_digits(config):
+    again = config(num_envs=1)
+    assert evaluate_control(again).rows == evaluate_control(again).rows
+
+
+def test_the_folder_holds_what_is_returned(finished):
+    config, results, out = finished
+    assert read_results(out) == results
+    lines = (out / "rows.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == list(results.rows)
+    assert results.command.startswith(f"transfer eval --model {config.model}")
+    assert results.versions["env"] == "Hopper-v4"
+
+
+def test_tables_fit_and_say_what_drifts(finished):
+    from rich.console import Console
+
+    _, results, _ = finished
+    console = Console(width=100, color_system=None)
+    with console.capture() as capture:
+        console.print(tables(results))
+    text = capture.get()
+    assert "…" not in text
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 100
+    assert text.count("target return") == 2
+    assert "after 3 steps" in text
+    for entry in results.summary:
+        assert f"{entry['mean']:.1f}" in text
+
+
+def test_ctrl_c_keeps_the_episodes_that_ended(config, tmp_path, monkeypatch):
+    class Impatient(WindowController):
+        def select(self, rows):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(control_run, "WindowController", Impatient)
+    results = evaluate_control(config(memory=("window", "full"), episodes=4, out=tmp_path))
+    assert results.interrupted
+    assert 1 <= len(results.rows) < 4
+    [entry] = results.summary
+    assert (entry["policy"], entry["n"]) == ("window", len(results.rows))
+    assert entry["delta_vs_full"] is None
+    assert read_results(tmp_path) == results
+
+
+def test_a_policy_pair_is_compared_over_common_seeds_only():
+    def row(protocol, seed, score):
+        row = dict.fromkeys(
+            ("kept", "kept_tokens", "cache_bytes", "cache_bytes_end", "full_bytes", "budget",
+             "update_interval", "eviction", "context", "model", "env")
+        )  # fmt: skip
+        return row | {
+            "protocol": protocol, "target_return": 1.0, "seed": seed, "score": score,
+            "return": score, "length": 1,
+        }  # fmt: skip
+
+    rows = [row("full", 0, 1.0), row("full", 1, 2.0), row("h2o", 1, 5.0), row("h2o", 2, 100.0)]
+    seconds = {("full", 1.0): {"a_seconds": 1.0}, ("h2o", 1.0): {"a_seconds": 2.0}}
+    _, pruned = summarise(rows, seconds)
+    assert (pruned["delta_vs_full"], pruned["delta_low"]) == (3.0, None)
+    assert pruned["delta_vs_window"] is None
+    assert pruned["seconds"] == 2.0
+
+
+def test_blocks_of_seeds_never_overlap(config):
+    assert config(seeds=(0,), episodes=3).episode_seeds == [0, 1, 2]
+    assert config(seeds=(7, 0, 2), episodes=3).episode_seeds == [0, 1, 2, 3, 4, 5, 7, 8, 9]
+
+
+def test_fifo_stands_beside_policies_that_have_a_budget(config):
+    def names(**settings):
+        return [protocol.name for protocol in plan(config(**settings), 20)]
+
+    assert names() == ["window", "cache", "full", "h2o", "fifo"]
+    assert names(memory=(), policy=("l2_norm", "random")) == ["l2_norm", "random", "fifo"]
+    assert names(policy=()) == ["window", "cache", "full"]
+    assert names(memory=("full",), policy=("full",)) == ["full"]
+
+
+def test_an_unknown_memory_is_refused(config):
+    settings = config()
+    # Type checkers refuse it before; callers without one get the sentence.
+    object.__setattr__(settings, "memory", ("windw",))
+    with pytest.raises(UserError, match="unknown memory 'windw'; did you mean window"):
+        plan(settings, 20)
+
+
+def test_same_size_fifo_has_the_policys_interval(config):
+    protocols = plan(config(budget=0.5, update_interval=32, eviction="reference"), 20)
+    for protocol in protocols[-2:]:
+        assert protocol.pruning.budget == 0.5
+        assert protocol.pruning.n_up == 32
+        assert protocol.pruning.eviction == "reference"
+    cache = protocols[1].pruning
+    assert (cache.budget, cache.n_up, cache.policy.sinks) == (56, 3, 0)
+
+
+def test_a_namm_is_a_policy(config, tmp_path):
+    from transfer.namm.network import NAMM, NAMMConfig
+
+    small = NAMMConfig(scorer="mlp", hidden=4)
+    NAMM(small, torch.randn(1, small.size)).save_pretrained(tmp_path)
+    results = evaluate_control(config(memory=("full",), policy=("namm",), namm=str(tmp_path)))
+    assert [entry["policy"] for entry in results.summary] == ["full", "namm", "fifo"]
+    assert results.summary[1]["kept"] < 1
+
+
+def test_context_changes_the_window(config):
+    wide = evaluate_control(config(memory=("window",), policy=(), context=10))
+    narrow = evaluate_control(config(memory=("window",), policy=(), context=1))
+    assert [row["context"] for row in wide.rows] == [10, 10]
+    assert [row["return"] for row in wide.rows] != [row["return"] for row in narrow.rows]
+
+
+def test_v5_pays_no_healthy_reward_on_the_last_step(config):
+    old = evaluate_control(config(memory=("window",), policy=()))
+    new = evaluate_control(config(memory=("window",), policy=(), env_version="v5"))
+    assert new.versions["env"] == "Hopper-v5"
+    for before, after in zip(old.rows, new.rows):
+        assert before["terminated"] and before["length"] == after["length"]
+        assert before["return"] - after["return"] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_threads_are_given_back(config):
+    before = torch.get_num_threads()
+    evaluate_control(config(memory=("window",), policy=(), threads=before + 1, max_steps=2))
+    assert torch.get_num_threads() == before
+
+
+def test_a_wrong_setting_leaves_an_earlier_run_alone(config, tmp_path):
+    evaluate_control(config(memory=("window",), policy=(), out=tmp_path, max_steps=2))
+    before = (tmp_path / "rows.jsonl").read_text()
+    with pytest.raises(UserError, match="unknown policy"):
+        evaluate_control(config(policy=("h3o",), out=tmp_path))
+    assert (tmp_path / "rows.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"episodes": 0}, "episodes is 0"),
+        ({"num_envs": 0}, "num-envs is 0"),
+        ({"context": 0}, "context is 0"),
+        ({"seeds": (1, 1)}, "seeds are 1 1"),
+        ({"seeds": (-1,)}, "seeds are -1"),
+        ({"target_return": (float("nan"),)}, "target return is nan"),
+        ({"target_return": (float("inf"),)}, "target return is inf"),
+        ({"budget": 0}, "budget 0 keeps nothing"),
+        ({"budget": 1.5}, "budget 1.5 is not a fraction"),
+        ({"budget": float("nan")}, "budget nan is not a fraction"),
+        ({"memory": (), "policy": ()}, "neither a memory nor a policy"),
+        ({"context": 1}, "memory cache needs a context of 2"),
+        ({"budget": None}, "policy h2o has no threshold"),
+        ({"update_interval": 10}, "update interval 10"),
+        ({"policy": ("namm",)}, "--namm"),
+        ({"env": "walker2d"}, "trained for hopper"),
+        ({"env": "hoper"}, "unknown environment 'hoper'; did you mean hopper"),
+        ({"max_steps": 41}, "41 steps"),
+    ],
+)
+def test_bad_settings_are_refused_in_a_sentence(config, settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        evaluate_control(config(**settings))

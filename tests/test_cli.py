@@ -1,0 +1,265 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_control import save_tiny_control
+
+import transfer
+from transfer import cli
+from transfer.adapters.decision_transformer import WindowController
+from transfer.envs import rollout
+from transfer.evaluation import control_run
+from transfer.evaluation.results import read_results
+
+DATA = Path(__file__).parent / "data"
+QUICK = ("--episodes", "2", "--max-steps", "25", "--budget", "8", "--update-interval", "16")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> str:
+    return str(save_tiny_control(tmp_path_factory.mktemp("tiny")))
+
+
+def run(*words: object) -> int:
+    """Exit code of `transfer` with these words; tyro leaves by SystemExit."""
+    try:
+        return cli.main([str(word) for word in words])
+    except SystemExit as left:
+        return left.code if isinstance(left.code, int) else 1
+
+
+def test_eval_prints_tables_and_writes_results(tiny, tmp_path, capsys):
+    assert run("eval", "--model", tiny, *QUICK, "--out", tmp_path / "out") == 0
+    out, err = capsys.readouterr()
+    results = read_results(tmp_path / "out")
+    assert [entry["policy"] for entry in results.summary] == [
+        "window", "cache", "full", "h2o", "fifo",
+    ]  # fmt: skip
+    for entry in results.summary:
+        assert f" {entry['policy']} " in out
+    assert "after 3 steps" in out
+    assert "error" not in err
+
+
+def test_json_is_all_that_reaches_standard_output(tiny, tmp_path, capfd):
+    words = ("eval", "--model", tiny, *QUICK, "--memory", "window", "--policy", "recency", "--json")
+    assert run(*words, "--out", tmp_path) == 0
+    printed = json.loads(capfd.readouterr().out)
+    assert printed == json.loads((tmp_path / "results.json").read_text())
+    assert sorted(printed["command"].split()) == sorted(
+        ["transfer", *words, "--out", str(tmp_path)]
+    )
+    assert [entry["policy"] for entry in printed["summary"]] == ["window", "recency", "fifo"]
+    assert printed["seeds"] == [0, 1]
+    assert printed["interrupted"] is False
+
+
+def test_the_same_command_twice_gives_the_same_rows(tiny, tmp_path):
+    words = ("eval", "--model", tiny, *QUICK, "--seeds", "3", "9", "--target-return", "900", "50")
+    assert run(*words, "--out", tmp_path / "a") == run(*words, "--out", tmp_path / "b") == 0
+    first, second = ((tmp_path / name / "rows.jsonl").read_text() for name in "ab")
+    assert first == second
+    assert first.count("\n") == 5 * 2 * 4
+
+
+def test_ctrl_c_says_what_is_kept_and_exits_with_130(tiny, tmp_path, monkeypatch, capsys):
+    class Impatient(WindowController):
+        def select(self, rows):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(control_run, "WindowController", Impatient)
+    assert run("eval", "--model", tiny, *QUICK, "--episodes", "4", "--out", tmp_path) == 130
+    kept = read_results(tmp_path)
+    assert kept.interrupted and 1 <= len(kept.rows) < 4
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert line == (
+        f"interrupted: the {len(kept.rows)} rows that were done are kept in {tmp_path}"
+    )
+
+
+def test_ctrl_c_before_the_first_episode_still_exits_with_130(tiny, monkeypatch, capsys):
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(control_run, "load_control_model", interrupted)
+    assert run("eval", "--model", tiny) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_simulator_that_breaks_down_is_a_sentence_and_keeps_the_rows(
+    tiny, tmp_path, monkeypatch, capsys
+):
+    class Broken(WindowController):
+        def select(self, rows):
+            raise rollout.SimulationError("Hopper-v4, seed 1, step 17: it broke")
+
+    monkeypatch.setattr(control_run, "WindowController", Broken)
+    assert run("eval", "--model", tiny, *QUICK, "--episodes", "4", "--out", tmp_path) == 1
+    assert capsys.readouterr().err.strip() == "error: Hopper-v4, seed 1, step 17: it broke"
+    assert (tmp_path / "rows.jsonl").read_text().count("\n") >= 1
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--model", "decision-transformr"), "did you mean decision-transformer"),
+        (("--model", "llama"), "unknown model 'llama'"),
+        (("--model", "./nowhere"), "unknown model './nowhere'"),
+        (("--model", "decision-transformer", "--env", "walker"), "unknown environment 'walker'"),
+        (
+            ("--model", "decision-transformer", "--env", "walker2d", "--quality", "expert"),
+            "no Decision Transformer of quality expert for walker2d is shipped",
+        ),
+        (("--env", "halfcheetah"), "trained for hopper, not for halfcheetah"),
+        (("--policy", "h2"), "unknown policy 'h2'; did you mean h2o"),
+        (("--policy", "recency", "--budget", "None"), "policy recency has no threshold"),
+        (("--policy", "namm"), "policy namm needs a network"),
+        (("--policy", "namm", "--namm", "recal"), "unknown NAMM 'recal'"),
+        (("--target-return", "nan"), "target return is nan"),
+        (("--target-return", "1000", "-inf"), "target return is -inf"),
+        (("--episodes", "0"), "episodes is 0"),
+        (("--max-steps", "41"), "longer than the 40 time steps"),
+        (("--budget", "0"), "budget 0 keeps nothing"),
+        (("--budget=-3"), "budget -3 keeps nothing"),
+        (("--budget", "1.5"), "budget 1.5 is not a fraction"),
+        (("--video", "film.avi"), "none of the suffixes .mp4 and .gif"),
+        (("--update-interval", "20"), "update interval 20 does not fit policy h2o"),
+        (("--memory", "--policy"), "neither a memory nor a policy"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(tiny, words, sentence, capsys):
+    given = (words,) if isinstance(words, str) else words
+    model = () if "--model" in given else ("--model", tiny, "--max-steps", "25")
+    assert run("eval", *model, *given) == 2
+    out, err = capsys.readouterr()
+    [line] = err.strip().splitlines()
+    assert line.startswith("error: ")
+    assert sentence in line
+    assert out == ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("eval",),
+        ("eval", "--model", "x", "--quality", "best"),
+        ("eval", "--model", "x", "--memory", "windw"),
+        ("eval", "--model", "x", "--target-return", "high"),
+        ("eval", "--model", "x", "--env-version", "v3"),
+        ("evaluate",),
+        ("import", "only-one"),
+        (),
+    ],
+)
+def test_what_tyro_refuses_exits_with_2_too(words, capsys):
+    assert run(*words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(("option", "name"), [("--out", "out"), ("--video", "film.mp4")])
+def test_an_unwritable_place_is_refused_before_anything_runs(
+    tiny, tmp_path, option, name, monkeypatch, capsys
+):
+    def played(*args, **kwargs):
+        pytest.fail("an episode was played")
+
+    monkeypatch.setattr(control_run, "rollout", played)
+    (tmp_path / "file").write_text("")
+    words = ("eval", "--model", tiny, *QUICK, option, tmp_path / "file" / name)
+    assert run(*words) == 2
+    assert "choose a folder you may write to" in capsys.readouterr().err
+
+
+def test_import_makes_a_namm_that_eval_can_use(tiny, tmp_path, capsys):
+    assert run("import", DATA / "ckpt_hidden1.pt", tmp_path / "namm") == 0
+    assert str(tmp_path / "namm") in capsys.readouterr().out
+    words = ("--memory", "full", "--policy", "namm", "--namm", tmp_path / "namm")
+    assert run("eval", "--model", tiny, *QUICK, *words, "--out", tmp_path / "out") == 0
+    entries = read_results(tmp_path / "out").summary
+    assert [entry["policy"] for entry in entries] == ["full", "namm", "fifo"]
+
+
+def test_import_of_a_missing_file_is_a_sentence(tmp_path, capsys):
+    assert run("import", tmp_path / "none.pt", tmp_path / "namm") == 2
+    assert capsys.readouterr().err.startswith("error: ")
+    assert not (tmp_path / "namm").exists()
+
+
+def test_doctor_says_what_works_line_by_line(capsys):
+    assert run("doctor") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == [
+        "versions", "simulator", "video", "rendering", "d4rl", "sbx", "models", "NAMMs",
+    ]  # fmt: skip
+    assert transfer.__version__ in lines[0]
+    assert all(line.startswith("ok ") for line in lines[:3])
+
+
+def test_doctor_checks_that_pruning_a_model_is_exact(tiny, capsys):
+    assert run("doctor", "--model", tiny) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert "pruned and exact" in last
+
+
+def test_doctor_refuses_an_unknown_model(tmp_path, capsys):
+    assert run("doctor", "--model", tmp_path) == 2
+    assert "cannot be loaded" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("pretrain", "decision-transformer", "--data", "none.hdf5", "--out", "m"), "none.hdf5"),
+        (("pretrain", "decision-transformer", "--data", "--out", "m"), "no data files"),
+        (("collect", "--out", "d", "--steps", "0"), "--steps is 0"),
+        (("collect", "--out", "d", "--env", "hoper"), "did you mean hopper"),
+    ],
+)
+def test_makers_of_models_and_data_refuse_in_a_sentence(
+    words, sentence, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert run(*words) == 2
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("error: ") and sentence in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_version(capsys):
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"transfer {transfer.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "decision transformer under several cache policies"),
+        (("eval",), "--target-return"),
+        (("pretrain",), "decision-transformer"),
+        (("pretrain", "decision-transformer"), "--data"),
+        (("collect",), "--out"),
+        (("import",), "ckpt.pt"),
+        (("doctor",), "--model"),
+    ],
+)
+def test_help_documents_every_command(words, said, capsys):
+    assert run(*words, "--help") == 0
+    assert said in " ".join(capsys.readouterr().out.replace("│", " ").split()).lower()
+
+
+def test_help_does_not_wait_for_torch():
+    code = (
+        "import sys, transfer.cli as cli\n"
+        "try: cli.main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "print({'torch', 'transformers', 'gymnasium', 'numpy'} & set(sys.modules))"
+    )
+    for words in ((), ("eval",), ("import",), ("doctor",)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words, "--help"], capture_output=True, text=True
+        )
+        assert done.stdout.splitlines()[-1] == "set()", done.stderr

@@ -1,0 +1,226 @@
+"""The command `transfer`: options in, one function of the library called, exit code out.
+
+Configurations are the library's own dataclasses and their docstrings are the help. Modules are
+imported by the command that needs them, so that help does not wait for torch.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+import transfer
+from transfer.checkpoints import shipped
+from transfer.errors import UserError, unknown_name
+from transfer.evaluation.control import MODEL, ControlEval
+from transfer.evaluation.language import LanguageEval
+from transfer.evaluation.results import Results
+
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+_DESCRIPTION = (
+    "Prune the KV cache of any transformer with one evolved network. "
+    "`transfer COMMAND --help` explains a command, `transfer --version` says the version."
+)
+
+
+@dataclass(frozen=True)
+class Eval(ControlEval):
+    """Roll out a Decision Transformer under several cache policies and report D4RL scores.
+
+    Language models have other options: `transfer eval --model llama-recall --help`.
+
+    Args:
+        json: print results.json to standard output, and nothing else.
+    """
+
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class EvalLanguage(LanguageEval):
+    """Ask a language model about long documents under several cache policies.
+
+    Decision Transformers have other options: `transfer eval --model decision-transformer --help`.
+
+    Args:
+        json: print results.json to standard output, and nothing else.
+    """
+
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class Import:
+    """Convert a checkpoint of the original NAMM repository (ckpt.pt); nothing in it is executed.
+
+    Args:
+        checkpoint: the file.
+        out: folder of the NAMM, as --namm takes it.
+    """
+
+    checkpoint: tyro.conf.Positional[Path]
+    out: tyro.conf.Positional[Path]
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Say what this installation can do, and what to do about the rest.
+
+    Args:
+        model: also check that pruning this model (a shipped name, folder or hub id) is exact.
+    """
+
+    model: str | None = None
+
+
+class _Pretrain:
+    """Train a small model, such as those that are shipped."""
+
+
+class _Collect:
+    """Train a behaviour policy and record its episodes in D4RL's file format."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the words after `transfer`; by default those of this process.
+
+    Returns:
+        0, or 1: a check or the simulator failed, 2: bad input, 130: Ctrl-C.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words == ["--version"]:
+        print(f"transfer {transfer.__version__}")
+        return 0
+    try:
+        return _run(words)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run(words: list[str]) -> int:
+    if words[:1] == ["pretrain"]:
+        from transfer.pretrain.decision_transformer import PretrainConfig, pretrain
+
+        pretrain(_parse("transfer pretrain", words[1:], {"decision-transformer": PretrainConfig}))
+        return 0
+    commands = {
+        "eval": _eval_kind(words) if words[:1] == ["eval"] else Eval,
+        "pretrain": _Pretrain,
+        "collect": _Collect,
+        "import": Import,
+        "doctor": Doctor,
+    }
+    if words[:1] == ["collect"]:
+        from transfer.envs.collect import CollectConfig, collect
+
+        collect(_parse("transfer", words, {**commands, "collect": CollectConfig}))
+        return 0
+    config = _parse("transfer", words, commands)
+    runners = {Eval: _eval, EvalLanguage: _eval, Import: _import, Doctor: _doctor}
+    return runners[type(config)](config)
+
+
+def _eval_kind(words: Sequence[str]) -> type[Eval] | type[EvalLanguage]:
+    """Whose options `eval` takes: those of control, unless the model named is no such model."""
+    given = [
+        word.removeprefix("--model=") if word.startswith("--model=") else after
+        for word, after in zip(words, [*words[1:], ""])
+        if word == "--model" or word.startswith("--model=")
+    ]
+    if not given or MODEL in given[0] or Path(given[0], "control.json").is_file():
+        return Eval
+    languages = sorted(set(shipped("config.json")) - set(shipped("namm.safetensors")))
+    # Anything with one slash may be a repository of the Hub.
+    hub = given[0].count("/") == 1 and not given[0].startswith((".", "/", "~"))
+    if given[0] in languages or Path(given[0]).is_dir() or hub:
+        return EvalLanguage
+    raise unknown_name("model", given[0], [MODEL, *languages])
+
+
+def _parse(program: str, words: Sequence[str], commands: Mapping[str, type]) -> Any:
+    """The configuration that the words spell, of one of the types in `commands`.
+
+    tyro would frame the sentences of `UserError` in its own; so the checks run after it is done.
+    """
+    unchecked = {name: _without_checks(kind) for name, kind in commands.items()}
+    parsed = tyro.extras.subcommand_cli_from_dict(
+        unchecked,
+        prog=program,
+        args=words,
+        description=_DESCRIPTION,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    [kind] = [commands[name] for name, other in unchecked.items() if type(parsed) is other]
+    return kind(**{field.name: getattr(parsed, field.name) for field in fields(kind)})
+
+
+def _without_checks(kind: type) -> type:
+    bare = {"__post_init__": lambda self: None, "__doc__": kind.__doc__}
+    return dataclass(frozen=True)(type(kind.__name__, (kind,), bare))
+
+
+def _eval(config: Eval | EvalLanguage) -> int:
+    from transfer.envs.rollout import SimulationError
+    from transfer.evaluation.control import evaluate_control
+    from transfer.evaluation.language import evaluate_language
+
+    try:
+        if isinstance(config, Eval):
+            results = evaluate_control(config)
+        else:
+            results = evaluate_language(config)
+    except SimulationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    if config.json:
+        print(json.dumps(results.as_json(), indent=1))
+    else:
+        _print_tables(results)
+    if not results.interrupted:
+        return 0
+    where = f"are kept in {config.out}" if config.out else "are summarised; --out would keep them"
+    print(f"interrupted: the {len(results.rows)} rows that were done {where}", file=sys.stderr)
+    return INTERRUPTED
+
+
+def _print_tables(results: Results) -> None:
+    from transfer.evaluation import control_table, language_summary
+    from transfer.evaluation.tables import WIDTH
+
+    control = "target_return" in results.summary[0]
+    tables = control_table.tables if control else language_summary.tables
+    console = Console()
+    # Standard output that is no terminal counts as 80 columns, which would cut numbers off.
+    Console(width=console.width if console.is_terminal else WIDTH).print(tables(results))
+
+
+def _import(config: Import) -> int:
+    from transfer.namm.checkpoint import import_original
+
+    namm = import_original(config.checkpoint)
+    namm.save_pretrained(config.out)
+    print(f"{config.out}: {namm.config}, {namm.vector.shape[-1]} parameters")
+    return 0
+
+
+def _doctor(config: Doctor) -> int:
+    from transfer.doctor import examine
+
+    code = 0
+    for finding in examine(config.model):
+        print(finding, flush=True)
+        if finding.needed and not finding.ok:
+            code = FAILED
+    return code

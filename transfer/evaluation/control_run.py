@@ -1,0 +1,252 @@
+"""The rollouts of one `transfer eval` for control: which protocols, on what, measured how."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import product
+from pathlib import Path
+
+from gymnasium import Env
+
+from transfer.adapters.decision_transformer import (
+    CachedController,
+    ControlModel,
+    WindowController,
+    load_control_model,
+    shipped_control_models,
+)
+from transfer.adapters.memory import Memory
+from transfer.adapters.registry import get_adapter
+from transfer.cache.policy import Pruning
+from transfer.envs.d4rl import normalized_score
+from transfer.envs.mujoco import env_id, env_name, make_envs, use_headless_rendering
+from transfer.envs.rollout import Episode, Frame, rollout
+from transfer.errors import UserError, unknown_name
+from transfer.evaluation.control import DEFAULT_ENV, MODEL, ControlEval
+from transfer.evaluation.measure import MeasuredController
+from transfer.evaluation.progress import EpisodeBar
+from transfer.evaluation.results import ResultFolder, Row
+from transfer.evaluation.video import check_writable, write_video
+from transfer.namm.network import NAMM
+from transfer.policies import get_policy
+
+TOKENS_PER_STEP = 3
+_FILM_FPS = 30
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a model remembers: by name, and how its cache is pruned (None: the stock window)."""
+
+    name: str
+    pruning: Pruning | None = None
+
+
+def plan(config: ControlEval, context: int) -> list[Protocol]:
+    """The protocols to compare, each once; `context` is K.
+
+    Raises:
+        UserError: unknown policy or memory, or settings a policy cannot work with.
+    """
+    found = [_memory(name, context) for name in config.memory]
+    found += [Protocol(name, _pruning(config, name)) for name in config.policy]
+    if config.budget is not None and any(name != "full" for name in config.policy):
+        found.append(Protocol("fifo", _pruning(config, "recency", sinks=0)))
+    return list({protocol.name: protocol for protocol in found}.values())
+
+
+def _memory(name: str, context: int) -> Protocol:
+    if name == "window":
+        return Protocol(name)
+    if name == "full":
+        return Protocol(name, Pruning(get_policy("full")))
+    if name != "cache":
+        raise unknown_name("memory", name, ("window", "cache", "full"))
+    if context < 2:
+        raise UserError("memory cache needs a context of 2 steps or more; raise --context")
+    # What is left after a step, so that the next state attends to 3K - 1 tokens like the window's.
+    budget = TOKENS_PER_STEP * context - 1 - TOKENS_PER_STEP
+    return Protocol(name, Pruning(get_policy("recency", sinks=0), TOKENS_PER_STEP, budget))
+
+
+def _pruning(config: ControlEval, name: str, **settings: object) -> Pruning:
+    if name == "full":
+        return Pruning(get_policy(name))
+    if name == "namm":
+        settings["namm"] = _namm(config)
+    policy = get_policy(name, **settings)
+    return Pruning(policy, config.update_interval, config.budget, config.eviction)
+
+
+def _namm(config: ControlEval) -> NAMM:
+    if config.namm is None:
+        raise UserError("policy namm needs a network; name one with --namm")
+    return NAMM.from_pretrained(config.namm)
+
+
+class Run:
+    """One evaluation; whatever could be wrong with its settings is found before the first episode.
+
+    Args:
+        config: of the run.
+
+    Attributes:
+        env_id: gymnasium's id of the environment.
+        control: the model, with the context that the run uses.
+        rows: one for each episode that has ended.
+        seconds: of the simulator, the transformer and the policy, for each protocol and target.
+
+    Raises:
+        UserError: unknown model, environment or policy, or a setting the model cannot follow.
+    """
+
+    def __init__(self, config: ControlEval) -> None:
+        if config.env is not None:
+            env_id(config.env, config.env_version)
+        if config.video is not None:
+            check_writable(config.video)
+            use_headless_rendering()
+        self.config = config
+        self.control = _load(config)
+        self.env_id = env_id(self.control.env, config.env_version)
+        self.protocols = plan(config, self.control.context)
+        self.targets = config.target_return or self.control.target_returns[:1]
+        self.rows: list[Row] = []
+        self.seconds: dict[tuple[str, float], dict[str, float]] = {}
+
+    def play(self, folder: ResultFolder) -> bool:
+        """Play every protocol and target, then film.
+
+        Args:
+            folder: receives each row as its episode ends.
+
+        Returns:
+            Whether Ctrl-C ended it early.
+        """
+        config = self.config
+        episodes = len(self.protocols) * len(self.targets) * len(config.episode_seeds)
+        count = min(config.num_envs, len(config.episode_seeds))
+        envs = make_envs(self.control.env, count, config.env_version)
+        try:
+            with EpisodeBar(episodes, config.max_steps) as bar:
+                for protocol, target in product(self.protocols, self.targets):
+                    bar.describe(protocol.name)
+                    self._play(protocol, target, envs, bar, folder)
+            if config.video is not None:
+                self._film(config.video)
+        except KeyboardInterrupt:
+            return True
+        finally:
+            for env in envs:
+                env.close()
+        return False
+
+    def _play(
+        self,
+        protocol: Protocol,
+        target: float,
+        envs: Sequence[Env],
+        bar: EpisodeBar,
+        folder: ResultFolder,
+    ) -> None:
+        seeds, scale, steps = self.config.episode_seeds, self.control.scale, self.config.max_steps
+        with self._controller(protocol, seeds, bar.stepped) as controller:
+            began = time.perf_counter()
+
+            def ended(episode: Episode) -> None:
+                self.rows.append(self._row(protocol, episode, controller))
+                folder.append(self.rows[-1])
+                bar.ended()
+
+            try:
+                rollout(controller, envs, seeds, target, scale, steps, ended)
+            finally:
+                self.seconds[protocol.name, target] = {
+                    "simulator_seconds": time.perf_counter() - began - controller.act_seconds,
+                    "transformer_seconds": controller.act_seconds - controller.policy_seconds,
+                    "policy_seconds": controller.policy_seconds,
+                }
+
+    @contextmanager
+    def _controller(
+        self, protocol: Protocol, seeds: Sequence[int], on_step: Callable[[int, int], None]
+    ) -> Iterator[MeasuredController]:
+        pruning = protocol.pruning
+        if pruning is None:
+            yield MeasuredController(WindowController(self.control), None, seeds, on_step)
+            return
+        with Memory(get_adapter(self.control.model), pruning) as memory:
+            inner = CachedController(self.control, memory.new_cache)
+            yield MeasuredController(inner, memory, seeds, on_step)
+
+    def _row(self, protocol: Protocol, episode: Episode, controller: MeasuredController) -> Row:
+        return {
+            "model": self.config.model_name,
+            "env": self.env_id,
+            "protocol": protocol.name,
+            **_settings(protocol.pruning),
+            "context": self.control.context,
+            "target_return": episode.target,
+            "seed": episode.seed,
+            "return": episode.episode_return,
+            "score": float(normalized_score(self.control.env, episode.episode_return)),
+            "length": episode.length,
+            "terminated": episode.terminated,
+            **controller.held(episode.seed),
+        }
+
+    def _film(self, path: Path) -> None:
+        named = [each for each in self.protocols if each.name in self.config.policy]
+        protocol = (named or self.protocols)[0]
+        seeds = self.config.episode_seeds[:1]
+        envs = make_envs(self.control.env, 1, self.config.env_version, video=True)
+        fps = Fraction(envs[0].metadata["render_fps"])
+        every = max(1, round(fps / _FILM_FPS))
+        frames: list[Frame] = []
+        with self._controller(protocol, seeds, lambda running, steps: None) as controller:
+            rollout(
+                controller, envs, seeds, self.targets[0], self.control.scale,
+                self.config.max_steps, on_frame=frames.append, frame_every=every,
+            )  # fmt: skip
+        envs[0].close()
+        write_video(path, frames, fps / every)
+
+
+def _load(config: ControlEval) -> ControlModel:
+    control = load_control_model(_checkpoint(config))
+    if config.env is not None and env_name(config.env) != control.env:
+        raise UserError(
+            f"model {config.model} was trained for {control.env}, not for {config.env}; "
+            "leave --env out or choose another model"
+        )
+    control.check_horizon(config.max_steps)
+    return replace(control, context=config.context or control.context)
+
+
+def _checkpoint(config: ControlEval) -> str:
+    shipped = shipped_control_models()
+    name = config.model_name
+    if name in shipped or Path(name).is_dir():
+        return name
+    if config.model == MODEL:
+        raise UserError(
+            f"no Decision Transformer of quality {config.quality} for {config.env or DEFAULT_ENV} "
+            f"is shipped (shipped: {', '.join(shipped) or 'none'}); train one with "
+            "`transfer pretrain decision-transformer` and name its folder with --model"
+        )
+    # Anything else with one slash may be a repository of the Hub.
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise unknown_name("model", name, [MODEL, *shipped])
+    return name
+
+
+def _settings(pruning: Pruning | None) -> Row:
+    if pruning is None or not pruning.policy.evicts:
+        return {"budget": None, "update_interval": None, "eviction": None}
+    return {
+        "budget": pruning.budget,
+        "update_interval": pruning.n_up,
+        "eviction": pruning.eviction,
+    }

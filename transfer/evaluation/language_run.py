@@ -1,0 +1,127 @@
+"""The documents of one `transfer eval` for language: which policies read them, measured how."""
+
+import time
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.progress import Progress
+
+from transfer.adapters.language_model import LanguageModel, load_language_model
+from transfer.adapters.memory import Memory
+from transfer.adapters.registry import get_adapter
+from transfer.cache.policy import Policy, Pruning
+from transfer.evaluation.language import LanguageEval
+from transfer.evaluation.results import ResultFolder, Row
+from transfer.namm.network import NAMM
+from transfer.policies import POLICIES, get_policy
+from transfer.tasks.base import TokenBatch
+from transfer.tasks.recall import get_task, make_batch
+from transfer.tasks.scoring import score_batch
+from transfer.tasks.text import language_for
+
+METRICS = ("correct", "answer_probability", "log_likelihood")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A policy that reads the documents, by the name it has in the results."""
+
+    name: str
+    pruning: Pruning
+
+
+def plan(config: LanguageEval) -> list[Reader]:
+    """The full cache, then every policy at every budget.
+
+    Raises:
+        UserError: unknown policy or NAMM, or settings a policy cannot work with.
+    """
+    names = sorted(set(POLICIES) - {"full"}) if "all" in config.policy else config.policy
+    readers = [Reader("full", Pruning(get_policy("full"), config.update_interval))]
+    for budget in config.budget:
+        for name in names:
+            if name != "full":
+                readers += [
+                    Reader(label, Pruning(policy, config.update_interval, budget, config.eviction))
+                    for label, policy in _policies(config, name)
+                ]
+    return readers
+
+
+def _policies(config: LanguageEval, name: str) -> list[tuple[str, Policy]]:
+    if name != "namm":
+        return [(name, get_policy(name))]
+    return [
+        (f"namm {namm}", get_policy("namm", namm=NAMM.from_pretrained(namm)))
+        for namm in config.namm
+    ]
+
+
+class Run:
+    """One evaluation; its model, tasks and policies are looked up before the first document.
+
+    Attributes:
+        rows: one for each document, policy and budget, in the order of the plan.
+        seconds: of each task, length, policy and budget.
+        seeds: of the documents.
+    """
+
+    def __init__(self, config: LanguageEval) -> None:
+        self.config = config
+        self.readers = plan(config)
+        self.tasks = {name: get_task(name, config.depth) for name in config.task}
+        self.language: LanguageModel = load_language_model(config.model)
+        self.adapter = get_adapter(self.language.model)
+        self.says = language_for(self.language.tokenizer, self.adapter.config.vocab_size)
+        self.seeds = range(config.seed, config.seed + config.documents)
+        self.rows: list[Row] = []
+        self.seconds: dict[tuple[str, int, str, int | float | None], float] = {}
+
+    def play(self, folder: ResultFolder) -> bool:
+        """Score everything; returns whether Ctrl-C ended it early."""
+        cells = [(task, length) for task in self.tasks for length in self.config.length]
+        total = len(cells) * len(self.readers) * len(self.seeds)
+        try:
+            with Progress(console=Console(stderr=True), transient=True) as progress:
+                bar = progress.add_task("documents", total=total)
+                for task, length in cells:
+                    for start in range(0, len(self.seeds), self.config.batch):
+                        seeds = list(self.seeds[start : start + self.config.batch])
+                        batch = make_batch(self.tasks[task], length, seeds, self.says)
+                        for reader in self.readers:
+                            progress.update(bar, description=f"{task} {length} {reader.name}")
+                            for row in self._read(task, reader, batch, seeds):
+                                self.rows.append(row)
+                                folder.append(row)
+                            progress.advance(bar, len(seeds))
+        except KeyboardInterrupt:
+            return True
+        return False
+
+    def _read(self, task: str, reader: Reader, batch: TokenBatch, seeds: list[int]) -> list[Row]:
+        began = time.perf_counter()
+        with Memory(self.adapter, reader.pruning) as memory:
+            cache = memory.new_cache()
+            scores = score_batch(self.language.model, batch, cache)
+        length = batch.ids.shape[1]
+        key = (task, length, reader.name, reader.pruning.budget)
+        self.seconds[key] = self.seconds.get(key, 0.0) + time.perf_counter() - began
+        kept = [
+            [tokens for layer in cache.kept() for tokens in layer[row]] for row in range(len(seeds))
+        ]
+        return [
+            {
+                "model": self.config.model,
+                "task": task,
+                "length": length,
+                "policy": reader.name,
+                "budget": reader.pruning.budget,
+                "seed": seed,
+                **{name: float(getattr(scores, name)[row]) for name in METRICS},
+                "kept_tokens": sum(kept[row]) / len(kept[row]),
+                "cache_bytes": cache.bytes() // len(seeds),
+                "peak_bytes": cache.peak_bytes() // len(seeds),
+                "full_bytes": cache.full_bytes() // len(seeds),
+            }
+            for row, seed in enumerate(seeds)
+        ]

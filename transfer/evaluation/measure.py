@@ -1,0 +1,104 @@
+"""What a controller's cache holds and what its steps cost, noted while episodes run."""
+
+import time
+from collections.abc import Callable, Sequence
+from statistics import fmean
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from transfer.adapters.memory import Memory
+from transfer.cache.cache import PrunedCache
+from transfer.envs.rollout import Controller
+from transfer.evaluation.results import Row
+
+
+class MeasuredController:
+    """A controller that also measures; the actions are the inner controller's.
+
+    Bytes are those of the running batch divided by the episodes in it.
+
+    Args:
+        inner: chooses the actions.
+        memory: what its cache comes from; None if it has no cache.
+        seeds: of the episodes, in the order in which they are played.
+        on_step: called after each step with the episodes that run and the steps they have made.
+
+    Attributes:
+        act_seconds: wall seconds inside the inner controller, eviction included.
+        policy_seconds: wall seconds of scoring and eviction.
+    """
+
+    def __init__(
+        self,
+        inner: Controller,
+        memory: Memory | None,
+        seeds: Sequence[int],
+        on_step: Callable[[int, int], None],
+    ) -> None:
+        self._inner, self._memory, self._on_step = inner, memory, on_step
+        self._waiting = list(seeds)
+        self._running: list[int] = []
+        self._peak: dict[int, float] = {}
+        self._kept: list[list[list[int]]] = []
+        self._steps = 0
+        self.act_seconds = 0.0
+        self.policy_seconds = 0.0
+
+    def reset(self, episodes: int) -> None:
+        """The next `episodes` seeds begin."""
+        self._inner.reset(episodes)
+        self._running, self._waiting = self._waiting[:episodes], self._waiting[episodes:]
+        self._peak = dict.fromkeys(self._running, 0.0)
+        self._steps = 0
+
+    def act(
+        self,
+        states: Float[Tensor, "episodes state"],
+        returns_to_go: Float[Tensor, "episodes 1"],
+        previous_actions: Float[Tensor, "episodes action"] | None,
+    ) -> Float[Tensor, "episodes action"]:
+        """The inner controller's actions."""
+        before = (self._cache.policy_seconds(), self._cache.peak_bytes()) if self._cache else (0, 0)
+        began = time.perf_counter()
+        actions = self._inner.act(states, returns_to_go, previous_actions)
+        self.act_seconds += time.perf_counter() - began
+        self._steps += 1
+        if self._cache is not None:
+            self._note(self._cache, *before)
+        self._on_step(len(self._running), self._steps)
+        return actions
+
+    def select(self, rows: Int[Tensor, "kept"]) -> None:
+        """The other episodes have ended."""
+        self._inner.select(rows)
+        self._running = [self._running[row] for row in rows.tolist()]
+
+    def held(self, seed: int) -> Row:
+        """What an episode's cache holds; ask when it ends, before it leaves the batch."""
+        if self._cache is None:
+            return dict.fromkeys(
+                ("kept_tokens", "kept", "cache_bytes", "cache_bytes_end", "full_bytes")
+            )
+        row, batch = self._running.index(seed), len(self._running)
+        tokens = fmean(length for layer in self._kept for length in layer[row])
+        return {
+            "kept_tokens": tokens,
+            "kept": tokens / self._cache.pruned[0].seen,
+            "cache_bytes": round(self._peak[seed]),
+            "cache_bytes_end": round(self._cache.bytes() / batch),
+            "full_bytes": round(self._cache.full_bytes() / batch),
+        }
+
+    @property
+    def _cache(self) -> PrunedCache | None:
+        return self._memory.cache if self._memory is not None else None
+
+    def _note(self, cache: PrunedCache, policy_seconds: float, peak_bytes: int) -> None:
+        self.policy_seconds += cache.policy_seconds() - policy_seconds
+        self._kept = cache.kept()
+        # The most is held within a step, before its eviction; the cache's own peak knows it.
+        peak = cache.peak_bytes()
+        held = (peak if peak > peak_bytes else cache.bytes()) / len(self._running)
+        for seed in self._running:
+            self._peak[seed] = max(self._peak[seed], held)

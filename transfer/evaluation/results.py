@@ -1,0 +1,170 @@
+"""What every run of `transfer eval` leaves behind, and how it is written.
+
+A folder holds `results.json` (command, versions, seeds, summary), `summary.csv` (the summary, flat)
+and `rows.jsonl`, one line an episode, question or document, appended as each ends, so that a run
+that is killed keeps what it did.
+"""
+
+import csv
+import json
+import platform
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+import transfer
+from transfer.errors import UserError
+from transfer.files import read_json, replacing, write_json
+
+PACKAGES = ("torch", "transformers", "gymnasium", "mujoco", "numpy")
+SUMMARY_FIELDS = (
+    "model", "task", "policy", "budget", "metric", "n", "mean", "low", "high",
+    "delta_vs_full", "delta_low", "delta_high", "kept", "cache_bytes", "full_bytes", "seconds",
+)  # fmt: skip
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything a run found.
+
+    Args:
+        command: the command line that repeats it.
+        versions: of Python, the packages that compute, and the environment where there is one.
+        seeds: of the episodes, questions or documents.
+        summary: one entry a policy and setting, each with at least `SUMMARY_FIELDS`.
+        rows: one entry an episode, question or document.
+        interrupted: the run was stopped; summary and rows cover what had ended by then.
+    """
+
+    command: str
+    versions: Mapping[str, str]
+    seeds: Sequence[int]
+    summary: Sequence[Row]
+    rows: Sequence[Row] = field(repr=False)
+    interrupted: bool = False
+
+    def __post_init__(self) -> None:
+        for entry in self.summary:
+            missing = [name for name in SUMMARY_FIELDS if name not in entry]
+            if missing:
+                raise ValueError(f"a summary entry lacks {', '.join(missing)}")
+
+    def as_json(self) -> Row:
+        """The content of `results.json`."""
+        return {
+            "command": self.command,
+            "versions": dict(self.versions),
+            "seeds": list(self.seeds),
+            "interrupted": self.interrupted,
+            "summary": [dict(entry) for entry in self.summary],
+        }
+
+
+class ResultFolder:
+    """Writes one run into `folder`; without a folder it writes nothing.
+
+    Entering makes the folder and starts `rows.jsonl` anew, before anything is computed; results
+    of an earlier run there are replaced.
+
+    Raises:
+        UserError: on entering, the folder cannot be made or written to.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self._rows: TextIO | None = None
+
+    def __enter__(self) -> "ResultFolder":
+        if self.folder is None:
+            return self
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._rows = (self.folder / "rows.jsonl").open("w", encoding="utf-8")
+        except OSError as error:
+            raise UserError(
+                f"cannot write results into {self.folder}: {error.strerror}; "
+                "choose a folder you may write to"
+            ) from error
+        # Summaries of an earlier run must not lie beside the rows of this one.
+        for name in ("results.json", "summary.csv"):
+            (self.folder / name).unlink(missing_ok=True)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._rows is not None:
+            self._rows.close()
+
+    def append(self, row: Row) -> None:
+        """Add one line to `rows.jsonl`; it is on its way to the disk when this returns."""
+        if self._rows is not None:
+            self._rows.write(json.dumps(row, allow_nan=False) + "\n")
+            self._rows.flush()
+
+    def finish(self, results: Results) -> None:
+        """Write `results.json` and `summary.csv`, each whole or not at all."""
+        if self.folder is None:
+            return
+        write_json(self.folder / "results.json", results.as_json())
+        with (
+            replacing(self.folder / "summary.csv") as partial,
+            partial.open("w", newline="", encoding="utf-8") as file,
+        ):
+            names = list(dict.fromkeys(name for entry in results.summary for name in entry))
+            writer = csv.DictWriter(file, names or SUMMARY_FIELDS)
+            writer.writeheader()
+            writer.writerows(results.summary)
+
+
+def read_results(folder: Path) -> Results:
+    """Read back what `ResultFolder` wrote.
+
+    Raises:
+        UserError: the folder holds no finished run.
+    """
+    content = read_json(folder / "results.json")
+    lines = (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+    return Results(rows=[json.loads(line) for line in lines], **content)
+
+
+def versions(**more: str) -> dict[str, str]:
+    """Versions of everything that could change a digit; `more` adds such as the environment id."""
+    found = {name: version(name) for name in PACKAGES}
+    return {
+        "namm-transfer": transfer.__version__,
+        "python": platform.python_version(),
+        **found,
+        **more,
+    }
+
+
+def command_line(subcommand: str, config: Any) -> str:
+    """The shell command that repeats a run: every field of `config` that is not its default."""
+    words = ["transfer", subcommand]
+    for option in fields(config):
+        value = getattr(config, option.name)
+        if value != _default(option):
+            words += _option_words(option.name, value)
+    return shlex.join(words)
+
+
+def _default(option: Field[Any]) -> Any:
+    return option.default_factory() if option.default_factory is not MISSING else option.default
+
+
+def _option_words(name: str, value: Any) -> list[str]:
+    flag = "--" + name.replace("_", "-")
+    if value is True:
+        return [flag]
+    many = value if isinstance(value, tuple) else (value,)
+    return [flag, *map(str, many)]

@@ -1,0 +1,124 @@
+"""The few statistics every runner reports: means, intervals, paired differences.
+
+Intervals are percentile bootstraps that resample clusters (documents, videos, episodes), because
+questions about one document are not independent. Everything is seeded: same data, same digits.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+
+RESAMPLES = 10_000
+LEVEL = 0.95
+# Resampled cluster indices held at once; bounds memory for thousands of clusters.
+_CHUNK = 1 << 21
+
+Values = Sequence[float | int] | Float[np.ndarray, " n"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its 95% bounds; the bounds are None where one cluster says nothing of spread."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
+def mean(values: Values) -> float:
+    """Arithmetic mean of a non-empty list of numbers."""
+    return float(_checked(values).mean())
+
+
+def std(values: Values) -> float:
+    """Standard deviation over the values with ddof=0, as published return tables print it."""
+    return float(_checked(values).std(ddof=0))
+
+
+def interquartile_mean(values: Values) -> float:
+    """Mean after cutting floor(n/4) values from either end (Agarwal et al. 2021, section 4.3)."""
+    ordered = np.sort(_checked(values))
+    cut = len(ordered) // 4
+    return float(ordered[cut : len(ordered) - cut].mean())
+
+
+def bootstrap(
+    values: Values,
+    clusters: Sequence[object] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Mean of `values` with its 95% percentile bootstrap interval.
+
+    Args:
+        values: `[n]` numbers, none of them NaN.
+        clusters: `[n]` ids; values with equal ids are drawn together. By default each is alone.
+        resamples: bootstrap draws.
+        seed: of the draws.
+
+    Raises:
+        ValueError: no values, a value that is not finite, or as many ids as values are missing.
+    """
+    checked = _checked(values)
+    sums, counts = _cluster_sums(checked, clusters)
+    if len(sums) == 1:
+        return Interval(float(checked.mean()), None, None)
+    means = _resampled_means(sums, counts, resamples, seed)
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(checked.mean()), float(low), float(high))
+
+
+def paired_difference(
+    values: Values,
+    base: Values,
+    clusters: Sequence[object] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Mean of `values - base`, pair by pair, with its bootstrap interval over pairs.
+
+    Raises:
+        ValueError: as `bootstrap`, or the two lists differ in length.
+    """
+    ours, theirs = _checked(values), _checked(base)
+    if len(ours) != len(theirs):
+        raise ValueError(f"pairs need equal lengths, got {len(ours)} and {len(theirs)}")
+    return bootstrap(ours - theirs, clusters, resamples, seed)
+
+
+def _checked(values: Values) -> Float[np.ndarray, " n"]:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or not len(array):
+        raise ValueError(f"expected a non-empty list of numbers, got shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError("values must be finite")
+    return array
+
+
+def _cluster_sums(
+    values: Float[np.ndarray, " n"], clusters: Sequence[object] | None
+) -> tuple[Float[np.ndarray, " clusters"], Int[np.ndarray, " clusters"]]:
+    if clusters is None:
+        return values, np.ones(len(values), dtype=np.int64)
+    if len(clusters) != len(values):
+        raise ValueError(f"{len(values)} values need as many cluster ids, got {len(clusters)}")
+    # In order of appearance, so that ids of any hashable type do and renaming changes nothing.
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
+    index = np.array([numbers[name] for name in clusters])
+    return np.bincount(index, weights=values), np.bincount(index)
+
+
+def _resampled_means(
+    sums: NDArray[np.float64], counts: NDArray[np.int64], resamples: int, seed: int
+) -> Float[np.ndarray, " resamples"]:
+    generator = np.random.default_rng(seed)
+    step = max(1, _CHUNK // len(sums))
+    means = []
+    for start in range(0, resamples, step):
+        shape = (min(step, resamples - start), len(sums))
+        drawn = generator.integers(len(sums), size=shape)
+        means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
+    return np.concatenate(means)

@@ -1,0 +1,95 @@
+"""Frames to a file: mp4 or gif, encoded by PyAV."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import UInt8
+
+from transfer.errors import UserError
+from transfer.files import replacing
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+
+#: Suffix -> codec and pixel format.
+CODECS = {".mp4": ("libx264", "yuv420p"), ".gif": ("gif", "pal8")}
+
+Frames = Sequence[UInt8[np.ndarray, "height width 3"]]
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a file that could not be written, before the work that would fill it.
+
+    Raises:
+        UserError: the folder cannot be made or written to, or the path is a folder.
+    """
+    if path.is_dir():
+        raise UserError(f"video {path} is a folder; name a file in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"cannot write video {path}: {error.strerror}; choose a folder you may write to"
+        ) from error
+
+
+def write_video(path: Path, frames: Frames, fps: Fraction) -> None:
+    """Encode frames of one size, at `fps` a second.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    import av
+
+    codec, pixels = CODECS[path.suffix]
+    # yuv420p halves the colours' resolution, so both sides must be even.
+    height, width = (side // 2 * 2 for side in frames[0].shape[:2])
+    pictures = _pictures([frame[:height, :width] for frame in frames], fps)
+    with replacing(path) as partial, av.open(str(partial), "w") as container:
+        stream = container.add_stream(codec, rate=fps)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = width, height, pixels
+        for picture in _with_palette(pictures) if pixels == "pal8" else pictures:
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+
+
+def _pictures(frames: Frames, fps: Fraction) -> list["VideoFrame"]:
+    import av
+
+    pictures = []
+    for number, frame in enumerate(frames):
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        picture.pts, picture.time_base = number, 1 / fps
+        pictures.append(picture)
+    return pictures
+
+
+def _with_palette(pictures: Sequence["VideoFrame"]) -> Iterator["VideoFrame"]:
+    """The pictures in the 256 colours that suit them; undithered, as dots would not compress."""
+    import av.filter
+
+    first, graph = pictures[0], av.filter.Graph()
+    source = graph.add_buffer(
+        width=first.width, height=first.height, format=first.format, time_base=first.time_base
+    )
+    split, collect = graph.add("split"), graph.add("palettegen")
+    apply = graph.add("paletteuse", "dither=none:diff_mode=rectangle")
+    source.link_to(split)
+    split.link_to(collect, 0, 0)
+    split.link_to(apply, 1, 0)
+    collect.link_to(apply, 0, 1)
+    apply.link_to(graph.add("buffersink"))
+    graph.configure()
+    for picture in pictures:
+        graph.push(picture)
+    graph.push(None)
+    # The palette is known after the last picture, and only then do any come out.
+    for _ in pictures:
+        yield graph.vpull()
