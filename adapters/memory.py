@@ -31,6 +31,9 @@ class Memory:
         self.adapter = adapter
         self.pruning = pruning
         self.cache: PrunedCache | None = None
+        if adapter.config._attn_implementation == IMPLEMENTATION:
+            raise UserError("this model is attached already; detach it before attaching it again")
+        # Refuses a model without a layer to prune before anything is changed.
         PrunedCache(adapter.config, pruning)
         register()
         self._before: str | None = adapter.set_attention(IMPLEMENTATION)

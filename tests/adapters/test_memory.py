@@ -31,6 +31,15 @@ def test_attach_and_detach_leave_the_model_as_it_was():
     memory.detach()
 
 
+def test_a_model_is_attached_once_at_a_time():
+    model = tiny.llama()
+    with attach(model, "full") as memory:
+        with pytest.raises(UserError, match="attached already"):
+            attach(model, "full")
+        run(memory)
+    assert model.config._attn_implementation == "sdpa"
+
+
 def test_an_error_inside_the_block_detaches():
     model = tiny.llama()
     with pytest.raises(RuntimeError, match="mine"), attach(model, "full"):
