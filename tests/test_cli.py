@@ -193,7 +193,7 @@ def test_doctor_says_what_works_line_by_line(capsys):
     assert run("doctor") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in lines] == [
-        "versions", "simulator", "video", "rendering", "d4rl", "sbx", "models", "NAMMs",
+        "versions", "simulator", "video", "rendering", "d4rl", "sbx", "control", "language", "NAMMs",
     ]  # fmt: skip
     assert transfer.__version__ in lines[0]
     assert all(line.startswith("ok ") for line in lines[:3])

@@ -11,12 +11,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transfer.errors import UserError
+from transfer.checkpoints import shipped
 from transfer.evaluation.results import versions
 
 if TYPE_CHECKING:
@@ -131,12 +130,13 @@ def _imported(module: str, remedy: str) -> Finding:
 
 
 def _shipped() -> list[Finding]:
-    root = Path(str(files("transfer.checkpoints")))
-    found = []
-    for kind, file in (("models", "control.json"), ("NAMMs", "namm.safetensors")):
-        names = sorted(path.parent.name for path in root.glob(f"*/{file}"))
-        found.append(Finding(kind, bool(names), ", ".join(names) or "none are shipped"))
-    return found
+    namms, control = list(shipped("namm.safetensors")), list(shipped("control.json"))
+    language = sorted(set(shipped("config.json")) - {*namms, *control})
+    kinds = {"control": control, "language": language, "NAMMs": namms}
+    return [
+        Finding(kind, bool(names), ", ".join(names) or "none are shipped")
+        for kind, names in kinds.items()
+    ]
 
 
 def _checked(name: str) -> Finding:
@@ -147,16 +147,9 @@ def _checked(name: str) -> Finding:
 
 
 def _model(name: str) -> "PreTrainedModel":
-    from transformers import AutoModelForCausalLM
-
     from transfer.adapters.control_model import load_control_model, shipped_control_models
+    from transfer.adapters.language_model import load_language_model
 
     if name in shipped_control_models() or (Path(name) / "control.json").is_file():
         return load_control_model(name).model
-    try:
-        return AutoModelForCausalLM.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"model {name} cannot be loaded ({reason}); give a shipped name, a folder or a hub id"
-        ) from error
+    return load_language_model(name).model
