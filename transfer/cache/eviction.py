@@ -30,8 +30,9 @@ def select(
         above = (scores >= threshold) & valid
         if eviction == "exact":
             return above
-        # The original takes one count for the whole layer: the largest over heads and batch.
-        count = above.sum(-1).max().expand(*scores.shape[:2], 1)
+        # The largest count over the heads. (The original also takes it over the batch, which it
+        # only ever ran with one sequence: here sequences do not touch each other.)
+        count = above.sum(-1).amax(1)[:, None, None].expand(*scores.shape[:2], 1)
     return _best(scores, count) & valid
 
 

@@ -58,8 +58,8 @@ class Pruning:
         budget: tokens each head keeps (int), or a fraction of the tokens seen (float below 1);
             None: what the policy's own threshold says.
         eviction: `exact`: a token that scores below the threshold leaves its head, heads may
-            differ in length. `reference`: the original implementation's rule, every head of a
-            layer keeps as many tokens as the head that keeps most.
+            differ in length. `reference`: the original implementation's rule, every head keeps as
+            many tokens as the head of its layer that keeps most.
         expose_attention: remember the window's queries even if the policy does not read them.
         trace: remember which positions were kept at each update.
 
