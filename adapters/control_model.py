@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import DecisionTransformerModel
 from transformers.utils import logging
 
+from transfer.adapters.published_control import published_facts
 from transfer.checkpoints import shipped
 from transfer.errors import UserError, unknown_name
 from transfer.files import read_json, replacing, write_json
@@ -83,14 +84,16 @@ def load_control_model(name_or_path: str | Path) -> ControlModel:
     """Load a shipped Decision Transformer, a local folder, or a repository of the Hub.
 
     A folder or repository holds `config.json`, `control.json` and `model.safetensors` (or
-    `pytorch_model.bin`, which is read without running code). Weights are float32 in memory.
+    `pytorch_model.bin`, which is read without running code). The nine that were published for
+    D4RL (`edbeeching/decision-transformer-gym-...`) do without `control.json`. Weights are float32
+    in memory.
 
     Raises:
         UserError: nothing of that name, or a file is missing, cut, unsafe or does not fit.
     """
     folder = _locate(str(name_or_path))
     path = folder / "control.json"
-    facts = read_json(path)
+    facts = published_facts().get(str(name_or_path)) or read_json(path)
     try:
         settings = _settings(facts)
     except KeyError as error:

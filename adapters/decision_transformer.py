@@ -6,12 +6,12 @@ prune.
 """
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import Cache
+from transformers import Cache, DecisionTransformerModel
 
 from transfer.adapters.base import Adapter, Probe, probe_generator
 from transfer.adapters.control_model import (
@@ -48,8 +48,10 @@ class DecisionTransformerAdapter(Adapter):
             self.model.device, self.model.dtype
         )
 
+        encoder = cast(DecisionTransformerModel, self.model).encoder
+
         def run(cache: Cache | None) -> Tensor:
-            return self.model.encoder(
+            return encoder(
                 inputs_embeds=embeds,
                 attention_mask=torch.ones(shape[:2], dtype=torch.long, device=embeds.device),
                 position_ids=torch.zeros(1, tokens, dtype=torch.long, device=embeds.device),

@@ -37,8 +37,7 @@ class LanguageModel:
 
 def shipped_language_models() -> list[str]:
     """Names of the language models that come with the package."""
-    root = _checkpoints()
-    found = (path.parent.name for path in root.glob("*/config.json"))
+    found = (path.parent.name for path in _checkpoints().glob("*/model.safetensors"))
     return sorted(name for name in found if name.endswith(_SUFFIXES))
 
 

@@ -16,12 +16,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from transfer.envs.mujoco import diverged
+from transfer.errors import SimulationError
 
 Frame = np.ndarray
-
-
-class SimulationError(RuntimeError):
-    """The simulator or the policy broke down in the middle of an episode."""
 
 
 @runtime_checkable

@@ -74,9 +74,7 @@ def test_ctrl_c_says_what_is_kept_and_exits_with_130(tiny, tmp_path, monkeypatch
     kept = read_results(tmp_path)
     assert kept.interrupted and 1 <= len(kept.rows) < 4
     [line] = capsys.readouterr().err.strip().splitlines()
-    assert line == (
-        f"interrupted: the {len(kept.rows)} rows that were done are kept in {tmp_path}"
-    )
+    assert line == (f"interrupted: the {len(kept.rows)} rows that were done are kept in {tmp_path}")
 
 
 def test_ctrl_c_before_the_first_episode_still_exits_with_130(tiny, monkeypatch, capsys):
@@ -193,7 +191,8 @@ def test_doctor_says_what_works_line_by_line(capsys):
     assert run("doctor") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in lines] == [
-        "versions", "simulator", "video", "rendering", "d4rl", "sbx", "control", "language", "NAMMs",
+        "versions", "simulator", "video", "rendering", "d4rl", "sbx",
+        "control", "language", "NAMMs",
     ]  # fmt: skip
     assert transfer.__version__ in lines[0]
     assert all(line.startswith("ok ") for line in lines[:3])
@@ -213,8 +212,8 @@ def test_doctor_refuses_an_unknown_model(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("pretrain", "decision-transformer", "--data", "none.hdf5", "--out", "m"), "none.hdf5"),
-        (("pretrain", "decision-transformer", "--data", "--out", "m"), "no data files"),
+        (("pretrain", "decision-transformer", "--dataset", "none.hdf5", "--out", "m"), "none.hdf5"),
+        (("pretrain", "decision-transformer", "--dataset", "--out", "m"), "no dataset"),
         (("collect", "--out", "d", "--steps", "0"), "--steps is 0"),
         (("collect", "--out", "d", "--env", "hoper"), "did you mean hopper"),
     ],
@@ -240,7 +239,7 @@ def test_version(capsys):
         ((), "decision transformer under several cache policies"),
         (("eval",), "--target-return"),
         (("pretrain",), "decision-transformer"),
-        (("pretrain", "decision-transformer"), "--data"),
+        (("pretrain", "decision-transformer"), "--dataset"),
         (("collect",), "--out"),
         (("import",), "ckpt.pt"),
         (("doctor",), "--model"),

@@ -1,10 +1,10 @@
 """Prune the KV cache of any transformer with one evolved NAMM.
 
-    from transfer import NAMM, attach
-    namm = NAMM.from_pretrained("recall")
-    with attach(model, namm) as memory:
-        out = model.generate(**inputs, past_key_values=memory.new_cache())
-    memory.report()
+from transfer import NAMM, attach
+namm = NAMM.from_pretrained("recall")
+with attach(model, namm) as memory:
+    out = model.generate(**inputs, past_key_values=memory.new_cache())
+memory.report()
 """
 
 from importlib import import_module

@@ -16,10 +16,11 @@ from rich.console import Console
 
 import transfer
 from transfer.checkpoints import shipped
-from transfer.errors import UserError, unknown_name
+from transfer.errors import SimulationError, UserError, unknown_name
 from transfer.evaluation.control import MODEL, ControlEval
 from transfer.evaluation.language import LanguageEval
-from transfer.evaluation.results import Results
+from transfer.evaluation.results import Results, read_results
+from transfer.files import replacing
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 _DESCRIPTION = (
@@ -78,8 +79,23 @@ class Doctor:
     model: str | None = None
 
 
+@dataclass(frozen=True)
+class Report:
+    """Print the tables of a finished evaluation again, or draw the curve of an evolution.
+
+    Args:
+        folder: what `transfer eval --out` or `transfer evolve --out` wrote.
+    """
+
+    folder: tyro.conf.Positional[Path]
+
+
 class _Pretrain:
     """Train a small model, such as those that are shipped."""
+
+
+class _Evolve:
+    """Evolve a NAMM on language models, and keep the one that does best on held-out documents."""
 
 
 class _Collect:
@@ -104,6 +120,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
+    except SimulationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -111,15 +130,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     if words[:1] == ["pretrain"]:
-        from transfer.pretrain.decision_transformer import PretrainConfig, pretrain
-
-        pretrain(_parse("transfer pretrain", words[1:], {"decision-transformer": PretrainConfig}))
-        return 0
+        return _pretrain(words[1:])
     commands = {
         "eval": _eval_kind(words) if words[:1] == ["eval"] else Eval,
+        "evolve": _Evolve,
         "pretrain": _Pretrain,
         "collect": _Collect,
         "import": Import,
+        "report": Report,
         "doctor": Doctor,
     }
     if words[:1] == ["collect"]:
@@ -127,9 +145,36 @@ def _run(words: list[str]) -> int:
 
         collect(_parse("transfer", words, {**commands, "collect": CollectConfig}))
         return 0
+    if words[:1] == ["evolve"]:
+        from transfer.evolution.config import EvolveConfig
+        from transfer.evolution.evolve import evolve
+
+        evolve(_parse("transfer", words, {**commands, "evolve": EvolveConfig}))
+        return 0
     config = _parse("transfer", words, commands)
-    runners = {Eval: _eval, EvalLanguage: _eval, Import: _import, Doctor: _doctor}
+    runners = {
+        Eval: _eval,
+        EvalLanguage: _eval,
+        Import: _import,
+        Report: _report,
+        Doctor: _doctor,
+    }
     return runners[type(config)](config)
+
+
+def _pretrain(words: Sequence[str]) -> int:
+    from transfer.pretrain import decision_transformer, recall
+
+    kinds: dict[str, type] = {
+        "decision-transformer": decision_transformer.PretrainConfig,
+        "recall": recall.RecallPretrainConfig,
+    }
+    config = _parse("transfer pretrain", words, kinds)
+    if isinstance(config, recall.RecallPretrainConfig):
+        recall.pretrain_recall(config)
+    else:
+        decision_transformer.pretrain(config)
+    return 0
 
 
 def _eval_kind(words: Sequence[str]) -> type[Eval] | type[EvalLanguage]:
@@ -172,18 +217,11 @@ def _without_checks(kind: type) -> type:
 
 
 def _eval(config: Eval | EvalLanguage) -> int:
-    from transfer.envs.rollout import SimulationError
     from transfer.evaluation.control import evaluate_control
     from transfer.evaluation.language import evaluate_language
 
-    try:
-        if isinstance(config, Eval):
-            results = evaluate_control(config)
-        else:
-            results = evaluate_language(config)
-    except SimulationError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return FAILED
+    control = isinstance(config, Eval)
+    results = evaluate_control(config) if control else evaluate_language(config)
     if config.json:
         print(json.dumps(results.as_json(), indent=1))
     else:
@@ -212,6 +250,19 @@ def _import(config: Import) -> int:
     namm = import_original(config.checkpoint)
     namm.save_pretrained(config.out)
     print(f"{config.out}: {namm.config}, {namm.vector.shape[-1]} parameters")
+    return 0
+
+
+def _report(config: Report) -> int:
+    if not any(config.folder.glob("seed-*/ledger.jsonl")):
+        _print_tables(read_results(config.folder))
+        return 0
+    from transfer.evolution.curve import draw_curve
+
+    picture = config.folder / "curve.svg"
+    with replacing(picture) as partial:
+        draw_curve(config.folder).savefig(partial, format="svg")
+    print(picture)
     return 0
 
 

@@ -1,11 +1,15 @@
-"""The one exception for what a user can mend: the command line prints it and exits with 2."""
+"""The two exceptions of which the command line prints only the sentence."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class UserError(ValueError):
-    """Bad input. The message is one sentence naming the thing, its value and the remedy."""
+    """Bad input: one sentence naming the thing, its value and the remedy. Exit code 2."""
+
+
+class SimulationError(RuntimeError):
+    """The simulator or the policy broke down in the middle of an episode."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:

@@ -16,6 +16,7 @@ from transfer.adapters.decision_transformer import (
     save_control_model,
     shipped_control_models,
 )
+from transfer.adapters.published_control import published_facts
 from transfer.envs.mujoco import make_envs
 from transfer.envs.rollout import rollout
 from transfer.errors import UserError
@@ -325,6 +326,25 @@ def test_a_repository_in_the_local_cache(monkeypatch, folder):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert load_control_model("someone/hopper").env == "hopper"
     assert "control.json" in asked["someone/hopper"]
+
+
+def test_the_nine_published_models_bring_their_statistics(monkeypatch, tmp_path):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda repo, **_: str(tmp_path))
+    facts = published_facts()
+    assert len(facts) == 9
+    for name, fact in facts.items():
+        size = {"hopper": 11, "halfcheetah": 17, "walker2d": 17}[fact["env"]]
+        assert len(fact["state_mean"]) == len(fact["state_std"]) == size
+        assert all(value > 0 for value in fact["state_std"])
+        assert name.endswith(f"-{fact['env']}-{fact['quality']}")
+    save_control_model(control_model(), tmp_path)
+    (tmp_path / "control.json").unlink()
+    control = load_control_model("edbeeching/decision-transformer-gym-hopper-medium-replay")
+    assert control.state_std[-1] == pytest.approx(5.108601)
+    assert control.target_returns == (3600.0, 1800.0)
+    assert (control.quality, control.context) == ("medium-replay", 20)
 
 
 @pytest.mark.parametrize("name", shipped_control_models())

@@ -6,6 +6,8 @@ from tasks.words import word_tokenizer
 import transfer.adapters.language_model as module
 from transfer.adapters.language_model import load_language_model, shipped_language_models
 from transfer.errors import UserError
+from transfer.tasks.recall import TASKS, make_batch
+from transfer.tasks.scoring import score_batch
 
 
 @pytest.fixture
@@ -36,14 +38,34 @@ def test_a_folder_with_a_tokenizer_keeps_its_type(folder):
     loaded = load_language_model(str(folder))
     assert loaded.tokenizer is not None
     assert loaded.model.dtype == torch.bfloat16
-    assert loaded.tokenizer.decode(loaded.tokenizer.encode("The lamp is red.")) == "The lamp is red."
+    assert (
+        loaded.tokenizer.decode(loaded.tokenizer.encode("The lamp is red.")) == "The lamp is red."
+    )
 
 
 def test_a_shipped_name(folder, monkeypatch):
     folder.rename(folder.parent / "tiny-recall")
     monkeypatch.setattr(module, "_checkpoints", lambda: folder.parent)
+    (folder.parent / "namm-recall").mkdir()
+    (folder.parent / "namm-recall" / "config.json").write_text("{}")
     assert shipped_language_models() == ["tiny-recall"]
     assert load_language_model("tiny-recall").name == "tiny-recall"
+
+
+SHIPPED = ["gpt2-recall", "llama-recall", "llama-recall-wide"]
+
+
+def test_what_ships():
+    assert shipped_language_models() == SHIPPED
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("length", [256, 512])
+def test_shipped_models_retrieve(name, length):
+    model = load_language_model(name).model
+    assert model.dtype == torch.float32
+    batch = make_batch(TASKS["recall"], length, range(5000, 5048))
+    assert score_batch(model, batch).correct.mean() > 0.95
 
 
 def test_no_such_model():

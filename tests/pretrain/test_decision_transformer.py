@@ -38,7 +38,7 @@ def write_data(path, episodes=6, states=11, actions=3, length=30):
 @pytest.fixture
 def config(tmp_path):
     return PretrainConfig(
-        data=(write_data(tmp_path / "tiny.hdf5"),), out=tmp_path / "model",
+        dataset=(write_data(tmp_path / "tiny.hdf5"),), out=tmp_path / "model",
         hidden=16, layers=1, context=8, batch=8, steps=12, warmup=3,
         eval_every=4, eval_episodes=2, report_episodes=3, targets=(100.0, 50.0),
     )  # fmt: skip
@@ -62,7 +62,7 @@ def test_a_run_leaves_a_loadable_model_a_log_and_a_card(config):
     assert all({"loss", "return_mean", "return_std"} <= set(one) for one in records(config.out))
     assert control.context == 8
     assert control.target_returns == (100.0, 50.0)
-    assert control.data == {"tiny.hdf5": read_d4rl(config.data[0]).sha256}
+    assert control.data == {"tiny.hdf5": read_d4rl(config.dataset[0]).sha256}
     assert control.model.config.max_position_embeddings == 4
     again = load_control_model(config.out)
     assert torch.equal(again.model.embed_state.weight, control.model.embed_state.weight)
@@ -72,7 +72,7 @@ def test_a_run_leaves_a_loadable_model_a_log_and_a_card(config):
 def test_the_card_holds_the_recorded_facts_and_no_path(config, tmp_path):
     pretrain(config)
     card = (config.out / "CARD.md").read_text()
-    dataset = read_d4rl(config.data[0])
+    dataset = read_d4rl(config.dataset[0])
     returns = [trajectory.episode_return for trajectory in dataset.trajectories]
     assert dataset.sha256 in card
     assert f"| tiny.hdf5 | 180 | 6 | {np.mean(returns):.0f} ± {np.std(returns):.0f}" in card
@@ -88,7 +88,7 @@ def test_the_card_holds_the_recorded_facts_and_no_path(config, tmp_path):
 
 def test_the_command_shows_changed_settings_with_base_names(config):
     assert command(replace(config, quality="my data", bf16=False)) == (
-        "transfer pretrain decision-transformer --data tiny.hdf5 --out model --quality 'my data'"
+        "transfer pretrain decision-transformer --dataset tiny.hdf5 --out model --quality 'my data'"
         " --targets 100.0 50.0 --hidden 16 --layers 1 --context 8 --batch 8 --warmup 3 --steps 12"
         " --eval-every 4 --eval-episodes 2 --report-episodes 3 --no-bf16"
     )
@@ -160,7 +160,7 @@ def test_learning_rate_warms_up_and_decays(config):
 
 
 def test_windows_lie_inside_episodes(config):
-    trajectories = read_d4rl(config.data[0]).trajectories
+    trajectories = read_d4rl(config.dataset[0]).trajectories
     windows = make_windows(trajectories, context=8, scale=1000.0)
     assert len(windows.starts) == 6 * (30 - 8 + 1)
     batch = windows.sample(200, torch.Generator().manual_seed(0))
@@ -180,7 +180,7 @@ def test_windows_lie_inside_episodes(config):
 
 
 def test_states_are_normalised(config):
-    windows = make_windows(read_d4rl(config.data[0]).trajectories, 8, 1000.0)
+    windows = make_windows(read_d4rl(config.dataset[0]).trajectories, 8, 1000.0)
     torch.testing.assert_close(windows.states.mean(0), torch.zeros(11), rtol=0, atol=1e-6)
     torch.testing.assert_close(
         windows.states.std(0, correction=0), torch.ones(11), rtol=0, atol=1e-5
@@ -206,7 +206,7 @@ def test_other_settings_or_data_do_not_continue_a_run(config, monkeypatch):
     stop_after_first(config, monkeypatch)
     with pytest.raises(UserError, match="unfinished run with other settings or data"):
         pretrain(replace(config, lr=0.5))
-    write_data(config.data[0], episodes=7)
+    write_data(config.dataset[0], episodes=7)
     with pytest.raises(UserError, match="unfinished run with other settings or data"):
         pretrain(config)
 
@@ -222,7 +222,7 @@ def test_a_cut_state_file_is_refused(config, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"data": ()}, "no data files were named"),
+        ({"dataset": ()}, "no dataset was named"),
         ({"targets": ()}, "no target return was named"),
         ({"env": "ant"}, "unknown environment 'ant'"),
         ({"env_version": "v3"}, "use v4"),
@@ -231,6 +231,7 @@ def test_a_cut_state_file_is_refused(config, monkeypatch):
         ({"hidden": 10, "heads": 3}, "--hidden 10 is no multiple of --heads 3"),
         ({"dropout": 1.0}, "--dropout is 1.0"),
         ({"lr": 0.0}, "--lr is 0.0"),
+        ({"report_episodes": 0}, "--report-episodes is 0"),
     ],
 )
 def test_bad_settings(config, changes, sentence):
@@ -239,9 +240,14 @@ def test_bad_settings(config, changes, sentence):
 
 
 def test_data_of_another_environment(config):
-    write_data(config.data[0], states=17, actions=6)
+    write_data(config.dataset[0], states=17, actions=6)
     with pytest.raises(UserError, match=r"tiny.hdf5 has states and actions of sizes"):
         pretrain(config)
+
+
+def test_a_loss_that_explodes_is_told(config):
+    with pytest.raises(UserError, match="the loss is not finite by step 4; use a lower --lr"):
+        pretrain(replace(config, lr=float("1e30")))
 
 
 def test_episodes_shorter_than_the_context(config):
@@ -250,11 +256,11 @@ def test_episodes_shorter_than_the_context(config):
 
 
 def test_episodes_longer_than_the_horizon(config):
-    write_data(config.data[0], episodes=1, length=1001)
+    write_data(config.dataset[0], episodes=1, length=1001)
     with pytest.raises(UserError, match="has an episode of 1001 steps, over 1000"):
         pretrain(config)
 
 
 def test_missing_data(config):
     with pytest.raises(UserError, match="does not exist"):
-        pretrain(replace(config, data=(Path("nowhere.hdf5"),)))
+        pretrain(replace(config, dataset=(Path("nowhere.hdf5"),)))

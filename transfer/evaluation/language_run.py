@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
@@ -51,9 +52,12 @@ def plan(config: LanguageEval) -> list[Reader]:
 def _policies(config: LanguageEval, name: str) -> list[tuple[str, Policy]]:
     if name != "namm":
         return [(name, get_policy(name))]
+    labels = (
+        ["namm"] if len(config.namm) == 1 else [f"namm {Path(name).name}" for name in config.namm]
+    )
     return [
-        (f"namm {namm}", get_policy("namm", namm=NAMM.from_pretrained(namm)))
-        for namm in config.namm
+        (label, get_policy("namm", namm=NAMM.from_pretrained(name)))
+        for label, name in zip(labels, config.namm)
     ]
 
 

@@ -19,8 +19,8 @@ from transformers import DecisionTransformerConfig, DecisionTransformerModel
 
 from transfer.adapters.control_model import ControlModel, load_control_model, save_control_model
 from transfer.adapters.decision_transformer import WindowController
-from transfer.envs.d4rl import HORIZON, Dataset, read_d4rl
-from transfer.envs.mujoco import env_id, make_envs
+from transfer.envs.d4rl import HORIZON, Dataset, Trajectory, read_d4rl
+from transfer.envs.mujoco import env_id, env_name, make_envs
 from transfer.envs.rollout import rollout
 from transfer.errors import UserError
 from transfer.pretrain.control_card import SELECTION_SEED, Record, write_card
@@ -28,14 +28,18 @@ from transfer.pretrain.control_state import Run, state_path
 from transfer.pretrain.windows import Windows, make_windows
 
 SCALE = 1000.0
+_COUNTS = (
+    *("hidden", "layers", "heads", "context", "batch", "steps"),
+    *("eval_every", "eval_episodes", "report_episodes"),
+)
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """What to learn from, how, and where to put it.
+    """Train a Decision Transformer on D4RL-format data and keep the snapshot that acts best.
 
     Attributes:
-        data: files in D4RL's layout.
+        dataset: files in D4RL's layout.
         out: folder of the finished model.
         env: hopper, halfcheetah or walker2d.
         env_version: v4 or v5, of the environment that snapshots are judged in.
@@ -58,7 +62,7 @@ class PretrainConfig:
         bf16: bfloat16 autocast while training.
     """
 
-    data: tuple[Path, ...]
+    dataset: tuple[Path, ...]
     out: Path
     env: str = "hopper"
     env_version: str = "v4"
@@ -82,11 +86,11 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         env_id(self.env, self.env_version)
-        if not self.data:
-            raise UserError("no data files were named; give --data one or more .hdf5 files")
+        if not self.dataset:
+            raise UserError("no dataset was named; give --dataset one or more .hdf5 files")
         if not self.targets:
             raise UserError("no target return was named; give --targets one or more numbers")
-        for name in ("hidden", "layers", "heads", "context", "batch", "steps", "eval_every"):
+        for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise UserError(
                     f"--{name.replace('_', '-')} is {getattr(self, name)}; use 1 or more"
@@ -115,14 +119,14 @@ def pretrain(config: PretrainConfig) -> ControlModel:
     """
     if (config.out / "CARD.md").exists():
         raise UserError(f"{config.out} holds a finished model; choose another --out or delete it")
-    datasets = [read_d4rl(path) for path in config.data]
+    datasets = [read_d4rl(path) for path in config.dataset]
     windows = make_windows(_trajectories(config, datasets), config.context, SCALE)
     control = ControlModel(
         model=_new_model(config, windows),
         state_mean=windows.state_mean,
         state_std=windows.state_std,
         target_returns=config.targets,
-        env=config.env,
+        env=env_name(config.env),
         quality=config.quality,
         context=config.context,
         scale=SCALE,
@@ -144,7 +148,7 @@ def learning_rate(config: PretrainConfig, step: int) -> float:
     return config.lr * min(1.0, (step + 1) / max(config.warmup, 1)) * (0.05 + 0.95 * cosine)
 
 
-def _trajectories(config: PretrainConfig, datasets: list[Dataset]) -> list:
+def _trajectories(config: PretrainConfig, datasets: list[Dataset]) -> list[Trajectory]:
     [env] = make_envs(config.env, 1, config.env_version)
     spaces = (env.observation_space.shape, env.action_space.shape)
     env.close()
@@ -199,7 +203,7 @@ def _start(config: PretrainConfig, control: ControlModel) -> Run:
 
 
 def _settings(config: PretrainConfig, control: ControlModel) -> str:
-    settings = asdict(config) | {"data": dict(control.data)}
+    settings = asdict(config) | {"dataset": dict(control.data)}
     return json.dumps({key: value for key, value in settings.items() if key != "out"})
 
 
@@ -213,12 +217,14 @@ def _train(config: PretrainConfig, control: ControlModel, windows: Windows, run:
             for _ in range(min(config.eval_every, config.steps - run.step)):
                 losses.append(_update(config, windows, run))
                 progress.advance(bar)
+            if not np.isfinite(losses).all():
+                raise UserError(f"the loss is not finite by step {run.step}; use a lower --lr")
             episodes = _judge(config, control, run, envs)
             run.seconds += time.perf_counter() - began
             run.log.append({"step": run.step, "loss": float(np.mean(losses)), **episodes})
             run.log[-1]["seconds"] = round(run.seconds, 1)
             run.save(config.out, _settings(config, control))
-            progress.console.print(json.dumps(run.log[-1]))
+            progress.console.print(json.dumps(run.log[-1]), soft_wrap=True)
     for env in envs:
         env.close()
 

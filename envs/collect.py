@@ -1,0 +1,196 @@
+"""`transfer collect`: train a behaviour policy and write its data in D4RL's file layout.
+
+As D4RL did: `medium` is the first checkpoint that reaches a fraction of the final return, and
+samples its actions; `medium-replay` is everything seen in training until then; `expert` is the
+last policy.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from transfer.envs.behaviour import Arrays, Recorder, deterministic_returns, record_episodes
+from transfer.envs.d4rl import normalized_score, read_d4rl, write_d4rl
+from transfer.envs.learner import Learner
+from transfer.envs.mujoco import env_id, env_name, make_env
+from transfer.envs.training_run import Checkpoint, TrainingRun
+from transfer.errors import UserError
+
+_EVAL_SEED = 20_000
+_RECORD_SEED = 30_000
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """Train a behaviour policy and record medium, medium-replay and expert data in D4RL's layout.
+
+    Attributes:
+        out: folder of the .hdf5 files; the training run is kept in its subfolder `run`.
+        env: hopper, halfcheetah or walker2d.
+        env_version: v4 or v5.
+        steps: environment steps of training; a larger number continues a finished run.
+        eval_every: steps between checkpoints.
+        eval_episodes: deterministic episodes that judge a checkpoint.
+        medium_fraction: share of the last checkpoint's return that makes a checkpoint `medium`.
+        medium_transitions: steps of the medium file, at least.
+        expert_transitions: steps of the expert file, at least.
+        seed: of training and recording.
+    """
+
+    out: Path
+    env: str = "hopper"
+    env_version: str = "v4"
+    steps: int = 300_000
+    eval_every: int = 25_000
+    eval_episodes: int = 5
+    medium_fraction: float = 0.45
+    medium_transitions: int = 100_000
+    expert_transitions: int = 50_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        env_id(self.env, self.env_version)
+        counts = ("steps", "eval_every", "eval_episodes", "medium_transitions")
+        for name in (*counts, "expert_transitions"):
+            if getattr(self, name) < 1:
+                raise UserError(
+                    f"--{name.replace('_', '-')} is {getattr(self, name)}; use 1 or more"
+                )
+        if not 0 < self.medium_fraction <= 1:
+            raise UserError(
+                f"--medium-fraction is {self.medium_fraction}; use more than 0 and at most 1"
+            )
+
+    @property
+    def run(self) -> TrainingRun:
+        """The folder of checkpoints and recorded training steps."""
+        settings = {"env": env_id(self.env, self.env_version), "seed": self.seed}
+        return TrainingRun(self.out / "run", settings)
+
+
+def collect(config: CollectConfig) -> list[Path]:
+    """Train, or continue, and write the three datasets.
+
+    A run that was stopped goes on from its last checkpoint when started again.
+
+    Returns:
+        The files written.
+
+    Raises:
+        UserError: sbx-rl is missing, or the run folder belongs to other settings.
+    """
+    console = Console(stderr=True)
+    checkpoints = config.run.checkpoints()
+    if not checkpoints or checkpoints[-1].steps < config.steps:
+        checkpoints = _train(config, checkpoints, console)
+    paths = write_datasets(config, checkpoints)
+    for path in paths:
+        console.print(_summary(config.env, path), soft_wrap=True)
+    return paths
+
+
+def medium_checkpoint(checkpoints: Sequence[Checkpoint], fraction: float) -> Checkpoint:
+    """The first checkpoint that reaches `fraction` of the last one's return."""
+    enough = fraction * checkpoints[-1].eval_mean
+    return next((one for one in checkpoints if one.eval_mean >= enough), checkpoints[-1])
+
+
+def write_datasets(config: CollectConfig, checkpoints: Sequence[Checkpoint]) -> list[Path]:
+    """Write the medium, medium-replay and expert files of a trained run."""
+    medium, last = medium_checkpoint(checkpoints, config.medium_fraction), checkpoints[-1]
+    stem = env_name(config.env)
+    paths = [config.out / f"{stem}_{kind}.hdf5" for kind in ("medium", "medium-replay", "expert")]
+    _write_rollouts(config, medium, config.medium_transitions, paths[0])
+    write_d4rl(
+        paths[1], _finished(config.run.transitions(checkpoints, medium.steps)), _origin(medium)
+    )
+    _write_rollouts(config, last, config.expert_transitions, paths[2])
+    return paths
+
+
+def _write_rollouts(config: CollectConfig, one: Checkpoint, transitions: int, path: Path) -> None:
+    policy = config.run.policy(one)
+    env = make_env(config.env, config.env_version)
+    arrays = record_episodes(policy, env, transitions, _RECORD_SEED + config.seed)
+    env.close()
+    write_d4rl(path, arrays, _origin(one) | policy.metadata())
+
+
+def _origin(one: Checkpoint) -> dict[str, np.generic | np.ndarray]:
+    return {"algorithm": np.bytes_("TQC"), "iteration": np.int32(one.steps)}
+
+
+def _finished(arrays: Arrays) -> Arrays:
+    ends = np.flatnonzero(arrays["terminals"] | arrays["timeouts"])
+    count = int(ends[-1]) + 1 if len(ends) else 0
+    return {key: values[:count] for key, values in arrays.items()}
+
+
+def _summary(env: str, path: Path) -> str:
+    dataset = read_d4rl(path)
+    returns = np.array([trajectory.episode_return for trajectory in dataset.trajectories])
+    return (
+        f"{path}: {len(dataset):,} transitions, {len(returns)} episodes, return"
+        f" {returns.mean():.0f} ± {returns.std():.0f} (max {returns.max():.0f}),"
+        f" D4RL score {normalized_score(env, returns.mean()):.1f}"
+    )
+
+
+def _train(
+    config: CollectConfig, checkpoints: list[Checkpoint], console: Console
+) -> list[Checkpoint]:
+    env = Recorder(make_env(config.env, config.env_version))
+    judge = make_env(config.env, config.env_version)
+    learner = Learner(env, max(config.steps, 10_000), config.seed)
+    done = checkpoints[-1].steps if checkpoints else 0
+    if checkpoints:
+        config.run.resume(learner, checkpoints)
+    with Progress(console=console) as progress:
+        bar = progress.add_task("training", total=config.steps, completed=done)
+        while done < config.steps:
+            began = time.perf_counter()
+            learner.learn(min(config.eval_every, config.steps - done))
+            taken = env.take()
+            done += len(taken["rewards"])
+            seeds = range(_EVAL_SEED, _EVAL_SEED + config.eval_episodes)
+            returns = deterministic_returns(learner.policy(), judge, seeds)
+            seconds = time.perf_counter() - began
+            one = _checkpoint(done, returns, taken, checkpoints, seconds)
+            checkpoints = [*checkpoints, one]
+            config.run.commit(learner, taken, checkpoints)
+            progress.console.print(_line(one))
+            progress.update(bar, completed=done)
+    return checkpoints
+
+
+def _checkpoint(
+    steps: int,
+    returns: np.ndarray,
+    taken: Arrays,
+    before: Sequence[Checkpoint],
+    seconds: float,
+) -> Checkpoint:
+    ends = np.flatnonzero(taken["terminals"] | taken["timeouts"])
+    spans = [taken["rewards"][start + 1 : end + 1].sum() for start, end in pairwise(ends)]
+    spent = before[-1].seconds if before else 0.0
+    return Checkpoint(
+        steps=steps,
+        eval_mean=float(returns.mean()),
+        eval_std=float(returns.std()),
+        train_mean=float(np.mean(spans[-20:])) if spans else None,
+        seconds=round(spent + seconds, 1),
+    )
+
+
+def _line(one: Checkpoint) -> str:
+    training = "none" if one.train_mean is None else f"{one.train_mean:.0f}"
+    return (
+        f"{one.steps:>8} steps: return {one.eval_mean:.0f} ± {one.eval_std:.0f},"
+        f" last training episodes {training}, {one.seconds:.0f} s"
+    )

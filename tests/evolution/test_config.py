@@ -1,0 +1,36 @@
+"""Settings that cannot work are refused in one sentence, before anything is loaded."""
+
+import pytest
+
+from transfer.errors import UserError
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"population": 1}, "a population of 1 has nothing to choose from"),
+        ({"sigma": -1.0}, "sigma -1.0"),
+        ({"search": "diagnal"}, "unknown search 'diagnal'; did you mean diagonal"),
+        ({"engine": "rays"}, "unknown engine 'rays'; did you mean ray"),
+        ({"features": "logs"}, "unknown NAMM features 'logs'; did you mean log"),
+        ({"scorer": "bma"}, "unknown NAMM scorer 'bma'"),
+        ({"hidden": 0}, "hidden width 0"),
+        ({"gamma": 1.0}, "gamma 1.0"),
+        ({"tasks": ("recal",)}, "unknown task 'recal'; did you mean recall"),
+        ({"tasks": ()}, "--tasks names none"),
+        ({"models": ()}, "--models names none"),
+        ({"seeds": (1, 1)}, "different numbers"),
+        ({"seeds": (-1,)}, "different numbers from 0 up"),
+        ({"generations": 0}, "--generations is 0"),
+        ({"validate_every": 0}, "--validate-every is 0"),
+        ({"rows": 0}, "--rows is 0"),
+        ({"keep_cost": -0.5}, "--keep-cost is -0.5"),
+        ({"likelihood_weight": float("nan")}, "--likelihood-weight is nan"),
+        ({"intervals": (16, 40)}, "update interval 40 does not fit"),
+        ({"budgets": (12, 0)}, "budget 0 keeps nothing"),
+        ({"eviction": "exacct"}, "unknown eviction 'exacct'"),
+    ],
+)
+def test_refuses(configured, changes, words):
+    with pytest.raises(UserError, match=words):
+        configured(**changes)

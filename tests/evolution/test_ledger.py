@@ -1,0 +1,64 @@
+"""A ledger is whole after every append, and after being cut."""
+
+import pytest
+
+from transfer.errors import UserError
+from transfer.evolution.ledger import Ledger, read_ledger
+
+RECORDS = [{"generation": number, "fitness": [0.1 + number, None]} for number in range(3)]
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "deep" / "ledger.jsonl"
+    with Ledger(path) as ledger:
+        for record in RECORDS:
+            ledger.append(record)
+    return path
+
+
+def test_appends_are_read_back_to_the_last_bit(path):
+    assert read_ledger(path) == RECORDS
+    with Ledger(path) as ledger:
+        assert ledger.records == RECORDS
+        ledger.append({"fitness": [1 / 3]})
+    assert read_ledger(path)[3]["fitness"][0] == 1 / 3
+
+
+@pytest.mark.parametrize("cut", range(1, 40, 6))
+def test_a_last_line_that_was_cut_is_dropped(path, cut):
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-cut])
+    with Ledger(path) as ledger:
+        assert ledger.records == RECORDS[:2]
+        ledger.append(RECORDS[2])
+    assert path.read_bytes() == whole
+
+
+def test_reading_leaves_a_cut_ledger_as_it_is(path):
+    cut = path.read_bytes()[:-3]
+    path.write_bytes(cut)
+    assert read_ledger(path) == RECORDS[:2]
+    assert path.read_bytes() == cut
+
+
+def test_damage_before_the_last_line_is_named_and_nothing_is_lost(path):
+    damaged = path.read_bytes().replace(b'"generation": 1', b'"generation\x00: 1')
+    path.write_bytes(damaged)
+    with pytest.raises(UserError, match=r"line 2 of .* is damaged; .* from generation 1"):
+        Ledger(path)
+    assert path.read_bytes() == damaged
+
+
+def test_a_full_disk_is_one_sentence(tmp_path):
+    full = tmp_path / "ledger.jsonl"
+    full.symlink_to("/dev/full")
+    ledger = Ledger(full)
+    with pytest.raises(UserError, match=r"No space left on device; make room .* --resume"):
+        ledger.append({"generation": 0})
+    ledger.close()
+
+
+def test_a_missing_ledger_is_named(tmp_path):
+    with pytest.raises(UserError, match="there is no ledger"):
+        read_ledger(tmp_path / "ledger.jsonl")

@@ -1,0 +1,101 @@
+"""Killed at any moment and resumed, a run ends with the same bits."""
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+
+import pytest
+
+from transfer.errors import UserError
+from transfer.evolution.evolve import evolve
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from transfer.evolution.config import EvolveConfig
+from transfer.evolution.evolve import evolve
+if __name__ == "__main__":
+    told = json.loads(sys.argv[1])
+    told = {name: tuple(v) if isinstance(v, list) else v for name, v in told.items()}
+    evolve(EvolveConfig(**told | {"out": Path(told["out"])}))
+"""
+
+
+def start(config) -> subprocess.Popen:
+    told = json.dumps(asdict(config), default=str)
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, told], stderr=subprocess.DEVNULL)
+
+
+def kill_after(process, ledger, lines):
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if ledger.is_file() and ledger.read_bytes().count(b"\n") >= lines:
+            break
+        time.sleep(0.002)
+    assert process.poll() is None, "the run ended before it could be killed"
+    process.kill()
+    process.wait()
+
+
+def contents(run, seeds=(0,)):
+    names = [f"seed-{seed}/{kind}" for seed in seeds for kind in ("namm", "last")]
+    return {
+        name: (run / name / "namm.safetensors").read_bytes() for name in ["namm", "start", *names]
+    }
+
+
+def test_killed_twice_and_resumed_it_ends_with_the_same_bits(configured, ledger_of):
+    whole = configured(out=configured().out.parent / "whole", generations=24)
+    evolve(whole)
+    config = configured(generations=24, resume=True)
+    ledger = config.out / "seed-0" / "ledger.jsonl"
+    for lines in (3, 11):
+        kill_after(start(config), ledger, lines)
+    done = ledger.read_bytes().count(b"\n")
+    assert 11 <= done < 24
+    evolve(config)
+    assert ledger_of(config.out) == ledger_of(whole.out)
+    assert contents(config.out) == contents(whole.out)
+
+
+@pytest.mark.parametrize("search", ["full", "isotropic", "random"])
+def test_a_ledger_cut_anywhere_resumes_to_the_same_bits(configured, ledger_of, search):
+    whole = configured(out=configured().out.parent / "whole", search=search, seeds=(0, 1))
+    evolve(whole)
+    config = configured(search=search, seeds=(0, 1), resume=True)
+    evolve(config)
+    ledger = config.out / "seed-0" / "ledger.jsonl"
+    ledger.write_bytes(ledger.read_bytes()[:-200])
+    (config.out / "seed-0" / "namm" / "namm.safetensors").unlink()
+    (config.out / "seed-1" / "ledger.jsonl").unlink()
+    evolve(config)
+    assert ledger_of(config.out) == ledger_of(whole.out)
+    assert contents(config.out, (0, 1)) == contents(whole.out, (0, 1))
+
+
+def test_a_finished_run_is_resumed_to_itself_or_to_more_generations(configured, ledger_of):
+    config = configured(resume=True)
+    evolve(config)
+    before = contents(config.out)
+    evolve(config)
+    assert contents(config.out) == before
+    evolve(configured(resume=True, generations=6, seeds=(0, 5)))
+    assert len(ledger_of(config.out)) == len(ledger_of(config.out, 5)) == 6
+    whole = configured(out=config.out.parent / "whole", generations=6)
+    evolve(whole)
+    last = "seed-0/last"
+    assert contents(config.out)[last] == contents(whole.out)[last]
+
+
+def test_a_ledger_of_another_population_is_refused(configured):
+    config = configured(resume=True)
+    evolve(config)
+    ledger = config.out / "seed-0" / "ledger.jsonl"
+    lines = ledger.read_text().splitlines(keepends=True)
+    record = json.loads(lines[1])
+    record["fitness"] = record["fitness"][::-1]
+    ledger.write_text("".join([lines[0], json.dumps(record) + "\n", *lines[2:]]))
+    with pytest.raises(UserError, match=r"generation 2 of .* was made from another population"):
+        evolve(config)

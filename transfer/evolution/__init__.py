@@ -1,0 +1,1 @@
+"""How a NAMM is evolved: searches, a ledger, the fitness, and engines that evaluate it."""

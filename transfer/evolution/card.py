@@ -1,0 +1,83 @@
+"""The card of an evolved NAMM: what it is, how it was made, and what it reached."""
+
+from pathlib import Path
+from typing import Any
+
+from transfer.files import replacing
+from transfer.namm.network import NAMM
+
+
+def write_card(folder: Path, namm: NAMM, run: dict[str, Any]) -> None:
+    """Write `CARD.md` beside a saved NAMM.
+
+    Args:
+        folder: of the NAMM.
+        namm: it.
+        run: content of a finished run's `run.json`.
+    """
+    sections = [_introduction(namm, run), _making(run), _results(run), _versions(run)]
+    with replacing(folder / "CARD.md") as partial:
+        partial.write_text("\n".join(sections))
+
+
+def _introduction(namm: NAMM, run: dict[str, Any]) -> str:
+    config, told = namm.config, run["config"]
+    scorer = {"bam": "backward attention memory", "mlp": "perceptron"}[config.scorer]
+    models = [Path(name).name for name in told["models"]]
+    return f"""# An evolved NAMM
+
+{namm.vector.shape[-1]:,} parameters that score the tokens of any transformer's KV cache. `{config.features}` features,
+a {scorer} of width {config.hidden}, gamma {config.gamma:.6g}. Evolved on language only: {_names(models)}
+on the tasks {_names(told["tasks"])}. No video and no control took part, neither in the
+fitness nor in choosing what is kept.
+"""  # noqa: E501
+
+
+def _making(run: dict[str, Any]) -> str:
+    told, chosen = run["config"], run["results"][run["chosen"]]
+    seconds = chosen["seconds"]
+    parts = ", ".join(
+        f"{name} {seconds[name] / seconds['total']:.0%}"
+        for name in ("model", "features", "scoring", "optimiser", "validation")
+    )
+    budgets = f"budgets {_names(told['budgets'])}" if told["budgets"] else "no budget"
+    return f"""## How it was made
+
+    {run["command"]}
+
+- {told["search"]} search, sigma {told["sigma"]:g}: {told["generations"]} generations of {told["population"]} candidates
+- a generation reads {told["documents"]} fresh documents a model and task, of {_names(told["lengths"])} tokens
+- {budgets}, {told["eviction"]} eviction, an update every {_names(told["intervals"])} tokens
+- fitness: answer probability over the full cache's + {told["likelihood_weight"]:g} x (log-likelihood of all
+  tokens - the full cache's) - {told["keep_cost"]:g} x kept fraction
+- {seconds["total"]:,.0f} s for seed {run["chosen"]}; workers: {parts}
+"""  # noqa: E501
+
+
+def _results(run: dict[str, Any]) -> str:
+    told = run["config"]
+    rows = [
+        f"| {seed}{' (this one)' if seed == run['chosen'] else ''} | {found['generation']} | "
+        f"{found['which']} | {found['fitness']:.4f} | {found['probability']:.4f} | "
+        f"{found['likelihood']:+.4f} | {found['kept']:.1%} |"
+        for seed, found in run["results"].items()
+    ]
+    return f"""## Validation
+
+Every {told["validate_every"]} generations the search's mean and its best candidate were compared on
+{told["validation_documents"]} held-out documents a model and task, the same throughout. The best of each seed:
+
+| seed | generation | which | fitness | answer probability / full | log-likelihood - full | kept |
+|---|---|---|---|---|---|---|
+{chr(10).join(rows)}
+
+It was chosen on these documents, so they flatter it; reports use others.
+"""  # noqa: E501
+
+
+def _versions(run: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in run["versions"].items()) + "\n"
+
+
+def _names(values: list[Any]) -> str:
+    return ", ".join(map(str, values))

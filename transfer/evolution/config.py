@@ -1,0 +1,146 @@
+"""Everything a run of evolution can be told."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from transfer.cache.policy import Pruning
+from transfer.errors import UserError, unknown_name
+from transfer.evolution.search import SEARCHES, SearchSettings
+from transfer.namm.network import NAMM, NAMMConfig
+from transfer.policies.namm import NAMMPolicy
+
+ENGINES = ("in-process", "processes", "ray")
+
+
+@dataclass(frozen=True)
+class EvolveConfig:
+    """Evolve a NAMM on language models, and keep the one that does best on held-out documents.
+
+    Fitness is the mean over models and tasks of: answer probability over the full cache's, plus
+    `likelihood-weight` x (log-likelihood of all tokens minus the full cache's), minus `keep-cost` x
+    kept fraction.
+
+    Args:
+        out: folder of the run.
+        models: language models, by shipped name, folder or hub id; all count equally.
+        tasks: recall tasks by name; all count equally.
+        init: start from this NAMM (name, folder or hub id), or continue the searches of the run in
+            this folder, for example with a task more.
+        resume: continue the run in `out` where it was stopped.
+        generations: in all, those of a continued run included.
+        seeds: one search each; the best of them is kept.
+        search: diagonal or full (CMA-ES), isotropic (evolution strategy), or random.
+        population: candidates a generation.
+        sigma: standard deviation of the first population.
+        elite: share of the population that the next mean is made of.
+        features: spec (the paper's) or log.
+        scorer: bam (the paper's) or mlp.
+        hidden: width of the scorer.
+        bias: biases in the scorer's inner layers.
+        gamma: decay of the spectrogram a query; with `init`, that NAMM's own is taken.
+        evolve_gamma: search the decay too, within a tenth and ten times its odds. Candidates of
+            different decay cannot share a forward pass, so they are evaluated one by one.
+        documents: fresh ones a generation for each model and task, the same for all candidates.
+        lengths: tokens of a document, drawn a generation.
+        budgets: tokens a head (a fraction of those seen if below 1), drawn a generation; none:
+            tokens scored below 0 leave.
+        intervals: tokens between two updates, multiples of 16, drawn a generation.
+        eviction: exact, or reference, the original implementation's rule.
+        keep_cost: lambda, the price of the kept fraction; without budgets about 0.3 to 0.5.
+        likelihood_weight: weight of the log-likelihood of all tokens.
+        validate_every: generations between two validations of the mean and the best candidate.
+        validation_documents: held out for each model and task, the same for the whole run.
+        engine: in-process, processes (on this machine), or ray (many machines).
+        workers: processes, or actors of Ray.
+        rows: sequences in one forward pass, candidates times documents; bounds memory.
+        threads: of torch in each worker. Other numbers of threads may round differently.
+        device: of the models.
+
+    Raises:
+        UserError: a setting is unknown, out of range, or does not fit another.
+    """
+
+    out: Path
+    models: tuple[str, ...] = ("llama-recall",)
+    tasks: tuple[str, ...] = ("recall",)
+    init: str | None = None
+    resume: bool = False
+    generations: int = 200
+    seeds: tuple[int, ...] = (0,)
+    search: str = "diagonal"
+    population: int = 32
+    sigma: float = 0.065
+    elite: float = 0.5
+    features: str = "log"
+    scorer: str = "bam"
+    hidden: int = 32
+    bias: bool = True
+    gamma: float = 0.99
+    evolve_gamma: bool = False
+    documents: int = 8
+    lengths: tuple[int, ...] = (256,)
+    budgets: tuple[int | float, ...] = (12, 24, 48, 96)
+    intervals: tuple[int, ...] = (16, 32, 48, 64)
+    eviction: str = "exact"
+    keep_cost: float = 0.0
+    likelihood_weight: float = 4.0
+    validate_every: int = 10
+    validation_documents: int = 64
+    engine: str = "in-process"
+    workers: int = 2
+    rows: int = 64
+    threads: int = 1
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        self.search_settings(0)
+        for kind, name, known in (
+            ("search", self.search, SEARCHES),
+            ("engine", self.engine, ENGINES),
+        ):
+            if name not in known:
+                raise unknown_name(kind, name, known)
+        self._check_tasks()
+        self._check_numbers()
+        policy = NAMMPolicy(NAMM(self.namm))
+        for n_up in self.intervals:
+            for budget in self.budgets or (None,):
+                Pruning(policy, n_up, budget, self.eviction)
+
+    def _check_tasks(self) -> None:
+        from transfer.tasks.recall import get_task
+
+        for task in self.tasks:
+            get_task(task)
+
+    def _check_numbers(self) -> None:
+        for name in ("models", "tasks", "seeds", "lengths", "intervals"):
+            if not getattr(self, name):
+                raise UserError(f"--{name} names none; give one or more")
+        for name in ("generations", "documents", "validate_every", "validation_documents"):
+            self._check_positive(name)
+        for name in ("workers", "rows", "threads"):
+            self._check_positive(name)
+        for name in ("keep_cost", "likelihood_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"{_flag(name)} is {getattr(self, name)}; use 0 or more")
+        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise UserError(f"--seeds {self.seeds}: give different numbers from 0 up")
+
+    def _check_positive(self, name: str) -> None:
+        if getattr(self, name) < 1:
+            raise UserError(f"{_flag(name)} is {getattr(self, name)}; use 1 or more")
+
+    @property
+    def namm(self) -> NAMMConfig:
+        """What the evolved vectors mean."""
+        return NAMMConfig(self.features, self.scorer, self.hidden, self.bias, self.gamma)
+
+    def search_settings(self, seed: int) -> SearchSettings:
+        """Settings of one seed's search."""
+        return SearchSettings(self.population, self.sigma, self.elite, seed)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,207 @@
+"""What a worker does: holds the models, and measures candidates and features on them."""
+
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from transfer.adapters.language_model import load_language_model
+from transfer.adapters.memory import attach
+from transfer.cache.cache import PrunedCache
+from transfer.cache.policy import Policy
+from transfer.cache.window import AttentionWindow
+from transfer.evolution.cases import Case
+from transfer.evolution.genome import Genome
+from transfer.namm.features import FeatureStatistics
+from transfer.namm.network import NAMM, NAMMConfig
+from transfer.namm.spectrogram import BINS
+from transfer.tasks.base import Language, TokenBatch
+from transfer.tasks.recall import get_task, make_batch
+from transfer.tasks.scoring import Scores, score_batch
+from transfer.tasks.text import language_for
+
+PerDocument = Float[np.ndarray, "candidates documents"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Some candidates on some documents; without candidates, the full cache.
+
+    Attributes:
+        case: the documents and the setting.
+        genome: of the candidates.
+        vectors: theirs.
+    """
+
+    case: Case
+    genome: Genome
+    vectors: Float[np.ndarray, "candidates size"] | None
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Wall time of a worker, by what it was spent on; `features` includes eviction."""
+
+    model: float = 0.0
+    features: float = 0.0
+    scoring: float = 0.0
+
+    def __add__(self, other: "Seconds") -> "Seconds":
+        return Seconds(
+            self.model + other.model,
+            self.features + other.features,
+            self.scoring + other.scoring,
+        )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What became of the candidates (one row for the full cache).
+
+    Attributes:
+        probability: mean probability of an answer.
+        log_likelihood: mean over all tokens but the first, in nats.
+        kept: tokens held at the end over tokens read, mean over layers and heads.
+        seconds: what it took.
+    """
+
+    probability: PerDocument
+    log_likelihood: PerDocument
+    kept: PerDocument
+    seconds: Seconds
+
+
+@dataclass(frozen=True)
+class StatisticsJob:
+    """Features of these documents at full cache."""
+
+    cases: tuple[Case, ...]
+    config: NAMMConfig
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and standard deviation of the 17 transformed features."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class EvaluatorSettings:
+    """What a worker needs to know before its first job.
+
+    Attributes:
+        models: names, as `load_language_model` takes them.
+        device: of the models.
+        threads: of torch.
+    """
+
+    models: tuple[str, ...]
+    device: str
+    threads: int
+
+
+class Evaluator:
+    """Measures candidates on language models, which it loads once."""
+
+    def __init__(self, settings: EvaluatorSettings) -> None:
+        torch.set_num_threads(settings.threads)
+        self._models: dict[str, PreTrainedModel] = {}
+        self._languages: dict[str, Language] = {}
+        for name in settings.models:
+            loaded = load_language_model(name)
+            vocabulary = loaded.model.config.get_text_config(decoder=True).vocab_size
+            self._languages[name] = language_for(loaded.tokenizer, vocabulary)
+            self._models[name] = loaded.model
+            loaded.model.to(torch.device(settings.device))  # pyright: ignore[reportArgumentType]
+        self._documents = lru_cache(maxsize=32)(self._make_documents)
+
+    def measure(self, job: Job) -> Measured:
+        """Score the candidates of a job, all in one forward pass."""
+        began = time.perf_counter()
+        batch, model = self._documents(job.case), self._models[job.case.model]
+        if job.vectors is None:
+            scores = score_batch(model, batch)
+            kept = np.ones((1, len(batch.ids)))
+            return _measured(scores, kept, Seconds(model=time.perf_counter() - began))
+        namm = _TimedNAMM.of(job.genome.namm(job.vectors))
+        budget, eviction = job.case.budget, job.case.eviction
+        with attach(model, namm, job.case.n_up, budget, eviction) as memory:
+            cache = memory.new_cache()
+            scores = score_batch(model, batch, cache, namm.population)
+        kept = _kept(cache).reshape(namm.population, -1)
+        total, policy = time.perf_counter() - began, cache.policy_seconds()
+        return _measured(scores, kept, Seconds(total - policy, policy - namm.seconds, namm.seconds))
+
+    def statistics(self, job: StatisticsJob) -> Statistics:
+        """Measure what features are normalised by."""
+        statistics = FeatureStatistics(job.config.features)
+        policy = FeatureCollector(statistics, job.config.gamma)
+        for case in job.cases:
+            model = self._models[case.model]
+            with attach(model, policy, case.n_up) as memory:
+                score_batch(model, self._documents(case), memory.new_cache())
+        return Statistics(tuple(statistics.mean.tolist()), tuple(statistics.std.tolist()))
+
+    def _make_documents(self, case: Case) -> TokenBatch:
+        language = self._languages[case.model]
+        return make_batch(get_task(case.task), case.length, case.seeds, language)
+
+
+@dataclass(frozen=True)
+class FeatureCollector(Policy):
+    """Keeps every token, and takes down the features that a NAMM would see."""
+
+    statistics: FeatureStatistics
+    gamma: float
+
+    name: ClassVar[str] = "collector"
+    reads_attention: ClassVar[bool] = True
+    state_size: ClassVar[int] = BINS
+    threshold: ClassVar[float | None] = 0.0
+
+    def score(
+        self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 17"]
+    ) -> tuple[Float[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens 17"]]:
+        """Every token scores the same, at the threshold."""
+        state = state * self.gamma**window.queries + window.spectrogram(self.gamma)
+        self.statistics.add(state[window.valid])
+        return state.new_zeros(state.shape[:3]), state
+
+
+class _TimedNAMM(NAMM):
+    """A NAMM that knows how long it took."""
+
+    seconds = 0.0
+
+    @classmethod
+    def of(cls, namm: NAMM) -> "_TimedNAMM":
+        return cls(namm.config, namm.vector, namm.mean, namm.std)
+
+    def score(
+        self, features: Float[Tensor, "sequences tokens 17"], age: Int[Tensor, "sequences tokens"]
+    ) -> Float[Tensor, "sequences tokens"]:
+        began = time.perf_counter()
+        scores = super().score(features, age)
+        self.seconds += time.perf_counter() - began
+        return scores
+
+
+def _kept(cache: PrunedCache) -> Float[np.ndarray, " rows"]:
+    held = np.array([[np.mean(heads) for heads in layer] for layer in cache.kept()])
+    return held.mean(0) / cache.pruned[0].seen
+
+
+def _measured(scores: Scores, kept: PerDocument, seconds: Seconds) -> Measured:
+    probability, likelihood = (
+        np.atleast_2d(values.double().numpy())
+        for values in (scores.answer_probability, scores.log_likelihood)
+    )
+    return Measured(probability, likelihood, kept, seconds)

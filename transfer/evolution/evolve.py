@@ -1,0 +1,287 @@
+"""Evolution itself: ask, measure, tell, validate, write down; again.
+
+Every generation is one line of the ledger, written when the search has been told. Nothing else has
+to survive: when a run is resumed, the searches are told their ledger again, and must ask for the
+very populations whose fitness it holds.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from transfer.errors import UserError
+from transfer.evolution.card import write_card
+from transfer.evolution.cases import fitness_cases, validation_cases
+from transfer.evolution.config import EvolveConfig
+from transfer.evolution.engines import Engine, make_engine
+from transfer.evolution.evaluator import EvaluatorSettings
+from transfer.evolution.fitness import Evaluation, Weights, evaluate
+from transfer.evolution.folder import (
+    LEDGER_FILE,
+    RUN_FILE,
+    Start,
+    check_folder,
+    described,
+    open_run,
+    seed_folder,
+)
+from transfer.evolution.genome import Genome
+from transfer.evolution.ledger import Ledger, Record, saving
+from transfer.evolution.progress import EvolutionProgress
+from transfer.evolution.search import Fitness, Population, Vector, fingerprint, make_search
+from transfer.files import write_json
+from transfer.namm.network import NAMM
+
+
+def evolve(config: EvolveConfig) -> NAMM:
+    """Evolve a NAMM, or go on with a run that was stopped.
+
+    Returns:
+        The one that did best on held-out documents, of all seeds; saved in `config.out / "namm"`.
+
+    Raises:
+        UserError: bad settings, a folder that holds another run, a ledger that does not fit, a
+            full disk. Finished generations are always kept.
+    """
+    check_folder(config)
+    settings = EvaluatorSettings(config.models, config.device, config.threads)
+    with (
+        make_engine(config.engine, settings, config.workers) as engine,
+        EvolutionProgress(config.generations, len(config.seeds)) as progress,
+    ):
+        start = open_run(config, engine)
+        searches = [Evolution(config, seed, start, engine, progress) for seed in config.seeds]
+        for search in searches:
+            search.run()
+    return _finish(config, start, searches)
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The best on held-out documents so far.
+
+    Attributes:
+        vector: its search vector.
+        facts: which it was, `mean` or `best` candidate, of which generation, and its validation.
+    """
+
+    vector: Vector
+    facts: Record
+
+
+@dataclass
+class Contender:
+    """The candidate that beat its generation's mean by most since the last validation."""
+
+    vector: Vector
+    advantage: float = field(default=-np.inf)
+
+
+class Evolution:
+    """One seed's search.
+
+    Args:
+        config: of the run.
+        seed: of the search and of its minibatches.
+        start: where it starts.
+        engine: measures candidates.
+        progress: is told what happens.
+
+    Attributes:
+        seed: as given.
+        champion: the best on held-out documents so far.
+        seconds: by what they were spent on, over all generations.
+    """
+
+    def __init__(
+        self,
+        config: EvolveConfig,
+        seed: int,
+        start: Start,
+        engine: Engine,
+        progress: EvolutionProgress,
+    ) -> None:
+        self.seed = seed
+        self.champion: Champion | None = None
+        self.seconds: dict[str, float] = {}
+        self._config, self._start = config, start
+        self._engine, self._progress = engine, progress
+        self._folder = seed_folder(config.out, seed)
+        self._genome = Genome.of(start.namm, config.evolve_gamma)
+        self._search = make_search(
+            config.search, self._genome.vector(start.namm), config.search_settings(seed)
+        )
+        self._contender = Contender(self._search.mean)
+        self._weights = Weights(config.keep_cost, config.likelihood_weight)
+        self._generation = 0
+
+    @property
+    def namm(self) -> NAMM:
+        """The champion."""
+        assert self.champion is not None
+        return self._genome.namm(self.champion.vector[None])
+
+    def run(self) -> None:
+        """Replay the ledger, then go on to the last generation."""
+        with Ledger(self._folder / LEDGER_FILE) as ledger:
+            for record in ledger.records:
+                self._replay(record)
+            self._save()
+            self._progress.begin(self.seed, self._generation)
+            while self._generation < self._config.generations:
+                record = self._advance()
+                ledger.append(record)
+                self._progress.generation(record)
+                if record["validation"]:
+                    self._report(record)
+                    self._save()
+        with saving(self._folder):
+            self._genome.namm(self._search.mean[None]).save_pretrained(self._folder / "last")
+
+    def _replay(self, record: Record) -> None:
+        population = self._search.ask()
+        if fingerprint(population) != record["population"]:
+            raise UserError(
+                f"generation {record['generation']} of {self._folder / LEDGER_FILE} was made from "
+                f"another population; use the versions of cma and numpy that {RUN_FILE} names, on "
+                "the same kind of machine, or start anew"
+            )
+        fitness = [np.nan if value is None else value for value in record["fitness"]]
+        self._tell(population, np.array(fitness))
+        if record["validation"]:
+            self._judge(record["validation"], record["stage"])
+        self._count(record["seconds"])
+        self._generation += 1
+
+    def _advance(self) -> Record:
+        """One generation: its line for the ledger."""
+        began = time.perf_counter()
+        population = self._search.ask()
+        asked = time.perf_counter()
+        cases = fitness_cases(self._config, self.seed, self._generation)
+        found = self._evaluate(population, cases)
+        measured = time.perf_counter()
+        self._tell(population, found.fitness)
+        told = time.perf_counter()
+        validation = self._validate() if self._validation_is_due() else None
+        if validation:
+            self._judge(validation, self._start.stage)
+        ended = time.perf_counter()
+        record = {
+            "stage": self._start.stage,
+            "generation": self._generation,
+            "population": fingerprint(population),
+            "cases": [case.as_json() for case in cases],
+            "fitness": _jsonable(found.fitness),
+            "kept": _jsonable(found.kept),
+            "sigma": self._search.sigma,
+            "seconds": {
+                **asdict(found.seconds),
+                "optimiser": asked - began + told - measured,
+                "validation": ended - told,
+                "total": ended - began,
+            },
+            "validation": validation,
+        }
+        self._count(record["seconds"])
+        self._generation += 1
+        return record
+
+    def _evaluate(self, vectors: Population, cases: Sequence) -> Evaluation:
+        return evaluate(
+            self._engine, self._genome, vectors, cases, self._weights, self._config.rows
+        )
+
+    def _tell(self, population: Population, fitness: Fitness) -> None:
+        """Tell the search; a fitness that is not a number takes the worst rank."""
+        lost = ~np.isfinite(fitness)
+        if lost.all():
+            raise UserError(
+                f"no candidate of generation {self._generation} has a fitness that is a number; "
+                "check that the models' own outputs are finite"
+            )
+        if lost.any():
+            names = ", ".join(map(str, np.flatnonzero(lost)))
+            self._progress.note(
+                f"seed {self.seed} generation {self._generation}: the fitness of candidate {names} "
+                "is not a number and takes the worst rank"
+            )
+        ranked = np.where(lost, fitness[~lost].min() - 1, fitness)
+        best = int(ranked.argmax())
+        advantage = float(ranked[best] - fitness[~lost].mean())
+        if advantage > self._contender.advantage:
+            self._contender = Contender(population[best].copy(), advantage)
+        self._search.tell(ranked)
+
+    def _validation_is_due(self) -> bool:
+        done = self._generation + 1
+        return done % self._config.validate_every == 0 or done == self._config.generations
+
+    def _validate(self) -> Record:
+        """The search's mean and the contender on the held-out documents."""
+        vectors = np.stack([self._search.mean, self._contender.vector])
+        found = self._evaluate(vectors, validation_cases(self._config))
+        parts = ("fitness", "probability", "likelihood", "kept")
+        return {
+            name: {part: _jsonable(getattr(found, part))[number] for part in parts}
+            for number, name in enumerate(("mean", "best"))
+        }
+
+    def _judge(self, validation: Record, stage: int) -> None:
+        """Let the validated ones challenge the champion, if it is the tasks of this stage."""
+        vectors = {"mean": self._search.mean, "best": self._contender.vector}
+        for name, scores in validation.items():
+            if stage != self._start.stage or scores["fitness"] is None:
+                continue
+            if self.champion is None or scores["fitness"] > self.champion.facts["fitness"]:
+                facts = {"which": name, "generation": self._generation, **scores}
+                self.champion = Champion(vectors[name], facts)
+        self._contender = Contender(self._search.mean)
+
+    def _save(self) -> None:
+        if self.champion is not None:
+            with saving(self._folder):
+                self.namm.save_pretrained(self._folder / "namm")
+
+    def _count(self, seconds: Record) -> None:
+        for name, value in seconds.items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + value
+
+    def _report(self, record: Record) -> None:
+        scores = ", ".join(
+            f"{name} {_text(values['fitness'])} keeping {_text(values['kept'])}"
+            for name, values in record["validation"].items()
+        )
+        self._progress.note(f"seed {self.seed} generation {record['generation']}: {scores}")
+
+
+def _jsonable(values: np.ndarray) -> list[float | None]:
+    return [value if np.isfinite(value) else None for value in values.tolist()]
+
+
+def _text(value: float | None) -> str:
+    return "NaN" if value is None else f"{value:.4f}"
+
+
+def _finish(config: EvolveConfig, start: Start, searches: Sequence[Evolution]) -> NAMM:
+    """Save the best seed's champion with its card, and what every seed reached."""
+    results = {
+        search.seed: {**search.champion.facts, "seconds": search.seconds}
+        for search in searches
+        if search.champion is not None
+    }
+    if not results:
+        raise UserError(
+            f"no NAMM of {config.out} has a validation that is a number; check that the models' "
+            "own outputs are finite"
+        )
+    chosen = max(results, key=lambda seed: results[seed]["fitness"])
+    [namm] = [search.namm for search in searches if search.seed == chosen]
+    run = {**described(config, start.stage), "chosen": chosen, "results": results}
+    with saving(config.out):
+        namm.save_pretrained(config.out / "namm")
+        write_card(config.out / "namm", namm, run)
+        write_json(config.out / RUN_FILE, run)
+    return namm

@@ -1,0 +1,162 @@
+"""The folder of a run: what it was told, where its searches started, and how it is taken up again.
+
+run.json                 settings, command, versions; results at the end
+start/                   NAMM at which the searches start, with the feature statistics
+seed-0/ledger.jsonl      one line a generation, those of earlier stages first
+seed-0/namm/             the best so far on held-out documents
+seed-0/last/             the search's mean after the last generation
+namm/                    the best of all seeds, with CARD.md
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from transfer.errors import UserError
+from transfer.evaluation.results import command_line, versions
+from transfer.evolution.cases import fitness_cases
+from transfer.evolution.config import EvolveConfig
+from transfer.evolution.engines import Engine
+from transfer.evolution.evaluator import Statistics, StatisticsJob
+from transfer.evolution.genome import Genome
+from transfer.evolution.ledger import read_ledger, saving
+from transfer.files import read_json, replacing, write_json
+from transfer.namm.network import NAMM
+
+RUN_FILE, LEDGER_FILE = "run.json", "ledger.jsonl"
+#: Settings that a run may be resumed with others of.
+_FREE = ("out", "resume", "generations", "seeds", "engine", "workers")
+#: Settings that a continued search cannot change.
+_OF_SEARCH = ("search", "population", "sigma", "elite", "gamma", "evolve_gamma")
+_OF_NAMM = ("features", "scorer", "hidden", "bias")
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the searches of a run start.
+
+    Attributes:
+        namm: the first mean, with feature statistics.
+        stage: 0, or one more than that of the run that is continued.
+    """
+
+    namm: NAMM
+    stage: int
+
+
+def seed_folder(run: Path, seed: int) -> Path:
+    """Where one seed's search lives."""
+    return run / f"seed-{seed}"
+
+
+def check_folder(config: EvolveConfig) -> None:
+    """Refuse to write over a run, or to resume one with other settings.
+
+    Raises:
+        UserError: either.
+    """
+    if not (config.out / RUN_FILE).exists():
+        return
+    if not config.resume:
+        raise UserError(
+            f"{config.out} holds a run; add --resume to go on with it, or choose another --out"
+        )
+    told, settings = read_json(config.out / RUN_FILE)["config"], _settings(config)
+    _refuse_changes(config.out, told, settings, [name for name in settings if name not in _FREE])
+
+
+def open_run(config: EvolveConfig, engine: Engine) -> Start:
+    """Take up the run in `config.out`, or begin one there; see `check_folder`.
+
+    Raises:
+        UserError: `config.init` does not fit, or the folder cannot be written.
+    """
+    file = config.out / RUN_FILE
+    if file.exists():
+        return _resume(config, stage=read_json(file)["stage"])
+    start = _begin(config, engine)
+    with saving(config.out):
+        start.namm.save_pretrained(config.out / "start")
+        # Last, because from now on the run is resumed.
+        write_json(file, described(config, start.stage))
+    return start
+
+
+def _resume(config: EvolveConfig, stage: int) -> Start:
+    for seed in config.seeds if stage else ():
+        # A search that is continued has a past, which only its ledger holds.
+        read_ledger(seed_folder(config.out, seed) / LEDGER_FILE)
+    return Start(NAMM.from_pretrained(config.out / "start"), stage)
+
+
+def described(config: EvolveConfig, stage: int) -> dict[str, Any]:
+    """What `run.json` says of a run from its beginning."""
+    return {
+        "command": public_command(config),
+        "config": _settings(config),
+        "stage": stage,
+        "versions": versions(cma=version("cma")),
+    }
+
+
+def public_command(config: EvolveConfig) -> str:
+    """The command line of a run, without the folders of this machine."""
+    bare = replace(
+        config,
+        out=Path(config.out.name),
+        models=tuple(Path(name).name if Path(name).is_dir() else name for name in config.models),
+        init=Path(config.init).name if config.init and Path(config.init).is_dir() else config.init,
+        resume=False,
+    )
+    return command_line("evolve", bare)
+
+
+def _settings(config: EvolveConfig) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(config), default=str))
+
+
+def _begin(config: EvolveConfig, engine: Engine) -> Start:
+    if config.init is None:
+        cases = tuple(fitness_cases(config, seed=0, generation=0))
+        found: Statistics = engine.map("statistics", [StatisticsJob(cases, config.namm)])[0]
+        return Start(Genome(config.namm, found.mean, found.std).start(), stage=0)
+    if (Path(config.init) / RUN_FILE).is_file():
+        return _continue(config, Path(config.init))
+    namm = NAMM.from_pretrained(config.init)
+    _refuse_changes(config.init, asdict(namm.config), _settings(config), _OF_NAMM)
+    return Start(namm, stage=0)
+
+
+def _continue(config: EvolveConfig, run: Path) -> Start:
+    """Inherit another run's start and ledgers: its searches go on where they were."""
+    told = read_json(run / RUN_FILE)
+    _refuse_changes(run, told["config"], _settings(config), (*_OF_SEARCH, *_OF_NAMM))
+    for seed in config.seeds:
+        records = read_ledger(seed_folder(run, seed) / LEDGER_FILE)
+        if len(records) >= config.generations:
+            raise UserError(
+                f"{run} has made {len(records)} generations with seed {seed}; "
+                f"ask for more than that in all, not --generations {config.generations}"
+            )
+        target = seed_folder(config.out, seed) / LEDGER_FILE
+        with saving(target), replacing(target) as partial:
+            partial.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return Start(NAMM.from_pretrained(run / "start"), told["stage"] + 1)
+
+
+def _refuse_changes(
+    source: str | Path, told: dict[str, Any], settings: dict[str, Any], names: Sequence[str]
+) -> None:
+    for name in names:
+        if told[name] != settings[name]:
+            raise UserError(
+                f"{source} was evolved with --{name.replace('_', '-')} {_words(told[name])}, this "
+                f"command says {_words(settings[name])}; say the same, or start anew"
+            )
+
+
+def _words(value: Any) -> str:
+    return " ".join(map(str, value if isinstance(value, list) else [value])) or "none"

@@ -1,0 +1,1 @@
+"""What is asked of a language model. Knows no model and no policy."""

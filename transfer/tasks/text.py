@@ -1,0 +1,141 @@
+"""The same documents as text, for any Hugging Face language model with its tokenizer.
+
+Sentences end with a line break and are tokenized one by one, so that a document has exactly the
+tokens asked for, and it is known which of them are the answers.
+"""
+
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from transfer.errors import UserError
+from transfer.tasks.base import Language, Piece
+from transfer.tasks.symbols import VOCABULARY, Symbols
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+KEY_WORDS = _words(
+    "anchor basket bottle bridge button candle carpet castle clock cradle desk drum engine fence"
+    " flute garden hammer helmet island kettle ladder lamp mirror needle oven piano pillow rocket"
+    " saddle tower violin wagon"
+)
+VALUE_WORDS = _words(
+    "amber beige black blue bronze brown copper coral cream crimson gold gray green indigo ivory"
+    " jade lilac lime maroon mint navy olive orange pink plum purple red ruby silver teal white"
+    " yellow"
+)
+NOISE_WORDS = _words(
+    "apple bread breeze cheese cloud corn creek dawn dust evening farm field fog forest frost grass"
+    " hail hill honey lake leaf meadow milk mist moon morning mountain mud night noon ocean pear"
+    " pepper rain rice river rock salt sand sea shade sky snow soup star storm sugar valley"
+)
+_PREAMBLE = (
+    "Some of these sentences say the colour of a thing, or a pass key. The latest one counts."
+)
+
+
+def language_for(tokenizer: "PreTrainedTokenizerBase | None", vocabulary: int) -> Language:
+    """The language a model reads: its tokenizer's text, or symbols if it has no tokenizer.
+
+    Args:
+        tokenizer: of the model.
+        vocabulary: size of the model's vocabulary.
+
+    Raises:
+        UserError: no tokenizer, and a vocabulary that is not that of the symbols.
+    """
+    if tokenizer is not None:
+        return Text(tokenizer)
+    if vocabulary != VOCABULARY:
+        raise UserError(
+            f"the model has no tokenizer and {vocabulary} tokens, not the {VOCABULARY} symbols of"
+            " the shipped recall models; save its tokenizer in the model's folder"
+        )
+    return Symbols()
+
+
+class Text:
+    """Says documents in English, as the token ids of a tokenizer.
+
+    Args:
+        tokenizer: of the model that is to read them.
+
+    Raises:
+        UserError: the tokenizer makes nothing of plain English.
+    """
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+        self.tokenizer = tokenizer
+        unknown = tokenizer.unk_token_id
+        if not self._ids(_PREAMBLE) or unknown in self._ids(" ".join(NOISE_WORDS)):
+            raise UserError(
+                f"the tokenizer {tokenizer.name_or_path or type(tokenizer).__name__} cannot spell"
+                " plain English words; use one that can"
+            )
+
+    def begin(self) -> Piece:
+        """The tokenizer's first token, if it has one, and what the document is about."""
+        return Piece.joined([self._first(), self._sentence(_PREAMBLE)])
+
+    def fact(self, key: int, value: int) -> Piece:
+        """A fact."""
+        return self._sentence(f"The colour of the {KEY_WORDS[key]} is {VALUE_WORDS[value]}.")
+
+    def decoy(self, key: int, value: int, noise: Sequence[int]) -> Piece:
+        """Key and value in a sentence of noise."""
+        words = [NOISE_WORDS[word] for word in noise]
+        pair = [KEY_WORDS[key], VALUE_WORDS[value]]
+        return self._sentence(" ".join([words[0].capitalize(), *pair, *words[1:]]) + ".")
+
+    def passkey(self, digits: Sequence[int]) -> Piece:
+        """A pass key."""
+        return self._sentence(f"The pass key is {_number(digits)}.")
+
+    def ask(self, key: int, value: int) -> Piece:
+        """A question, answered."""
+        asked = f"Question: What is the colour of the {KEY_WORDS[key]}? Answer:"
+        return self._question(asked, VALUE_WORDS[value])
+
+    def ask_passkey(self, digits: Sequence[int]) -> Piece:
+        """The question for the pass key, answered."""
+        return self._question("Question: What is the pass key? Answer:", _number(digits))
+
+    def noise(self, words: Sequence[int]) -> Piece:
+        """A sentence of noise words."""
+        return self._sentence(" ".join(NOISE_WORDS[word] for word in words).capitalize() + ".")
+
+    def prose(self, sentence: str) -> Piece:
+        """A sentence as it is."""
+        return self._sentence(sentence)
+
+    def open_question(self, prompt: str, answer: str) -> Piece:
+        """A whole document: text that ends with a question, and the answer."""
+        return Piece.joined([self._first(), self._question(prompt, answer)])
+
+    def _first(self) -> Piece:
+        first = self.tokenizer.bos_token
+        return Piece.plain(self._ids(str(first)) if first else [])
+
+    def _sentence(self, text: str) -> Piece:
+        return Piece.plain(self._ids(f"{text}\n"))
+
+    def _question(self, asked: str, answer: str) -> Piece:
+        """The answer's tokens are those that its text adds to the question's."""
+        answered = self._ids(f"{asked} {answer}")
+        pairs = zip(self._ids(asked), answered)
+        # short of the whole question where the tokenizer joins its end with the answer
+        common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        return Piece.question(answered[:common], answered[common:], self._ids("\n"))
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+
+def _number(digits: Sequence[int]) -> str:
+    return "".join(map(str, digits))
