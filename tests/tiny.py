@@ -16,9 +16,9 @@ from transformers import (
 from transfer.cache.policy import Policy
 
 
-def llama(kv_heads: int = 2, layers: int = 3, **changes) -> LlamaForCausalLM:
+def llama(kv_heads: int = 2, layers: int = 3, vocabulary: int = 97, **changes) -> LlamaForCausalLM:
     config = LlamaConfig(
-        vocab_size=97,
+        vocab_size=vocabulary,
         hidden_size=64,
         intermediate_size=96,
         num_hidden_layers=layers,

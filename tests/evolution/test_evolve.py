@@ -175,7 +175,9 @@ def test_a_start_gives_mean_statistics_and_decay(configured, tmp_path, made_up):
     config = NAMMConfig(features="log", hidden=3, gamma=0.97)
     start = NAMM(config, torch.full((config.size,), 2.0), torch.randn(17), torch.rand(17))
     start.save_pretrained(tmp_path / "start")
-    namm = evolve(configured(init=str(tmp_path / "start"), generations=2))
+    run = configured(init=str(tmp_path / "start"), generations=2)
+    namm = evolve(run)
+    assert json.loads((run.out / "run.json").read_text())["earlier_commands"] == []
     assert namm.config == start.config
     assert torch.equal(namm.mean, start.mean)
     assert torch.equal(namm.std, start.std)
@@ -193,6 +195,10 @@ def test_a_stage_goes_on_with_the_whole_search_and_a_task_more(configured, made_
         generations=9,
     )
     evolve(second)
+    told = json.loads((second.out / "run.json").read_text())
+    assert told["earlier_commands"] == [json.loads((first.out / "run.json").read_text())["command"]]
+    card = (second.out / "namm" / "CARD.md").read_text()
+    assert card.index(told["earlier_commands"][0]) < card.index(told["command"])
     records = ledger_of(second.out)
     assert records[:6] == ledger_of(first.out)
     assert [record["stage"] for record in records] == [0] * 6 + [1] * 3

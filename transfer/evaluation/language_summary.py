@@ -77,8 +77,8 @@ def _table(summary: Sequence[Row], task: str, length: int) -> Table:
             right["policy"],
             number_text(right["kept_tokens"], ".1f"),
             number_text(right["cache_bytes"], ".1f", 1e3),
-            interval_text(right["mean"], right["low"], right["high"], 100),
-            interval_text(right["delta_vs_full"], right["delta_low"], right["delta_high"], 100),
+            interval_text(right["mean"], right["low"], right["high"], 100.0),
+            interval_text(right["delta_vs_full"], right["delta_low"], right["delta_high"], 100.0),
             f"{likely['mean']:.3f}",
             interval_text(
                 likely["delta_vs_full"], likely["delta_low"], likely["delta_high"], digits=3

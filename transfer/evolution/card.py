@@ -41,9 +41,10 @@ def _making(run: dict[str, Any]) -> str:
         for name in ("model", "features", "scoring", "optimiser", "validation")
     )
     budgets = f"budgets {_names(told['budgets'])}" if told["budgets"] else "no budget"
+    commands = "\n".join(f"    {command}" for command in (*run["earlier_commands"], run["command"]))
     return f"""## How it was made
 
-    {run["command"]}
+{commands}
 
 - {told["search"]} search, sigma {told["sigma"]:g}: {told["generations"]} generations of {told["population"]} candidates
 - a generation reads {told["documents"]} fresh documents a model and task, of {_names(told["lengths"])} tokens

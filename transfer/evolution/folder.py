@@ -96,6 +96,7 @@ def described(config: EvolveConfig, stage: int) -> dict[str, Any]:
     """What `run.json` says of a run from its beginning."""
     return {
         "command": public_command(config),
+        "earlier_commands": _earlier_commands(config),
         "config": _settings(config),
         "stage": stage,
         "versions": versions(cma=version("cma")),
@@ -103,15 +104,29 @@ def described(config: EvolveConfig, stage: int) -> dict[str, Any]:
 
 
 def public_command(config: EvolveConfig) -> str:
-    """The command line of a run, without the folders of this machine."""
+    """The command line of a run; of this machine's absolute paths only the last part."""
     bare = replace(
         config,
-        out=Path(config.out.name),
-        models=tuple(Path(name).name if Path(name).is_dir() else name for name in config.models),
-        init=Path(config.init).name if config.init and Path(config.init).is_dir() else config.init,
+        out=Path(_public(config.out)),
+        models=tuple(map(_public, config.models)),
+        init=config.init and _public(config.init),
         resume=False,
     )
     return command_line("evolve", bare)
+
+
+def _public(path: str | Path) -> str:
+    return Path(path).name if Path(path).is_absolute() else str(path)
+
+
+def _earlier_commands(config: EvolveConfig) -> list[str]:
+    """What made the NAMM or the run that this one starts from, if it was a run on this machine."""
+    start = Path(config.init or "")
+    runs = [folder for folder in (start, *start.parents[:2]) if (folder / RUN_FILE).is_file()]
+    if config.init is None or not runs:
+        return []
+    run = read_json(runs[0] / RUN_FILE)
+    return [*run["earlier_commands"], run["command"]]
 
 
 def _settings(config: EvolveConfig) -> dict[str, Any]:
