@@ -35,7 +35,7 @@ def test_eval_prints_tables_and_writes_results(tiny, tmp_path, capsys):
     out, err = capsys.readouterr()
     results = read_results(tmp_path / "out")
     assert [entry["policy"] for entry in results.summary] == [
-        "window", "cache", "full", "h2o", "fifo",
+        "window", "cache", "full", "namm", "h2o", "fifo",
     ]  # fmt: skip
     for entry in results.summary:
         assert f" {entry['policy']} " in out
@@ -61,7 +61,7 @@ def test_the_same_command_twice_gives_the_same_rows(tiny, tmp_path):
     assert run(*words, "--out", tmp_path / "a") == run(*words, "--out", tmp_path / "b") == 0
     first, second = ((tmp_path / name / "rows.jsonl").read_text() for name in "ab")
     assert first == second
-    assert first.count("\n") == 5 * 2 * 4
+    assert first.count("\n") == 6 * 2 * 4
 
 
 def test_ctrl_c_says_what_is_kept_and_exits_with_130(tiny, tmp_path, monkeypatch, capsys):
@@ -113,7 +113,6 @@ def test_a_simulator_that_breaks_down_is_a_sentence_and_keeps_the_rows(
         (("--env", "halfcheetah"), "trained for hopper, not for halfcheetah"),
         (("--policy", "h2"), "unknown policy 'h2'; did you mean h2o"),
         (("--policy", "recency", "--budget", "None"), "policy recency has no threshold"),
-        (("--policy", "namm"), "policy namm needs a network"),
         (("--policy", "namm", "--namm", "recal"), "unknown NAMM 'recal'"),
         (("--target-return", "nan"), "target return is nan"),
         (("--target-return", "1000", "-inf"), "target return is -inf"),
@@ -123,7 +122,7 @@ def test_a_simulator_that_breaks_down_is_a_sentence_and_keeps_the_rows(
         (("--budget=-3"), "budget -3 keeps nothing"),
         (("--budget", "1.5"), "budget 1.5 is not a fraction"),
         (("--video", "film.avi"), "none of the suffixes .mp4 and .gif"),
-        (("--update-interval", "20"), "update interval 20 does not fit policy h2o"),
+        (("--update-interval", "20"), "update interval 20 does not fit policy namm"),
         (("--memory", "--policy"), "neither a memory nor a policy"),
     ],
 )

@@ -7,7 +7,7 @@ import torch
 from transfer.adapters.decision_transformer import WindowController
 from transfer.errors import UserError
 from transfer.evaluation import control_run
-from transfer.evaluation.control import DEFAULT_POLICY, ControlEval, evaluate_control
+from transfer.evaluation.control import DEFAULT_POLICIES, ControlEval, evaluate_control
 from transfer.evaluation.control_run import plan
 from transfer.evaluation.control_summary import summarise
 from transfer.evaluation.control_table import tables
@@ -47,16 +47,16 @@ def rows_of(results, protocol, target=3000.0):
 def test_every_protocol_plays_the_same_seeds(finished):
     _, results, _ = finished
     for target in (3000.0, 500.0):
-        for protocol in ("window", "cache", "full", DEFAULT_POLICY, "fifo"):
+        for protocol in ("window", "cache", "full", *DEFAULT_POLICIES, "fifo"):
             seeds = [row["seed"] for row in rows_of(results, protocol, target)]
             assert sorted(seeds) == [0, 1, 2]
-    assert len(results.rows) == 5 * 2 * 3
+    assert len(results.rows) == 6 * 2 * 3
     assert results.seeds == [0, 1, 2]
 
 
 def test_summary_is_computed_from_the_rows(finished):
     _, results, _ = finished
-    assert len(results.summary) == 10
+    assert len(results.summary) == 12
     for entry in results.summary:
         rows = rows_of(results, entry["policy"], entry["target_return"])
         returns = [row["return"] for row in rows]
@@ -105,7 +105,7 @@ def test_memory_is_what_each_protocol_promises(finished):
     for row in rows_of(results, "cache"):
         assert (row["budget"], row["update_interval"]) == (3 * 3 - 4, 3)
         assert row["kept_tokens"] == 3 * 3 - 4
-    for name in (DEFAULT_POLICY, "fifo"):
+    for name in (*DEFAULT_POLICIES, "fifo"):
         for row in rows_of(results, name):
             since_update = 3 * row["length"] % 16
             assert row["kept_tokens"] == 8 + since_update
@@ -127,7 +127,7 @@ def test_seconds_are_split_and_add_up(finished):
         parts = [entry[f"{part}_seconds"] for part in ("simulator", "transformer", "policy")]
         assert sum(parts) == pytest.approx(entry["seconds"])
         assert parts[0] > 0 and parts[1] > 0
-        assert (parts[2] > 0) == (entry["policy"] in ("cache", DEFAULT_POLICY, "fifo"))
+        assert (parts[2] > 0) == (entry["policy"] in ("cache", *DEFAULT_POLICIES, "fifo"))
 
 
 def test_protocols_agree_until_the_window_is_full(config):
@@ -220,7 +220,7 @@ def test_fifo_stands_beside_policies_that_have_a_budget(config):
     def names(**settings):
         return [protocol.name for protocol in plan(config(**settings), 20)]
 
-    assert names() == ["window", "cache", "full", "h2o", "fifo"]
+    assert names() == ["window", "cache", "full", "namm", "h2o", "fifo"]
     assert names(memory=(), policy=("l2_norm", "random")) == ["l2_norm", "random", "fifo"]
     assert names(policy=()) == ["window", "cache", "full"]
     assert names(memory=("full",), policy=("full",)) == ["full"]
@@ -299,9 +299,9 @@ def test_a_wrong_setting_leaves_an_earlier_run_alone(config, tmp_path):
         ({"budget": float("nan")}, "budget nan is not a fraction"),
         ({"memory": (), "policy": ()}, "neither a memory nor a policy"),
         ({"context": 1}, "memory cache needs a context of 2"),
-        ({"budget": None}, "policy h2o has no threshold"),
-        ({"update_interval": 10}, "update interval 10"),
-        ({"policy": ("namm",)}, "--namm"),
+        ({"policy": ("h2o",), "budget": None}, "policy h2o has no threshold"),
+        ({"update_interval": 10}, "update interval 10 does not fit policy namm"),
+        ({"policy": ("namm",), "namm": "recal"}, "unknown NAMM 'recal'; did you mean recall"),
         ({"env": "walker2d"}, "trained for hopper"),
         ({"env": "hoper"}, "unknown environment 'hoper'; did you mean hopper"),
         ({"max_steps": 41}, "41 steps"),

@@ -14,7 +14,8 @@ from transfer.evaluation.results import ResultFolder, Results, command_line, ver
 
 MODEL = "decision-transformer"
 DEFAULT_ENV = "hopper"
-DEFAULT_POLICY = "h2o"
+DEFAULT_POLICIES = ("namm", "h2o")
+DEFAULT_NAMM = "recall"
 DEFAULT_BUDGET = 24
 VIDEO_SUFFIXES = (".mp4", ".gif")
 
@@ -35,9 +36,9 @@ class ControlEval:
         memory: protocols without a policy. window: the last K steps are encoded anew at every step,
             the published protocol; cache: incremental, as many tokens first-in-first-out; full:
             incremental, all tokens.
-        policy: who prunes the cache to --budget: h2o, l2_norm, namm, random or recency. A
-            first-in-first-out cache of the same size, fifo, runs beside it. All protocols play the
-            same episode seeds.
+        policy: who prunes the cache to --budget: namm, h2o, h2o_age, snapkv, tova, fastgen, l2_norm,
+            recency or random. A first-in-first-out cache of the same size, fifo, runs beside it.
+            All protocols play the same episode seeds.
         namm: NAMM of the policy namm: a shipped name, a folder or a hub id.
         budget: tokens each head keeps, or a fraction (0.25) of the tokens seen. None: the policy's
             own threshold, where it has one.
@@ -60,8 +61,8 @@ class ControlEval:
     quality: Literal["mixed", "medium", "medium-replay", "expert"] = "mixed"
     env_version: Literal["v4", "v5"] = "v4"
     memory: tuple[Memory, ...] = ("window", "cache", "full")
-    policy: tuple[str, ...] = (DEFAULT_POLICY,)
-    namm: str | None = None
+    policy: tuple[str, ...] = DEFAULT_POLICIES
+    namm: str = DEFAULT_NAMM
     budget: int | float | None = DEFAULT_BUDGET
     update_interval: int = 48
     eviction: Literal["exact", "reference"] = "exact"

@@ -75,15 +75,9 @@ def _pruning(config: ControlEval, name: str, **settings: object) -> Pruning:
     if name == "full":
         return Pruning(get_policy(name))
     if name == "namm":
-        settings["namm"] = _namm(config)
+        settings["namm"] = NAMM.from_pretrained(config.namm)
     policy = get_policy(name, **settings)
     return Pruning(policy, config.update_interval, config.budget, config.eviction)
-
-
-def _namm(config: ControlEval) -> NAMM:
-    if config.namm is None:
-        raise UserError("policy namm needs a network; name one with --namm")
-    return NAMM.from_pretrained(config.namm)
 
 
 class Run:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from transfer.errors import UserError
+from transfer.evaluation.control import DEFAULT_NAMM
 from transfer.evaluation.results import ResultFolder, Results, command_line, versions
 
 
@@ -39,7 +40,7 @@ class LanguageEval:
     model: str
     task: tuple[str, ...] = ("recall",)
     policy: tuple[str, ...] = ("all",)
-    namm: tuple[str, ...] = ("recall",)
+    namm: tuple[str, ...] = (DEFAULT_NAMM,)
     budget: tuple[int | float | None, ...] = (24,)
     update_interval: int = 32
     eviction: Literal["exact", "reference"] = "exact"

@@ -69,9 +69,9 @@ def _table(summary: Sequence[Row], task: str, length: int) -> Table:
     first = entries[0]
     title = (
         f"{first['model']} on {task}, {length} tokens, {first['n']} documents; "
-        "95% intervals, differences to the full cache"
+        "LL: log-likelihood of a token; 95% intervals"
     )
-    columns = ("policy", "tokens", "KB", "recall %", "- full", "log-likelihood", "- full")
+    columns = ("policy", "tokens", "KB", "recall %", "- full", "LL", "- full")
     rows = (
         (
             right["policy"],

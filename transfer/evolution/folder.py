@@ -123,7 +123,7 @@ def _earlier_commands(config: EvolveConfig) -> list[str]:
     """What made the NAMM or the run that this one starts from, if it was a run on this machine."""
     start = Path(config.init or "")
     runs = [folder for folder in (start, *start.parents[:2]) if (folder / RUN_FILE).is_file()]
-    if config.init is None or not runs:
+    if config.init is None or not start.is_dir() or not runs:
         return []
     run = read_json(runs[0] / RUN_FILE)
     return [*run["earlier_commands"], run["command"]]
