@@ -72,8 +72,9 @@ def _load_tokenizer(source: str) -> PreTrainedTokenizerBase | None:
 
 
 def _load_model(source: str, dtype: torch.dtype | str) -> PreTrainedModel:
-    level = logging.get_verbosity()
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, output_loading_info=True
@@ -83,6 +84,8 @@ def _load_model(source: str, dtype: torch.dtype | str) -> PreTrainedModel:
         raise _unloadable(source, error) from error
     finally:
         logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
     model, report = loaded
     if report["missing_keys"]:
         raise UserError(
