@@ -51,7 +51,7 @@ class ControlEval:
         max_steps: episodes are cut here.
         num_envs: environments that run at once. Another number changes the last bits of the
             actions, and so the returns; the same number gives the same digits.
-        threads: CPU threads of the model; by default torch's own choice.
+        threads: CPU threads of the model, which is so small that one is about the fastest.
         out: folder for results.json, summary.csv and rows.jsonl; an earlier run there is replaced.
         video: film one more episode, with the first policy and seed, into an .mp4 or .gif file.
     """
@@ -72,7 +72,7 @@ class ControlEval:
     context: int | None = None
     max_steps: int = 1000
     num_envs: int = 64
-    threads: int | None = None
+    threads: int = 1
     out: Path | None = None
     video: Path | None = None
 

@@ -7,13 +7,13 @@ very populations whose fitness it holds.
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from transfer.errors import UserError
 from transfer.evolution.card import write_card
-from transfer.evolution.cases import fitness_cases, validation_cases
+from transfer.evolution.cases import Case, fitness_cases, validation_cases
 from transfer.evolution.config import EvolveConfig
 from transfer.evolution.engines import Engine, make_engine
 from transfer.evolution.evaluator import EvaluatorSettings
@@ -71,12 +71,12 @@ class Champion:
     facts: Record
 
 
-@dataclass
+@dataclass(frozen=True)
 class Contender:
     """The candidate that beat its generation's mean by most since the last validation."""
 
     vector: Vector
-    advantage: float = field(default=-np.inf)
+    advantage: float = -np.inf
 
 
 class Evolution:
@@ -189,7 +189,7 @@ class Evolution:
         self._generation += 1
         return record
 
-    def _evaluate(self, vectors: Population, cases: Sequence) -> Evaluation:
+    def _evaluate(self, vectors: Population, cases: Sequence[Case]) -> Evaluation:
         return evaluate(
             self._engine, self._genome, vectors, cases, self._weights, self._config.rows
         )

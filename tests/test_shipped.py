@@ -1,0 +1,78 @@
+"""What ships does what its cards say, on a few seeds."""
+
+import pytest
+
+from transfer import NAMM
+from transfer.adapters.decision_transformer import (
+    CachedController,
+    WindowController,
+    load_control_model,
+    shipped_control_models,
+)
+from transfer.adapters.language_model import load_language_model
+from transfer.adapters.memory import attach
+from transfer.checkpoints import shipped
+from transfer.envs.d4rl import normalized_score
+from transfer.envs.mujoco import make_envs
+from transfer.envs.rollout import rollout
+from transfer.tasks.recall import TASKS, make_batch
+from transfer.tasks.scoring import score_batch
+
+#: At the first target; the cards say 95.0, 86.8, 60.8 and 52.9 over 100 episodes.
+LEAST_SCORES = {"mixed": 85, "expert": 70, "medium-replay": 55, "medium": 45}
+
+
+def played(controller, control, episodes=4):
+    envs = make_envs(control.env, episodes)
+    target = control.target_returns[0]
+    done, _ = rollout(controller, envs, range(episodes), target, control.scale)
+    return [episode.episode_return for episode in done]
+
+
+def mean_score(control, returns):
+    return normalized_score(control.env, sum(returns) / len(returns))
+
+
+@pytest.mark.parametrize("quality", LEAST_SCORES)
+def test_decision_transformers_reach_their_scores(quality):
+    control = load_control_model(f"decision-transformer-hopper-{quality}")
+    returns = played(WindowController(control), control)
+    assert mean_score(control, returns) >= LEAST_SCORES[quality]
+    assert control.quality == quality
+
+
+def test_cached_stepping_is_the_stock_protocol_for_the_first_k_steps():
+    control = load_control_model("decision-transformer-hopper-mixed")
+    envs, target = make_envs("hopper", 4), control.target_returns[0]
+    with attach(control.model, "full", n_up=48) as memory:
+        cached = CachedController(control, memory.new_cache)
+        ours, _ = rollout(cached, envs, range(4), target, control.scale, max_steps=20)
+    stock, _ = rollout(WindowController(control), envs, range(4), target, control.scale, 20)
+    for one, other in zip(ours, stock):
+        assert one.episode_return == pytest.approx(other.episode_return, abs=1e-3)
+
+
+def test_the_same_seeds_give_the_same_digits():
+    control = load_control_model("decision-transformer-hopper-mixed")
+    with attach(control.model, NAMM.from_pretrained("recall"), n_up=48, budget=24) as memory:
+        controller = CachedController(control, memory.new_cache)
+        assert played(controller, control) == played(controller, control)
+
+
+def test_the_shipped_namm_recalls_more_than_hand_made_rules_at_a_tenth_of_the_cache():
+    model = load_language_model("llama-recall").model
+    batch = make_batch(TASKS["recall"], 256, range(60))
+
+    def recall(policy):
+        with attach(model, policy, n_up=32, budget=24) as memory:
+            return float(score_batch(model, batch, memory.new_cache()).correct.mean())
+
+    assert float(score_batch(model, batch).correct.mean()) >= 0.95
+    best = max(map(recall, ("h2o", "h2o_age", "recency", "snapkv", "random")))
+    assert recall(NAMM.from_pretrained("recall")) >= best + 0.1
+
+
+def test_everything_that_ships_has_a_card():
+    for folder in {**shipped("config.json"), **shipped("namm.safetensors")}.values():
+        assert "transfer " in (folder / "CARD.md").read_text(), folder.name
+    assert len(shipped_control_models()) == 4
