@@ -61,6 +61,8 @@ class Adapter:
                 f"{kind} caps its attention logits (softcap), which a pruned cache cannot follow; "
                 "load it with attn_logit_softcapping=None or use another model"
             )
+        if getattr(config, "kv_lora_rank", None) is not None:
+            raise UserError(f"{kind} caches latents instead of keys, which cannot be pruned yet")
         if any(hasattr(module, "sinks") for module in self.attention_modules):
             raise UserError(f"{kind} has attention sinks, which a pruned cache cannot follow")
 

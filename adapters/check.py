@@ -49,8 +49,8 @@ class Check:
     @property
     def ok(self) -> bool:
         """Whether tokens really leave and the outputs are exact."""
-        exact = max(self.full_error, self.pruned_error) <= self.tolerance
-        return exact and self.kept < 1 and self.effect > self.tolerance
+        error = max(self.full_error, self.pruned_error)
+        return error <= self.tolerance and self.kept < 1 and self.effect > 2 * error
 
     def __str__(self) -> str:
         verdict = "pruned and exact" if self.ok else "NOT TO BE TRUSTED"
@@ -94,8 +94,8 @@ def check_adapter(model: PreTrainedModel, tokens: int = 160, n_up: int = 32) -> 
         kept=sum(lengths) / len(lengths) / tokens,
         bytes=cache.bytes(),
         full_bytes=cache.full_bytes(),
-        # Two orders of magnitude of rounding through the layers.
-        tolerance=100 * torch.finfo(stock.dtype).eps,
+        # Two orders of magnitude of rounding through the layers, but never a wrong attention.
+        tolerance=min(100 * torch.finfo(stock.dtype).eps, 0.1),
     )
 
 

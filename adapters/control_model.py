@@ -72,7 +72,7 @@ class ControlModel:
     def normalized(self, states: Float[Tensor, "batch state"]) -> Float[Tensor, "batch state"]:
         """Raw states to the model's own scale and dtype."""
         mean, std = self.state_mean, self.state_std
-        return ((states.to(mean) - mean) / std).to(self.model.dtype)
+        return ((states.to(mean) - mean) / std).to(self.model.device, self.model.dtype)
 
 
 def shipped_control_models() -> list[str]:

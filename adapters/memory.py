@@ -119,5 +119,9 @@ def attach(
     if isinstance(policy, str):
         policy = get_policy(policy, **settings)
     elif isinstance(policy, NAMM):
-        policy = get_policy("namm", namm=policy)
+        policy = get_policy("namm", namm=policy, **settings)
+    elif settings:
+        raise UserError(
+            f"{', '.join(settings)}: settings go with a policy's name, not with a policy"
+        )
     return Memory(get_adapter(model), Pruning(policy, n_up, budget, eviction, expose_attention))

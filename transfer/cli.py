@@ -237,6 +237,9 @@ def _print_tables(results: Results) -> None:
     from transfer.evaluation import control_table, language_summary
     from transfer.evaluation.tables import WIDTH
 
+    if not results.summary:
+        print("no episode or document had ended", file=sys.stderr)
+        return
     control = "target_return" in results.summary[0]
     tables = control_table.tables if control else language_summary.tables
     console = Console()

@@ -19,6 +19,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         UserError: the folder cannot be made or written to.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder; choose another name")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(

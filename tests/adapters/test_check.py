@@ -98,14 +98,21 @@ def test_decision_transformer_is_pruned_and_exact():
     assert check.pruned_layers == 3
 
 
-def test_check_notices_when_the_pruned_run_is_not_exact(monkeypatch):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_check_trusts_a_right_model_in_every_precision(dtype):
+    check = check_adapter(tiny.llama().to(dtype))
+    assert check.ok, str(check)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_check_notices_when_the_pruned_run_is_not_exact(monkeypatch, dtype):
     original = PrunedLayer.attend
 
     def off(self, query, *rest):
-        return original(self, query, *rest) * 1.01
+        return original(self, query * 1.2, *rest)
 
     monkeypatch.setattr(PrunedLayer, "attend", off)
-    check = check_adapter(tiny.llama())
+    check = check_adapter(tiny.llama().to(dtype))
     assert not check.ok
     assert "NOT TO BE TRUSTED" in str(check)
 

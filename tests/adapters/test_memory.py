@@ -131,7 +131,7 @@ def test_training_mode_and_gradients_are_refused():
             model(ids, past_key_values=memory.new_cache())
 
 
-def test_a_mask_over_past_tokens_is_refused():
+def test_masks_that_are_more_than_padding_are_refused():
     model = tiny.llama()
     ids = torch.randint(3, 97, (1, 20))
     mask = torch.zeros(1, 1, 20, 20)
@@ -146,3 +146,28 @@ def test_a_mask_over_past_tokens_is_refused():
 def test_attaching_with_a_misspelt_policy_names_the_nearest():
     with pytest.raises(UserError, match="did you mean recency"):
         attach(tiny.llama(), "recensy")
+
+
+@pytest.mark.parametrize(
+    ("policy", "settings", "sentence"),
+    [
+        (
+            "recency",
+            {"budget": 4, "sink": 3},
+            "setting of policy recency 'sink'; did you mean sinks",
+        ),
+        ("namm", {}, "policy namm needs namm"),
+        (NAMM(NAMMConfig()), {"buget": 0.1}, "unknown setting of policy namm 'buget'"),
+        (tiny.Uneven(), {"buget": 0.1}, "settings go with a policy's name"),
+    ],
+)
+def test_misspelt_settings_are_not_swallowed(policy, settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        attach(tiny.llama(), policy, **settings)
+
+
+def test_a_gradient_through_the_values_alone_is_refused_too():
+    model = tiny.llama().requires_grad_(False)
+    model.model.layers[0].self_attn.v_proj.requires_grad_(True)
+    with attach(model, "full"), pytest.raises(UserError, match="no gradient"):
+        model(torch.randint(3, 97, (1, 8)), use_cache=False)

@@ -53,3 +53,10 @@ def test_merge_with_an_empty_part_changes_nothing():
     )
     assert torch.equal(merged, out)
     assert torch.equal(merged_lse, lse)
+
+
+def test_keys_with_strides_of_their_own_are_read_right():
+    query = torch.randn(1, 2, 7, 16)
+    key, value = torch.randn(1, 2, 16, 7).mT, torch.randn(1, 2, 16, 7).mT
+    expected = (query @ key.mT * 0.25).softmax(-1) @ value
+    torch.testing.assert_close(attention(query, key, value, 0.25)[0], expected)

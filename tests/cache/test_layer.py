@@ -48,6 +48,47 @@ def test_an_error_between_update_and_attention_is_noticed():
     assert feed(layer, 5).shape == (1, 2, 5, 8)
 
 
+def test_an_error_inside_the_attention_call_is_noticed():
+    class Fails(tiny.Uneven):
+        def score(self, window, state):
+            raise MemoryError
+
+    layer = PrunedLayer(Pruning(Fails(), 32), 1)
+    feed(layer, 20)
+    with pytest.raises(MemoryError):
+        feed(layer, 20)
+    with pytest.raises(UserError, match=r"layer 1 .*between two steps"):
+        feed(layer, 1)
+
+
+def test_a_cache_filled_in_inference_mode_can_be_used_outside():
+    layers = [PrunedLayer(Pruning(get_policy("h2o"), 16, 4), 0) for _ in range(2)]
+    key = torch.randn(2, 2, 40, 8)
+
+    def step(layer, piece):
+        layer.update(key[:, :, piece], key[:, :, piece])
+        return layer.attend(key[:, :, piece], key[:, :, piece], key[:, :, piece], None, 0.3)
+
+    with torch.inference_mode():
+        step(layers[0], slice(0, 20))
+        layers[0].batch_select_indices(torch.tensor([0, 1]))
+    mixed = step(layers[0], slice(20, 40))
+    step(layers[1], slice(0, 20))
+    assert torch.equal(mixed, step(layers[1], slice(20, 40)))
+
+
+@pytest.mark.parametrize("sinks", [0, 2])
+def test_padding_on_the_right_makes_no_sinks(sinks):
+    layer = PrunedLayer(Pruning(get_policy("recency", sinks=sinks), 32, 8), 0)
+    key = torch.randn(2, 1, 32, 8)
+    valid = torch.ones(2, 32, dtype=torch.bool)
+    valid[1, 20:] = False
+    layer.update(key, key)
+    layer.attend(key, key, key, valid, 0.3)
+    newest = list(range(20 - 8 + sinks, 20))
+    assert layer.positions()[1].tolist() == [*range(sinks), *newest]
+
+
 def test_a_layer_left_over_by_an_error_is_not_used_by_the_next_model():
     model = tiny.llama()
     other = PrunedLayer(Pruning(tiny.Uneven(), 32), 0)
@@ -142,6 +183,11 @@ def test_positions_go_on_after_eviction():
     assert layer.kept() == [[9, 9]]
 
 
+def test_a_fraction_is_not_rounded_up_past_itself():
+    tokens = [Pruning(get_policy("recency"), 32, b).tokens(100) for b in (0.07, 0.28, 0.55)]
+    assert tokens == [7, 28, 55]
+
+
 @pytest.mark.parametrize(("budget", "kept"), [(7, 7), (0.25, 16), (1.0, 64), (500, 64)])
 def test_budget_in_tokens_or_as_a_fraction_of_what_was_seen(budget, kept):
     layer = PrunedLayer(Pruning(get_policy("l2_norm"), 32, budget), 0)
@@ -171,6 +217,7 @@ def test_padding_does_not_count_towards_a_fraction():
         ({"policy": "recency", "budget": -0.5}, "keeps nothing"),
         ({"policy": "recency", "budget": float("nan")}, "keeps nothing"),
         ({"policy": "recency", "budget": 2.5}, "neither a fraction nor whole"),
+        ({"policy": "full", "budget": 8}, "keeps everything"),
         ({"policy": "recency", "budget": 8, "eviction": "soft"}, "exact or reference"),
     ],
 )

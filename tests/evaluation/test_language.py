@@ -91,8 +91,20 @@ def test_the_same_run_twice_gives_the_same_rows(config):
 def test_all_means_every_policy_and_every_namm(config):
     names = [reader.name for reader in plan(replace(config, policy=("all",), budget=(16,)))]
     assert names == ["full", *sorted(set(POLICIES) - {"full"})]
-    two = replace(config, policy=("namm",), namm=config.namm * 2, budget=(16,))
-    assert [reader.name for reader in plan(two)] == ["full", "namm namm", "namm namm"]
+    own = [reader.name for reader in plan(replace(config, policy=("all",), budget=(None,)))]
+    assert own == ["full", "fastgen", "namm"]
+
+
+def test_several_namms_have_names_of_their_own(config, folder):
+    NAMM(NAMMConfig()).save_pretrained(folder.parent / "other")
+    NAMM(NAMMConfig()).save_pretrained(folder.parent / "deep" / "namm")
+
+    def names(*more):
+        namms = (config.namm[0], *(str(folder.parent / name) for name in more))
+        return [r.name for r in plan(replace(config, policy=("namm",), namm=namms, budget=(16,)))]
+
+    assert names("other") == ["full", "namm namm", "namm other"]
+    assert len(set(names("deep/namm"))) == 3
 
 
 def test_ctrl_c_keeps_the_documents_done(config, monkeypatch, tmp_path):
@@ -135,6 +147,8 @@ def test_the_command_line_prints_a_table_and_json(config, capsys):
         ({"policy": ("h20",)}, "unknown policy 'h20'"),
         ({"policy": ("namm",), "namm": ("nobody",)}, "unknown NAMM 'nobody'"),
         ({"budget": (None,)}, "give it a budget"),
+        ({"budget": (24, 24.0)}, "budget 24 24.0: name each once"),
+        ({"policy": ("h2o", "h2o")}, "name each once"),
         ({"length": (5000,)}, "longer than the 4096 positions"),
         ({"length": (20,)}, "cannot hold"),
     ],

@@ -43,7 +43,7 @@ def test_an_episode_is_filmed(tiny, tmp_path):
     assert len(frames) == 3
     assert frames[0].shape == (480, 480, 3)
     assert np.abs(frames[0].astype(int) - frames[-1]).max() > 40
-    assert len(results.rows) == 3
+    assert len(results.rows) == 4
 
 
 def test_an_unwritable_place_is_refused_and_a_writable_one_left_as_it_is(tmp_path):

@@ -43,7 +43,7 @@ def pruned_attention(
 
     Raises:
         UserError: the call would be silently wrong: dropout, gradients, softcap, attention sinks,
-            a mask over past tokens, or a cache that is not pruned.
+            a mask that is more than padding, or a cache that is not pruned.
     """
     layer, HANDOFF.layer = HANDOFF.layer, None
     # A layer left over from a call that failed halfway holds other keys.
@@ -53,7 +53,7 @@ def pruned_attention(
                 module, query, key, value, attention_mask, dropout, scaling, **kwargs
             )
         layer = _layer_for_one_call(module, query, key, value)
-    _refuse(query, attention_mask, dropout, kwargs)
+    _refuse((query, key, value), attention_mask, dropout, kwargs)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     out = layer.attend(query, key, value, attention_mask, scale)
     return out.transpose(1, 2).contiguous(), None
@@ -74,14 +74,14 @@ def _layer_for_one_call(
     return layer
 
 
-def _refuse(query: Tensor, mask: Tensor | None, dropout: float, kwargs: dict) -> None:
+def _refuse(states: tuple[Tensor, ...], mask: Tensor | None, dropout: float, kwargs: dict) -> None:
     if kwargs.get("softcap") is not None:
         raise UserError("attention with softcap cannot be pruned; use a model without softcap")
     if kwargs.get("s_aux") is not None:
         raise UserError("attention with sinks cannot be pruned; use a model without them")
     if dropout:
         raise UserError("a pruned cache is for inference; call model.eval() first")
-    if torch.is_grad_enabled() and query.requires_grad:
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in states):
         raise UserError("a pruned cache has no gradient; run the model under torch.no_grad()")
     if mask is not None and mask.ndim != 2:
         raise UserError(
@@ -103,7 +103,8 @@ def padding_mask(
 ) -> Bool[Tensor, "batch ..."] | None:
     """Which of the new tokens are real (transformers' mask interface); None: all of them.
 
-    Sliding-window layers are not pruned and get their stock mask.
+    What the mask says of tokens that are cached already is not looked at: padding among them was
+    never stored. Sliding-window layers are not pruned and get their stock mask.
 
     Raises:
         UserError: the model lays another mask over the causal one.

@@ -26,7 +26,9 @@ def attention(
     Returns:
         The output in the query's dtype, the logsumexp in float32 (float64 for float64).
     """
-    if query.device.type == "cpu" and query.shape[-1] == value.shape[-1]:
+    # The fused kernel takes the last dimension for contiguous without looking.
+    dense = all(tensor.stride(-1) == 1 for tensor in (query, key, value))
+    if dense and query.device.type == "cpu" and query.shape[-1] == value.shape[-1]:
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             query, key, value, 0.0, causal, attn_mask=bias, scale=scale
         )

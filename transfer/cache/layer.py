@@ -64,6 +64,7 @@ class PrunedLayer(CacheLayerMixin):
         self.is_initialized = False
         self.seen = 0
         self.padding: list[int] = []
+        self.leading: list[int] = []
         self.peak_bytes = 0
         self.policy_seconds = 0.0
         self.kept_positions: list[tuple[int, list[Tensor]]] = []
@@ -72,6 +73,7 @@ class PrunedLayer(CacheLayerMixin):
         """Take shapes, dtype and device from the first keys and values."""
         self.batch_size, self.kv_heads = key_states.shape[:2]
         self.padding = [0] * self.batch_size
+        self.leading = [0] * self.batch_size
         policy = self.pruning.policy
         slack = self.pruning.n_up if policy.evicts else 0
         self.store = PackedTokens(key_states, value_states, policy.state_size, slack)
@@ -127,16 +129,23 @@ class PrunedLayer(CacheLayerMixin):
         """Refused: contrastive search is not supported."""
         raise UserError("a pruned cache cannot be repeated; pass the repeated batch from the start")
 
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep only these sequences of the batch, in this order."""
         if self.store is None:
             return
         chosen = torch.arange(self.batch_size)[indices.cpu()].tolist()
         heads = range(self.kv_heads)
-        self.store.select([b * self.kv_heads + head for b in chosen for head in heads])
+        rows = [b * self.kv_heads + head for b in chosen for head in heads]
+        self.store.select(rows)
+        self.kept_positions = [
+            (seen, [kept[row] for row in rows]) for seen, kept in self.kept_positions
+        ]
         if self._ring is not None and self._ring_lse is not None:
             self._ring, self._ring_lse = self._ring[chosen], self._ring_lse[chosen]
         self.padding = [self.padding[b] for b in chosen]
+        self.leading = [self.leading[b] for b in chosen]
         self.batch_size = len(chosen)
 
     def offload(self) -> None:
@@ -192,10 +201,13 @@ class PrunedLayer(CacheLayerMixin):
             self.seen,
             self._scale,
             torch.tensor(self.padding, device=self.store.keys.device),
+            torch.tensor(self.leading, device=self.store.keys.device),
             self._budget(),
             self._queries(),
         )
 
+    # What is stored may be used outside inference mode too, so it must not be made inside.
+    @torch.inference_mode(False)
     @torch.no_grad()
     def attend(
         self,
@@ -212,7 +224,6 @@ class PrunedLayer(CacheLayerMixin):
             valid: False at padding, which is never stored; None when all are real.
             scale: of the scores.
         """
-        self.pending = None
         self._scale = scale
         n_up, new, start, out = self.pruning.n_up, query.shape[2], 0, []
         while start < new:
@@ -225,6 +236,8 @@ class PrunedLayer(CacheLayerMixin):
             if self.seen % n_up == 0 and self.pruning.policy.evicts:
                 self._prune()
             start = stop
+        # Not before: a cache left by an error in the middle must not be used again.
+        self.pending = None
         return out[0] if len(out) == 1 else torch.cat(out, 2)
 
     def _attend_piece(
@@ -237,11 +250,18 @@ class PrunedLayer(CacheLayerMixin):
         if self.pruning.reads_attention:
             self._remember(query, lse, valid)
         if valid is not None:
-            padding = (~valid).sum(-1).tolist()
-            self.padding = [old + new for old, new in zip(self.padding, padding)]
+            self._count_padding(valid)
         self.seen += query.shape[2]
         self.peak_bytes = max(self.peak_bytes, self.bytes())
         return out
+
+    def _count_padding(self, valid: Bool[Tensor, "batch new"]) -> None:
+        padding = (~valid).sum(-1).tolist()
+        leading = (valid.cumsum(-1) == 0).sum(-1).tolist()
+        self.leading = [
+            old + new if old == self.seen else old for old, new in zip(self.leading, leading)
+        ]
+        self.padding = [old + new for old, new in zip(self.padding, padding)]
 
     def _remember(self, query: Tensor, lse: Tensor, valid: Tensor | None) -> None:
         """Write the queries of this window behind the last `HOP` of the window before."""

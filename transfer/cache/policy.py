@@ -83,6 +83,12 @@ class Pruning:
                 f"update interval {self.n_up} does not fit policy {name}; "
                 f"use a positive multiple of {HOP} tokens"
             )
+        if self.budget is not None and not isinstance(self.budget, int | float):
+            raise UserError(
+                f"budget {self.budget!r} is a {type(self.budget).__name__}; use an int or a float"
+            )
+        if self.budget is not None and not self.policy.evicts:
+            raise UserError(f"policy {name} keeps everything; leave the budget out")
         if self.budget is None:
             if self.policy.threshold is None:
                 raise UserError(
@@ -107,5 +113,5 @@ class Pruning:
         if self.budget is None:
             return None
         if isinstance(self.budget, float) and self.budget <= 1:
-            return max(1, math.ceil(self.budget * seen))
+            return max(1, math.ceil(round(self.budget * seen, 9)))
         return int(self.budget)

@@ -48,6 +48,7 @@ class AttentionWindow:
         layer: index of the layer in the model.
         seen: tokens that went through the layer, padding included.
         padding: how many of them were padding, `[batch]`.
+        first: true position of each sequence's first real token, `[batch]`.
         budget: tokens each head may keep, `[batch]`, or None.
     """
 
@@ -59,6 +60,7 @@ class AttentionWindow:
         seen: int,
         scale: float,
         padding: Int[Tensor, " batch"],
+        first: Int[Tensor, " batch"],
         budget: Int[Tensor, " batch"] | None = None,
         queries: Queries | None = None,
     ) -> None:
@@ -69,6 +71,7 @@ class AttentionWindow:
         self.layer = layer
         self.seen = seen
         self.padding = padding
+        self.first = first
         self.budget = budget
 
     @cached_property

@@ -36,9 +36,9 @@ class ControlEval:
         memory: protocols without a policy. window: the last K steps are encoded anew at every step,
             the published protocol; cache: incremental, as many tokens first-in-first-out; full:
             incremental, all tokens.
-        policy: who prunes the cache to --budget: namm, h2o, h2o_age, snapkv, tova, fastgen, l2_norm,
-            recency or random. A first-in-first-out cache of the same size, fifo, runs beside it.
-            All protocols play the same episode seeds.
+        policy: who prunes the cache to --budget: namm, h2o, h2o_age, snapkv, tova, fastgen,
+            l2_norm, recency or random. A first-in-first-out cache of the same size, fifo, runs
+            beside it. All protocols play the same episode seeds.
         namm: NAMM of the policy namm: a shipped name, a folder or a hub id.
         budget: tokens each head keeps, or a fraction (0.25) of the tokens seen. None: the policy's
             own threshold, where it has one.
@@ -94,6 +94,8 @@ class ControlEval:
         for target in self.target_return:
             if not math.isfinite(target):
                 raise UserError(f"target return is {target}; use a finite number")
+        if len(set(self.target_return)) < len(self.target_return):
+            raise UserError("a target return is named twice; name each once")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             given = " ".join(map(str, self.seeds)) or "none"
             raise UserError(f"seeds are {given}; use different whole numbers from 0 on")

@@ -57,9 +57,12 @@ class LanguageEval:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name.replace('_', '-')} is {value}; use 1 or more")
-        for name in ("task", "policy", "budget", "length"):
-            if not getattr(self, name):
+        for name in ("task", "policy", "budget", "length", "namm"):
+            values = getattr(self, name)
+            if not values:
                 raise UserError(f"no {name} was named; name at least one")
+            if len(set(values)) < len(values):
+                raise UserError(f"{name} {' '.join(map(str, values))}: name each once")
         if self.seed < 0:
             raise UserError(f"seed is {self.seed}; use 0 or more")
         if min(self.length) < 1:

@@ -41,20 +41,24 @@ def plan(config: LanguageEval) -> list[Reader]:
     readers = [Reader("full", Pruning(get_policy("full"), config.update_interval))]
     for budget in config.budget:
         for name in names:
-            if name != "full":
-                readers += [
-                    Reader(label, Pruning(policy, config.update_interval, budget, config.eviction))
-                    for label, policy in _policies(config, name)
-                ]
+            for label, policy in _policies(config, name):
+                # Without a budget, `all` means those that have a threshold of their own.
+                if budget is None and policy.threshold is None and "all" in config.policy:
+                    continue
+                pruning = Pruning(policy, config.update_interval, budget, config.eviction)
+                readers.append(Reader(label, pruning))
     return readers
 
 
 def _policies(config: LanguageEval, name: str) -> list[tuple[str, Policy]]:
+    if name == "full":
+        return []
     if name != "namm":
         return [(name, get_policy(name))]
-    labels = (
-        ["namm"] if len(config.namm) == 1 else [f"namm {Path(name).name}" for name in config.namm]
-    )
+    short = {name: Path(name).name for name in config.namm}
+    if len(set(short.values())) < len(short):
+        short = {name: name for name in config.namm}
+    labels = ["namm"] if len(short) == 1 else [f"namm {label}" for label in short.values()]
     return [
         (label, get_policy("namm", namm=NAMM.from_pretrained(name)))
         for label, name in zip(labels, config.namm)

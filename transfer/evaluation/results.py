@@ -133,8 +133,14 @@ def read_results(folder: Path) -> Results:
         UserError: the folder holds no finished run.
     """
     content = read_json(folder / "results.json")
-    lines = (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()
-    return Results(rows=[json.loads(line) for line in lines], **content)
+    try:
+        lines = (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+        return Results(rows=[json.loads(line) for line in lines], **content)
+    except (OSError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder} does not hold the results of a run ({error}); "
+            "name a folder that transfer eval --out wrote"
+        ) from error
 
 
 def versions(**more: str) -> dict[str, str]:
@@ -164,7 +170,7 @@ def _default(option: Field[Any]) -> Any:
 
 def _option_words(name: str, value: Any) -> list[str]:
     flag = "--" + name.replace("_", "-")
-    if value is True:
-        return [flag]
+    if isinstance(value, bool):
+        return [flag if value else "--no-" + flag.removeprefix("--")]
     many = value if isinstance(value, tuple) else (value,)
     return [flag, *map(str, many)]

@@ -57,9 +57,8 @@ class FastGen(Policy):
     def _chosen(
         self, share: Float[Tensor, "batch kv_heads tokens"], window: AttentionWindow
     ) -> Bool[Tensor, "batch kv_heads tokens"]:
-        padding = window.padding[:, None, None]
-        seen = window.seen - padding
-        first = window.positions - padding < self.first
+        seen = window.seen - window.padding[:, None, None]
+        first = window.positions - window.first[:, None, None] < self.first
         recent = window.age < self.recent * seen
         rank = share.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
         heavy = rank < self.heavy * seen
