@@ -75,17 +75,22 @@ def check_adapter(model: PreTrainedModel, tokens: int = 160, n_up: int = 32) -> 
     """
     was_training = model.training
     model.eval()
-    adapter = get_adapter(model)
+    try:
+        return _check(get_adapter(model), tokens, n_up)
+    finally:
+        model.train(was_training)
+
+
+def _check(adapter: Adapter, tokens: int, n_up: int) -> Check:
     probe = adapter.probe(2, tokens)
     stock = probe(None)
     full, _ = _pruned(adapter, probe, Pruning(Full(), n_up))
     pruned, cache = _pruned(adapter, probe, Pruning(Random(), n_up, 0.25, trace=True))
     masked = _masked(adapter, probe, cache, tokens)
-    model.train(was_training)
     size = float(stock.abs().max())
     lengths = [n for layer in cache.kept() for sequence in layer for n in sequence]
     return Check(
-        model_type=model.config.model_type,
+        model_type=adapter.model.config.model_type,
         layers=len(cache.layers),
         pruned_layers=len(cache.pruned),
         full_error=float((full - stock).abs().max()) / size,
