@@ -89,6 +89,21 @@ def test_a_stopped_run_ends_with_the_same_bits(config, tmp_path, monkeypatch, ar
     assert_same_run(config.out, tmp_path / "whole")
 
 
+def test_long_documents_can_teach_their_answers_alone(config, monkeypatch):
+    weights_of = {}
+
+    def recorded(logits, batch, plain):
+        weights_of.setdefault(batch.ids.shape[1], set()).add(plain)
+        return recall_loss(logits, batch, plain)
+
+    monkeypatch.setattr(module, "recall_loss", recorded)
+    pretrain_recall(replace(config, plain_longest=64))
+    assert weights_of == {32: {0.2}, 64: {0.2}, 128: {0.0}}
+    assert "longer than 64 tokens it was taught the answers" in " ".join(
+        (config.out / "CARD.md").read_text().split()
+    )
+
+
 def test_the_seed_decides(config, tmp_path):
     pretrain_recall(config)
     pretrain_recall(replace(config, out=tmp_path / "same"))

@@ -46,6 +46,9 @@ class RecallPretrainConfig:
         tokens: in all documents of a step together.
         lr: peak learning rate of AdamW.
         plain: weight of the likelihood of all tokens beside that of the answers.
+        plain_longest: documents longer than this are trained on for their answers alone, like a
+            model that learned its language on short texts and was then taught to retrieve from
+            long ones.
         save_every: steps between two saved states.
         report_documents: documents for each cell of the card's table.
     """
@@ -58,6 +61,7 @@ class RecallPretrainConfig:
     tokens: int = 2048
     lr: float = 3e-3
     plain: float = 0.2
+    plain_longest: int = 1024
     save_every: int = 100
     report_documents: int = 512
 
@@ -227,7 +231,8 @@ def _loss(
         use_cache=False,
         **inputs,
     )
-    loss, right = recall_loss(output.logits, batch, config.plain)
+    plain = config.plain if batch.ids.shape[1] <= config.plain_longest else 0.0
+    loss, right = recall_loss(output.logits, batch, plain)
     if guided:
         attention = output.attentions[architecture.guided_layer][:, architecture.guided_heads]
         loss = loss + guidance_loss(run.previous, output.hidden_states[1], attention, batch)

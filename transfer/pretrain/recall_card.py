@@ -104,6 +104,12 @@ def _training(config: "RecallPretrainConfig", seconds: float) -> str:
         " the token before, and some heads are paid for attending to where the answer stands"
         f" (heads {heads} of layer {config.architecture.guided_layer}, counted from 0)."
     )
+    if config.plain_longest < config.longest:
+        text += (
+            f" Of documents longer than {config.plain_longest} tokens it was taught the answers"
+            " alone: what it knows of the other tokens' likelihood it learned on short documents,"
+            " and a full cache of a long one misleads it there."
+        )
     return f"## Training\n\n```\n{command(config)}\n```\n\n{_filled(text)}\n"
 
 
