@@ -5,10 +5,11 @@ from transformers import PreTrainedModel
 from transfer.adapters.base import Adapter
 from transfer.adapters.causal_lm import CausalLMAdapter
 from transfer.adapters.decision_transformer import DecisionTransformerAdapter
+from transfer.adapters.llava_next_video import LlavaNextVideoAdapter
 
 ADAPTERS: dict[str, type[Adapter]] = {
     model_type: adapter
-    for adapter in (CausalLMAdapter, DecisionTransformerAdapter)
+    for adapter in (CausalLMAdapter, DecisionTransformerAdapter, LlavaNextVideoAdapter)
     for model_type in adapter.model_types
 }
 

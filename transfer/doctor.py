@@ -60,6 +60,7 @@ def examine(model: str | None = None) -> Iterator[Finding]:
         _rendering,
         "install libegl1 and libgl1-mesa-dri, or run with a display or MUJOCO_GL=osmesa",
     )
+    yield _imported("decord", "not needed, PyAV reads videos without it; pip install decord")
     yield _imported("d4rl", f"not needed, its files are read without it; to have it: {_D4RL}")
     yield _imported("sbx", "only `transfer collect` needs it: pip install 'namm-transfer[collect]'")
     yield from _shipped()
@@ -131,8 +132,9 @@ def _imported(module: str, remedy: str) -> Finding:
 
 def _shipped() -> list[Finding]:
     namms, control = list(shipped("namm.safetensors")), list(shipped("control.json"))
-    language = sorted(set(shipped("config.json")) - {*namms, *control})
-    kinds = {"control": control, "language": language, "NAMMs": namms}
+    video = list(shipped("video_preprocessor_config.json"))
+    language = sorted(set(shipped("config.json")) - {*namms, *control, *video})
+    kinds = {"control": control, "language": language, "video-qa": video, "NAMMs": namms}
     return [
         Finding(kind, bool(names), ", ".join(names) or "none are shipped")
         for kind, names in kinds.items()
@@ -149,7 +151,10 @@ def _checked(name: str) -> Finding:
 def _model(name: str) -> "PreTrainedModel":
     from transfer.adapters.control_model import load_control_model, shipped_control_models
     from transfer.adapters.language_model import load_language_model
+    from transfer.adapters.video_model import is_video_model, load_video_model
 
+    if is_video_model(name):
+        return load_video_model(name).model
     if name in shipped_control_models() or (Path(name) / "control.json").is_file():
         return load_control_model(name).model
     return load_language_model(name).model

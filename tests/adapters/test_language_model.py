@@ -44,16 +44,24 @@ def test_a_folder_with_a_tokenizer_keeps_its_type(folder):
 
 
 def test_a_shipped_name(folder, monkeypatch):
-    folder.rename(folder.parent / "tiny-recall")
-    monkeypatch.setattr(module, "_checkpoints", lambda: folder.parent)
-    (folder.parent / "namm-recall").mkdir()
-    (folder.parent / "namm-recall" / "config.json").write_text("{}")
-    assert shipped_language_models() == ["tiny-recall"]
-    assert load_language_model("tiny-recall").name == "tiny-recall"
+    root = folder.parent
+    folder.rename(root / "tiny")
+    for name, marker in (
+        ("a-namm", "namm.safetensors"),
+        ("a-hopper", "control.json"),
+        ("a-llava", "video_preprocessor_config.json"),
+    ):
+        (root / name).mkdir()
+        (root / name / "config.json").write_text("{}")
+        (root / name / marker).write_text("")
+    found = lambda file: {path.parent.name: path.parent for path in root.glob(f"*/{file}")}  # noqa: E731
+    monkeypatch.setattr(module, "shipped", found)
+    assert shipped_language_models() == ["tiny"]
+    assert load_language_model("tiny").name == "tiny"
 
 
 def test_what_ships():
-    assert "llama-recall" in shipped_language_models()
+    assert {"llama-recall", "llama-recall-wide", "gpt2-recall"} <= set(shipped_language_models())
 
 
 @pytest.mark.parametrize("name", shipped_language_models())

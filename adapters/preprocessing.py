@@ -1,0 +1,177 @@
+"""What a checkpoint's files say of its prompts and pictures, read and done without torchvision.
+
+Both layouts are read: `processor_config.json` with everything in it (transformers 5), and
+`video_preprocessor_config.json` or `preprocessor_config.json` with chat templates of their own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn.functional import interpolate
+from transformers.utils.hub import cached_file
+
+from transfer.errors import UserError
+from transfer.files import read_json
+
+PROCESSOR = "processor_config.json"
+#: Where pictures' settings stand, beside the processor's own file; the first that is there counts.
+PICTURES = ("video_preprocessor_config.json", "preprocessor_config.json")
+
+#: `resample` of the files (numbers of PIL) -> torch's name. Bicubic stands in for Lanczos.
+_RESAMPLE = {0: "nearest", 1: "bicubic", 2: "bilinear", 3: "bicubic"}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From RGB frames to what a vision tower takes: resized, cropped, normalised.
+
+    Args:
+        size: of the shortest edge, or height and width; None: not resized.
+        crop: height and width of the centre that is cut out; None: nothing is cut off.
+        resample: how pixels are interpolated, a number of PIL.
+        scale: factor of the pixels.
+        mean, std: of the scaled pixels' colours.
+    """
+
+    size: int | tuple[int, int] | None
+    crop: tuple[int, int] | None
+    resample: int
+    scale: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if self.resample not in _RESAMPLE:
+            raise UserError(f"resample is {self.resample}; known: {sorted(_RESAMPLE)}")
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "Preprocessing":
+        """Read the settings of a video (or image) processor.
+
+        Raises:
+            UserError: a setting is missing.
+        """
+        try:
+            resizes, crops = settings.get("do_resize", True), settings.get("do_center_crop", True)
+            normalises = settings.get("do_normalize", True)
+            factor = settings.get("rescale_factor", 1 / 255)
+            return cls(
+                size=_size(settings["size"]) if resizes else None,
+                crop=_height_and_width(settings["crop_size"]) if crops else None,
+                resample=settings.get("resample", 3),
+                scale=factor if settings.get("do_rescale", True) else 1.0,
+                mean=tuple(settings["image_mean"]) if normalises else (0.0,) * 3,
+                std=tuple(settings["image_std"]) if normalises else (1.0,) * 3,
+            )
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"the processor's files lack {error}; download or save the processor again"
+            ) from error
+
+    def __call__(
+        self, pixels: UInt8[np.ndarray, "frames height width 3"]
+    ) -> Float[Tensor, "1 frames 3 new_height new_width"]:
+        """Frames as `pixel_values_videos`."""
+        frames = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
+        frames = self._centre(self._resized(frames)).float() * self.scale
+        mean, std = (torch.tensor(x).view(3, 1, 1) for x in (self.mean, self.std))
+        return ((frames - mean) / std)[None]
+
+    def _resized(
+        self, frames: UInt8[Tensor, "frames 3 height width"]
+    ) -> UInt8[Tensor, "frames 3 new_height new_width"]:
+        height, width = frames.shape[-2:]
+        new = self.size or (height, width)
+        if isinstance(new, int):
+            long = int(new * max(height, width) / min(height, width))
+            new = (new, long) if height <= width else (long, new)
+        if new == (height, width):
+            return frames
+        mode = _RESAMPLE[self.resample]
+        if mode == "nearest":
+            return interpolate(frames, new, mode=mode)
+        # Rounded to bytes again, as the official processor does.
+        return interpolate(frames, new, mode=mode, antialias=True, align_corners=False)
+
+    def _centre(
+        self, frames: UInt8[Tensor, "frames 3 height width"]
+    ) -> UInt8[Tensor, "frames 3 new_height new_width"]:
+        if self.crop is None:
+            return frames
+        (height, width), (tall, wide) = self.crop, frames.shape[-2:]
+        if height > tall or width > wide:
+            raise UserError(
+                f"frames of {tall} x {wide} cannot be cropped to {height} x {width};"
+                " correct size or crop_size in the processor's files"
+            )
+        top, left = (tall - height) // 2, (wide - width) // 2
+        return frames[..., top : top + height, left : left + width]
+
+
+def load_preprocessing(source: str) -> Preprocessing:
+    """Read how the frames of a checkpoint are prepared.
+
+    Args:
+        source: a folder or a hub id.
+
+    Raises:
+        UserError: none of the files is there, or a setting is missing.
+    """
+    for name in (PROCESSOR, *PICTURES):
+        content = _read(source, name)
+        if name == PROCESSOR:
+            content = content and content.get("video_processor")
+        if content is not None:
+            return Preprocessing.of(content)
+    raise UserError(
+        f"{source} has no file that says how frames are prepared"
+        f" ({', '.join(PICTURES)} or {PROCESSOR} with a video_processor);"
+        " save the model's processor there"
+    )
+
+
+def load_patch_size(source: str) -> int | None:
+    """The patch size in the processor's file; older ones do not say it."""
+    return (_read(source, PROCESSOR) or {}).get("patch_size")
+
+
+def load_chat_template(source: str) -> str | None:
+    """The checkpoint's chat template for prompts with videos, None if no file has one."""
+    template = (_read(source, PROCESSOR) or {}).get("chat_template")
+    if template is None and (path := _path(source, "chat_template.jinja")):
+        template = path.read_text(encoding="utf-8")
+    if template is None:
+        template = (_read(source, "chat_template.json") or {}).get("chat_template")
+    return template
+
+
+def _read(source: str, name: str) -> dict[str, Any] | None:
+    path = _path(source, name)
+    return None if path is None else read_json(path)
+
+
+def _path(source: str, name: str) -> Path | None:
+    found = cached_file(
+        source,
+        name,
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return None if found is None else Path(found)
+
+
+def _size(size: int | Mapping[str, int]) -> int | tuple[int, int]:
+    if isinstance(size, int):
+        return size
+    return size["shortest_edge"] if size.get("shortest_edge") else _height_and_width(size)
+
+
+def _height_and_width(size: int | Mapping[str, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size["height"], size["width"])

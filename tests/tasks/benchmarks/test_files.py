@@ -1,0 +1,44 @@
+import sys
+
+import pytest
+
+from transfer.errors import UserError
+from transfer.tasks.benchmarks import BENCHMARKS
+from transfer.tasks.benchmarks.files import read_rows, spread, unlettered
+
+
+def test_names():
+    assert all(benchmark.name == name for name, benchmark in BENCHMARKS.items())
+
+
+def test_parquet_needs_pyarrow(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    path = tmp_path / "rows.parquet"
+    path.touch()
+    with pytest.raises(UserError, match="pyarrow is not installed; run 'pip install pyarrow', or"):
+        read_rows(path)
+
+
+def test_parquet(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "rows.parquet"
+    rows = [{"id": "a", "options": ["x", "y"]}, {"id": "b", "options": ["z", "w"]}]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    assert read_rows(path) == rows
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(UserError, match=r"cannot read .*rows\.parquet"):
+        read_rows(path)
+
+
+@pytest.mark.parametrize(
+    ("count", "chosen"),
+    [(1, "a"), (2, "ad"), (3, "ace"), (7, "abcdefg"), (9, "abcdefg")],
+)
+def test_spread(count, chosen):
+    assert spread("abcdefg", count) == list(chosen)
+
+
+def test_options_with_letters():
+    assert unlettered(["A. x", "B.y"]) == ("x", "y")
+    assert unlettered(["A. x", "C. y"]) == ("A. x", "C. y")

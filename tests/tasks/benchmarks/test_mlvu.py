@@ -1,0 +1,114 @@
+import pytest
+from tasks.benchmarks.written import touch, write_json
+
+from transfer.tasks.benchmarks import BENCHMARKS
+from transfer.tasks.video_prompts import VIDEO
+from transfer.tasks.video_records import BrokenRecord
+
+BENCHMARK = BENCHMARKS["mlvu"]
+PLOT = {
+    "video": "movie101_66.mp4",
+    "duration": 480.0,
+    "question": "What color is the car?",
+    "candidates": ["Red", "Blue", "White", "Black"],
+    "answer": "Black",
+    "question_type": "plotQA",
+}
+NEEDLE = {**PLOT, "video": "needle_32.mp4", "answer": "Red", "question_type": "findNeedle"}
+TEST = {
+    **PLOT,
+    "video": "test_surveil_27.mp4",
+    "candidates": ["One", "Two", "Three", "Four", "Five", "Six"],
+    "answer": "Six",
+    "question_type": "sportsQA",
+    "question_id": "SQ_5",
+}
+
+
+def write(folder, plot=(PLOT, PLOT), needle=(NEEDLE,)):
+    write_json(folder / "json/1_plotQA.json", list(plot))
+    write_json(folder / "json/2_needle.json", list(needle))
+    # free text, scored by a judge: not read
+    write_json(folder / "json/9_summary.json", [{"video": "v.mp4", "question": "?", "answer": "x"}])
+    touch(folder / "video/1_plotQA/movie101_66.mp4")
+    # videos that were withdrawn are folders of frames
+    touch(folder / "video/2_needle/needle_32.mp4/0.jpg")
+    return folder
+
+
+def test_dev(tmp_path):
+    one, two, needle = BENCHMARK.read(write(tmp_path))
+    assert [one.id, two.id, needle.id] == ["1_plotQA-0", "1_plotQA-1", "2_needle-0"]
+    assert one.video == tmp_path / "video/1_plotQA/movie101_66.mp4"
+    assert needle.video == tmp_path / "video/2_needle/needle_32.mp4"
+    assert needle.video.is_dir()
+    assert (one.answer, needle.answer) == (3, 0)
+    assert (one.category, needle.category) == ("plotQA", "needle")
+    assert one.duration == 480.0
+    assert (BENCHMARK.sampling, BENCHMARK.tokens) == ("midpoint", 16)
+
+
+def test_prompt(tmp_path):
+    question = BENCHMARK.read(write(tmp_path))[0]
+    prompt = BENCHMARK.prompt(question, (1.0,))
+    assert prompt.system == (
+        "Carefully watch this video and pay attention to every detail. Based on your observations,"
+        " select the best option that accurately addresses the question."
+    )
+    assert prompt.parts == (
+        VIDEO,
+        "\nQuestion: What color is the car?\nOptions:\n(A) Red\n(B) Blue\n(C) White\n(D) Black\n"
+        "Only give the best option.",
+    )
+    assert prompt.prefill == "Best Option: ("
+    assert prompt.answers == ("A", "B", "C", "D")
+
+
+def test_test_set_has_six_options(tmp_path):
+    write_json(tmp_path / "test-ground-truth/test_mcq_gt.json", [TEST])
+    touch(tmp_path / "MLVU_Test/video/test_surveil_27.mp4")
+    [question] = BENCHMARK.read(tmp_path)
+    assert (question.id, question.category, question.answer) == ("SQ_5", "sportsQA", 5)
+    assert question.video == tmp_path / "MLVU_Test/video/test_surveil_27.mp4"
+    assert BENCHMARK.prompt(question, ()).answers == tuple("ABCDEF")
+    assert [BENCHMARK.parse(reply, question) for reply in ("E) Five", "F", "(F) Six", "G)")] == [
+        4, 5, 5, None,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("reply", "option"),
+    [("B) Blue", 1), ("C", 2), ("(D) Black", 3), ("white) it is", 2), (")", None), ("", None),
+     ("I see A) Red", 0), ("no idea (at all)", None)],
+)  # fmt: skip
+def test_what_stands_before_the_bracket(tmp_path, reply, option):
+    assert BENCHMARK.parse(reply, BENCHMARK.read(write(tmp_path))[0]) == option
+
+
+def test_questions_without_answers(tmp_path):
+    write_json(
+        tmp_path / "test_multi_choice_tasks.json",
+        [{name: value for name, value in TEST.items() if name != "answer"}],
+    )
+    assert BENCHMARK.read(tmp_path)[0].answer is None
+
+
+def test_answer_that_is_no_option(tmp_path):
+    broken = BENCHMARK.read(write(tmp_path, plot=[{**PLOT, "answer": "black"}]))[0]
+    assert broken == BrokenRecord(
+        "1_plotQA-0",
+        "record 1_plotQA-0 has 'answer' 'black', which is none of its options; mend either",
+    )
+
+
+def test_m_avg_is_the_mean_over_tasks(tmp_path):
+    questions = BENCHMARK.read(write(tmp_path, plot=[PLOT] * 3))
+    categories = [question.category for question in questions]
+    assert BENCHMARK.accuracy([1, 1, 0, 0], categories) == pytest.approx((2 / 3 + 0) / 2)
+
+
+def test_some_questions_are_of_all_tasks_and_keep_their_ids(tmp_path):
+    data = write(tmp_path, plot=[PLOT] * 4, needle=[NEEDLE] * 4)
+    some = BENCHMARK.read(data, 4)
+    assert [one.id for one in some] == ["1_plotQA-0", "1_plotQA-2", "2_needle-0", "2_needle-2"]
+    assert len(BENCHMARK.read(data, 100)) == 8

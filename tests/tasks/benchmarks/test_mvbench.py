@@ -1,0 +1,85 @@
+import pytest
+from tasks.benchmarks.written import touch, write_json
+
+from transfer.tasks.benchmarks import BENCHMARKS
+from transfer.tasks.benchmarks.mvbench import FOLDERS
+from transfer.tasks.video_prompts import VIDEO
+
+BENCHMARK = BENCHMARKS["mvbench"]
+CLIP = {
+    "video": "ZS9XR.mp4",
+    "question": "What happened after the person took the food?",
+    "candidates": ["Ate it.", "Tidied up.", "Washed it."],
+    "answer": "Ate it.",
+    "start": 11.1,
+    "end": 17.2,
+}
+WHOLE = {
+    "video": "video_10009.mp4",
+    "question": "Which moved?",
+    "candidates": ["Down", "Up"],
+    "answer": "Up",
+}
+
+
+def test_clip_of_a_video(tmp_path):
+    write_json(tmp_path / "json/action_sequence.json", [CLIP])
+    touch(tmp_path / "video/star/Charades_v1_480/ZS9XR.mp4")
+    [question] = BENCHMARK.read(tmp_path)
+    assert question.id == "action_sequence-0"
+    assert question.video == tmp_path / "video/star/Charades_v1_480/ZS9XR.mp4"
+    assert (question.start, question.end) == (11.1, 17.2)
+    assert (question.answer, question.category) == (0, "action_sequence")
+
+
+def test_other_folders(tmp_path):
+    write_json(tmp_path / "json/moving_direction.json", [WHOLE])
+    touch(tmp_path / "video/data0613/clevrer/video_validation/video_10009.mp4")
+    frames = {**CLIP, "video": "friends_s03e09_seg02_clip_07_ep"}
+    write_json(tmp_path / "json/episodic_reasoning.json", [frames])
+    touch(tmp_path / "video/tvqa/frames_fps3_hq/friends_s03e09_seg02_clip_07_ep/00001.jpg")
+    episode, moved = BENCHMARK.read(tmp_path)
+    assert episode.video.is_dir()
+    assert (episode.folder_fps, episode.start) == (3.0, 11.1)
+    assert moved.video.is_file()
+    assert (moved.start, moved.end, moved.answer) == (None, None, 1)
+
+
+def test_missing_video_is_named_where_it_should_be(tmp_path):
+    write_json(tmp_path / "json/object_shuffle.json", [WHOLE])
+    touch(tmp_path / "video/perception/videos/another.mp4")
+    [question] = BENCHMARK.read(tmp_path)
+    assert question.video == tmp_path / "video/perception/videos/video_10009.mp4"
+
+
+def test_prompt(tmp_path):
+    write_json(tmp_path / "json/moving_direction.json", [WHOLE])
+    [question] = BENCHMARK.read(tmp_path)
+    prompt = BENCHMARK.prompt(question, (0.0,))
+    assert prompt.parts == (
+        VIDEO,
+        "\nQuestion: Which moved?\nOptions:\n(A) Down\n(B) Up\nOnly give the best option.",
+    )
+    assert prompt.prefill == "Best option:("
+    assert prompt.system.startswith("Carefully watch the video and pay attention to the cause and")
+    assert (BENCHMARK.frames, BENCHMARK.sampling) == (16, "midpoint")
+    assert BENCHMARK.parse("B) Up", question) == 1
+
+
+def test_mean_of_tasks_counts_empty_replies(tmp_path):
+    assert len(FOLDERS) == 20
+    write_json(tmp_path / "json/a.json", [WHOLE] * 3)
+    write_json(tmp_path / "json/b.json", [WHOLE])
+    questions = BENCHMARK.read(tmp_path)
+    replies = ["B)", "", "A)", "(B)"]
+    said = [BENCHMARK.parse(reply, one) for reply, one in zip(replies, questions)]
+    assert said == [1, None, 0, 1]
+    correct = [float(option == one.answer) for option, one in zip(said, questions)]
+    categories = [one.category for one in questions]
+    assert BENCHMARK.accuracy(correct, categories) == pytest.approx((1 / 3 + 1) / 2)
+
+
+def test_bounds_the_wrong_way_round(tmp_path):
+    write_json(tmp_path / "json/action_sequence.json", [{**CLIP, "start": 20}])
+    [broken] = BENCHMARK.read(tmp_path)
+    assert "record action_sequence-0 is about seconds 20.0 to 17.2" in broken.reason

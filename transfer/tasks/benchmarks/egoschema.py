@@ -1,0 +1,67 @@
+"""EgoSchema (https://arxiv.org/abs/2308.09126): three-minute videos of daily life, five options.
+
+Reads the authors' `questions.json`, or the Hub's `Subset/*.parquet`, with videos in `videos/`. Of
+5031 questions 500 have published answers: with `subset_answers.json` beside the questions those
+are asked, without it all, and none can be scored.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transfer.errors import UserError
+from transfer.tasks.benchmarks.files import (
+    Row,
+    identify,
+    locate,
+    read_object,
+    read_rows,
+    unlettered,
+    with_suffixes,
+)
+from transfer.tasks.benchmarks.published import PublishedBenchmark
+from transfer.tasks.video_records import VideoQuestion
+
+
+@dataclass(frozen=True)
+class EgoSchema(PublishedBenchmark):
+    """EgoSchema, the subset with answers where it is there."""
+
+    name: str = "egoschema"
+    patterns: tuple[str, ...] = (
+        "Subset/*.parquet",
+        "questions.json",
+        "*.jsonl",
+        "MC/*.parquet",
+    )
+    groupings: tuple[str, ...] = ()
+    ids: str = "{video_idx}"
+
+    def rows(self, file: Path) -> Iterable[Row]:
+        """The questions, with the answers of the subset if they lie beside them."""
+        rows, answers = read_rows(file), file.with_name("subset_answers.json")
+        if not (rows and isinstance(rows[0], dict) and "q_uid" in rows[0]):
+            return identify(file, rows, self.ids)
+        if answers.is_file():
+            rows = _answered(rows, read_object(answers))
+        return identify(file, rows, "{q_uid}")
+
+    def question(self, row: Row) -> VideoQuestion:
+        """The question of a row, in either form."""
+        listed = row.get("option") is not None
+        texts = row.texts("option") if listed else [row.text(f"option {n}") for n in range(5)]
+        return VideoQuestion(
+            row.id,
+            locate(row.file, ("videos",), with_suffixes(row.text("video_idx", "q_uid"))),
+            row.text("question"),
+            unlettered(texts),
+            row.index("answer"),
+        )
+
+
+def _answered(rows: list[Any], answers: dict[str, Any]) -> list[Any]:
+    known = [row for row in rows if isinstance(row, dict) and row.get("q_uid") in answers]
+    if not known:
+        raise UserError("subset_answers.json answers none of the questions; check both files")
+    return [{**row, "answer": answers[row["q_uid"]]} for row in known]

@@ -1,0 +1,276 @@
+"""Reading the files of benchmarks: which file it is, its rows, and what a row says."""
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from transfer.errors import UserError
+from transfer.tasks.video_records import LETTERS, BrokenRecord, VideoQuestion
+
+T = TypeVar("T")
+
+
+def find_files(task: str, data: Path | None, patterns: Sequence[str]) -> list[Path]:
+    """The file itself, or all files of the folder that the first fitting pattern finds.
+
+    Raises:
+        UserError: there is none.
+    """
+    if data is None:
+        raise UserError(f"task {task} comes without data; give its folder as --data DIR")
+    if data.is_file():
+        return [data]
+    for pattern in patterns:
+        if found := sorted(data.glob(pattern)):
+            return found
+    where = f"the folder {data} has" if data.is_dir() else f"there is no {data}, and so"
+    raise UserError(f"{where} no {' or '.join(patterns)} of {task}; check --data")
+
+
+def locate(file: Path, folders: Sequence[str], names: Sequence[str]) -> Path:
+    """Where a video lies whose record is in `file`; if it is missing, where it was expected.
+
+    Args:
+        file: the folders are beside it, or beside its own folder.
+        folders: where to look.
+        names: of the video, most likely first.
+    """
+    roots = (file.parent, file.parent.parent)
+    places = [root / folder for root in roots for folder in folders]
+    paths = [place / name for place in places for name in names]
+    expected = next((place for place in places if place.is_dir()), places[0]) / names[0]
+    return next((path for path in paths if path.exists()), expected)
+
+
+def with_suffixes(name: str) -> tuple[str, ...]:
+    """File names that a video without its ending may have, and the folder of frames."""
+    return tuple(name + suffix for suffix in (".mp4", ".mkv", ".MP4", ".webm", ".avi", ""))
+
+
+def read_rows(path: Path) -> list[Any]:
+    """The rows of a file of JSON, JSON lines, comma-separated values or parquet.
+
+    A line that is no JSON stays a text, for its record to be reported as broken.
+
+    Raises:
+        UserError: the file cannot be read, or holds no list.
+    """
+    readers = {".json": _json, ".jsonl": _json_lines, ".csv": _csv, ".parquet": _parquet}
+    if path.suffix not in readers:
+        raise UserError(f"{path} is of unknown kind; give a file of {', '.join(readers)}")
+    return _read(path, readers[path.suffix], list)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A file that is one JSON object.
+
+    Raises:
+        UserError: it cannot be read, or is something else.
+    """
+    return _read(path, _json, dict)
+
+
+def _read(path: Path, reader: Callable[[Path], Any], kind: type[T]) -> T:
+    try:
+        content = reader(path)
+    except UserError:
+        raise
+    # pyarrow's errors derive from ValueError and OSError too
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"cannot read {path} ({error}); check the file") from error
+    if not isinstance(content, kind):
+        raise UserError(f"cannot read {path} (it is no {kind.__name__}); check the file")
+    return content
+
+
+def spread(items: Sequence[T], count: int | None) -> list[T]:
+    """So many of the items, evenly over all of them; None or too many: all."""
+    if count is None or count >= len(items):
+        return list(items)
+    return [items[index * len(items) // count] for index in range(count)]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One record as its file has it.
+
+    Attributes:
+        id: what its errors name it.
+        fields: by name; anything else makes it a broken record.
+        file: where it was read.
+    """
+
+    id: str
+    fields: Any
+    file: Path
+
+    def get(self, *names: str) -> Any:
+        """The first of these fields that is there and not empty; None if none is."""
+        values = (self.fields.get(name) for name in names)
+        return next((value for value in values if value is not None and value != ""), None)
+
+    def text(self, *names: str) -> str:
+        """A text, or a number as one.
+
+        Raises:
+            UserError: it is missing or something else.
+        """
+        value = self.get(*names)
+        if not isinstance(value, str | int | float):
+            raise self.error(f"has no text {' or '.join(map(repr, names))}", "add it")
+        return str(value).strip()
+
+    def number(self, *names: str) -> float | None:
+        """A number of 0 or more, or None where the field is missing.
+
+        Raises:
+            UserError: it is something else.
+        """
+        value = self.get(*names)
+        if value is None:
+            return None
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = -1.0
+        if not 0 <= number < float("inf"):
+            raise self.error(f"has {names[0]!r} {value!r}", "use a number of 0 or more")
+        return number
+
+    def texts(self, *names: str) -> tuple[str, ...]:
+        """A list of texts.
+
+        Raises:
+            UserError: it is missing or something else.
+        """
+        value = self.get(*names)
+        if not isinstance(value, list | tuple):
+            raise self.error(f"has no list {' or '.join(map(repr, names))}", "add it")
+        if not all(isinstance(text, str | int | float) for text in value):
+            raise self.error(f"has {names[0]!r} with something that is no text", "mend it")
+        return tuple(str(text).strip() for text in value)
+
+    def index(self, *names: str) -> int | None:
+        """A whole number counted from 0; None where the field is missing.
+
+        Raises:
+            UserError: it is something else.
+        """
+        value = self.get(*names)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not str(value).strip().lstrip("-").isdecimal():
+            raise self.error(f"has {names[0]!r} {value!r}", "give the index of an option, from 0")
+        return int(value)
+
+    def letter(self, name: str) -> int | None:
+        """The option that a letter means; None where the field is missing.
+
+        Raises:
+            UserError: it is no letter of an option.
+        """
+        value = self.get(name)
+        if value is None:
+            return None
+        letter = str(value).strip().rstrip(".").upper()
+        if len(letter) != 1 or letter not in LETTERS:
+            raise self.error(f"has {name!r} {value!r}", "give the letter of an option")
+        return LETTERS.index(letter)
+
+    def choice(self, name: str, options: Sequence[str]) -> int | None:
+        """The option whose text the field repeats; None where the field is missing.
+
+        Raises:
+            UserError: it is none of them.
+        """
+        if self.get(name) is None:
+            return None
+        text = self.text(name)
+        if text not in options:
+            raise self.error(f"has {name!r} {text!r}, which is none of its options", "mend either")
+        return options.index(text)
+
+    def error(self, what: str, remedy: str) -> UserError:
+        """What is wrong with this record, and what to do."""
+        return UserError(f"record {self.id} {what}; {remedy}")
+
+
+def identify(file: Path, rows: Iterable[Any], form: str = "{id}") -> Iterator[Row]:
+    """Rows with ids made of their fields; of the file's name and their place where some lack."""
+    for place, fields in enumerate(rows):
+        known = fields.items() if isinstance(fields, Mapping) else ()
+        try:
+            name = form.format_map({key: value for key, value in known if value is not None})
+        except KeyError:
+            name = f"{file.stem}-{place}"
+        yield Row(name, fields, file)
+
+
+def convert(
+    rows: Iterable[Row], question: Callable[[Row], VideoQuestion]
+) -> list[VideoQuestion | BrokenRecord]:
+    """Turn rows into questions; those that cannot be are broken records.
+
+    Ids differ: a question whose id another one had before is broken.
+    """
+    taken: set[str] = set()
+    return [_converted(place, row, question, taken) for place, row in enumerate(rows)]
+
+
+def _converted(
+    place: int, row: Row, question: Callable[[Row], VideoQuestion], taken: set[str]
+) -> VideoQuestion | BrokenRecord:
+    name = f"{row.id} (place {place})" if row.id in taken else row.id
+    taken.add(row.id)
+    try:
+        if name != row.id:
+            raise row.error("stands twice", "give each record an id of its own")
+        if not isinstance(row.fields, Mapping):
+            raise row.error("is no JSON object", "mend or delete it")
+        return question(row)
+    except UserError as error:
+        reason = str(error)
+        named = reason.startswith(f"record {row.id} ")
+        return BrokenRecord(name, reason if named else f"record {row.id}: {reason}")
+
+
+def unlettered(options: Sequence[str]) -> tuple[str, ...]:
+    """Options without the letters "A. " that all of them begin with; else as they are."""
+    if all(text.startswith(f"{letter}.") for letter, text in zip(LETTERS, options)):
+        return tuple(text[2:].strip() for text in options)
+    return tuple(options)
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8-sig"))
+
+
+def _json_lines(path: Path) -> list[Any]:
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    return [_loaded(line) for line in lines if line.strip()]
+
+
+def _loaded(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return line
+
+
+def _csv(path: Path) -> list[Any]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _parquet(path: Path) -> list[Any]:
+    try:
+        from pyarrow import parquet  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise UserError(
+            f"{path} is a parquet file and pyarrow is not installed; run 'pip install pyarrow', or"
+            " turn it into JSON lines"
+        ) from error
+    return parquet.read_table(path).to_pylist()

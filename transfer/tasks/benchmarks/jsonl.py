@@ -1,0 +1,49 @@
+"""The user's own questions, one JSON object a line.
+
+`{"video": "cat.mp4", "question": "What jumps?", "options": ["a cat", "a dog"], "answer": "A"}`;
+`id`, `category`, `group`, `start` and `end` (in seconds) may stand beside them.
+"""
+
+from dataclasses import dataclass
+
+from transfer.tasks.benchmarks.files import Row
+from transfer.tasks.benchmarks.published import PublishedBenchmark
+from transfer.tasks.video_records import LETTERS, VideoQuestion
+
+
+@dataclass(frozen=True)
+class OwnQuestions(PublishedBenchmark):
+    """Questions about the user's own videos; their paths are relative to the file."""
+
+    name: str = "jsonl"
+    patterns: tuple[str, ...] = ("*.jsonl",)
+
+    def question(self, row: Row) -> VideoQuestion:
+        """The question of one line."""
+        options = row.texts("options")
+        return VideoQuestion(
+            row.id,
+            row.file.parent / row.text("video"),
+            row.text("question"),
+            options,
+            _answer(row, options),
+            category=row.text("category") if row.get("category") else "",
+            group=row.text("group") if row.get("group") else "",
+            start=row.number("start"),
+            end=row.number("end"),
+        )
+
+
+def _answer(row: Row, options: tuple[str, ...]) -> int | None:
+    """An index from 0, an option's text, or a letter; a text that is an option counts as that."""
+    value = row.get("answer")
+    if not isinstance(value, str):
+        return row.index("answer")
+    if value.strip() in options:
+        return row.choice("answer", options)
+    if value.strip().upper() in tuple(LETTERS):
+        return row.letter("answer")
+    raise row.error(
+        f"has the answer {value!r}, which is none of its options",
+        "give an option's text, letter, or index from 0",
+    )

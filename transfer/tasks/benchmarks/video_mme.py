@@ -1,0 +1,100 @@
+"""Video-MME (https://arxiv.org/abs/2405.21075): short, medium and long videos, four options.
+
+Reads the Hub's `videomme/test-*.parquet` or the authors' JSON, with videos in `data/`, `video/` or
+`videos/` and subtitles in `subtitle/`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from transfer.errors import UserError
+from transfer.tasks.benchmarks.files import (
+    Row,
+    identify,
+    locate,
+    read_rows,
+    unlettered,
+    with_suffixes,
+)
+from transfer.tasks.benchmarks.published import PublishedBenchmark
+from transfer.tasks.benchmarks.subtitles import read_srt, spoken_at
+from transfer.tasks.video_prompts import VIDEO, Prompt, lettered, letters
+from transfer.tasks.video_records import Subtitle, VideoQuestion
+
+
+@dataclass(frozen=True)
+class VideoMME(PublishedBenchmark):
+    """Video-MME.
+
+    Attributes:
+        subtitles: whether what is said at the frames stands in the prompt.
+    """
+
+    name: str = "video-mme"
+    groupings: tuple[str, ...] = ("duration_group", "category")
+    patterns: tuple[str, ...] = (
+        "videomme/test-*.parquet",
+        "test-*.parquet",
+        "*.jsonl",
+        "*.json",
+        "*.parquet",
+    )
+    ids: str = "{question_id}"
+    subtitles: bool = False
+
+    def rows(self, file: Path) -> Iterable[Row]:
+        """One row a question, also where the file has one entry a video."""
+        rows = (question for entry in read_rows(file) for question in _questions(entry))
+        return identify(file, rows, self.ids)
+
+    def question(self, row: Row) -> VideoQuestion:
+        """The question of a row; its options begin with their letters."""
+        video = row.text("videoID", "video_id")
+        return VideoQuestion(
+            row.id,
+            locate(row.file, ("data", "video", "videos"), with_suffixes(video)),
+            row.text("question"),
+            unlettered(row.texts("options", "choices")),
+            row.letter("answer"),
+            category=row.text("task_type"),
+            duration_group=row.text("duration"),
+            subtitles=_subtitles(row, video) if self.subtitles else (),
+        )
+
+    def prompt(self, question: VideoQuestion, clip_seconds: Sequence[float]) -> Prompt:
+        """The authors' prompt, with or without subtitles."""
+        said, source = "", "the video"
+        if self.subtitles:
+            lines = spoken_at(question.subtitles, clip_seconds) or ["No subtitles available"]
+            said = "\n".join(("This video's subtitles are listed below:", *lines, ""))
+            source = "the video and the subtitles"
+        names = letters(question.options)
+        text = (
+            f"\n{said}Select the best answer to the following multiple-choice question based on"
+            f" {source}. Respond with only the letter ({', '.join(names[:-1])}, or {names[-1]}) of"
+            f" the correct option.\n{question.question}\n{lettered(question.options)}\n"
+            "The best answer is:"
+        )
+        return Prompt((VIDEO, text), names)
+
+
+def _questions(entry: object) -> Iterable[object]:
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("questions"), list):
+        return (entry,)
+    about = {name: value for name, value in entry.items() if name != "questions"}
+    return [{**about, **one} if isinstance(one, Mapping) else one for one in entry["questions"]]
+
+
+def _subtitles(row: Row, video: str) -> tuple[Subtitle, ...]:
+    """Of one video; many have none, but then the folder is there."""
+    path = locate(row.file, ("subtitle", "subtitles"), (f"{video}.srt",))
+    if path.is_file():
+        return read_srt(path)
+    folder = locate(row.file, ("subtitle", "subtitles"), (".",))
+    if folder.is_dir():
+        return ()
+    raise UserError(
+        f"record {row.id} has no subtitles, as there is no folder {folder}; unpack subtitle.zip, or"
+        " use video-mme"
+    )

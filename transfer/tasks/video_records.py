@@ -1,0 +1,90 @@
+"""What every video benchmark comes down to: questions with options about a part of a video."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from transfer.errors import UserError
+
+if TYPE_CHECKING:
+    from transfer.tasks.video_prompts import Prompt
+
+#: Letters of the options, as many as a question may have.
+LETTERS = "ABCDEFGH"
+
+
+@dataclass(frozen=True)
+class Subtitle:
+    """A line that is spoken or shown from `start` to `end`, in seconds of the video."""
+
+    start: float
+    end: float
+    text: str
+
+
+@dataclass(frozen=True)
+class VideoQuestion:
+    """A question with two to eight options about a video file or a folder of frames.
+
+    Attributes:
+        id: of this record alone, within its benchmark.
+        video: file, or folder of frames; need not exist before it is read.
+        question: without its options.
+        options: without letters.
+        answer: index of the right option; None where the authors keep it to themselves.
+        category: what results are reported by, for example the benchmark's task.
+        duration: of the video, in seconds, where the record says it.
+        duration_group: how the benchmark names its kinds of length.
+        group: what intervals are clustered by; empty: the video.
+        start: second at which the part asked about begins; None: the video's beginning.
+        end: second at which it ends; None: the video's end.
+        folder_fps: pictures a second, where the video is a folder of frames.
+        subtitles: in order of time.
+        prompt: how it is asked; None: the benchmark says it.
+    """
+
+    id: str
+    video: Path
+    question: str
+    options: tuple[str, ...]
+    answer: int | None
+    category: str = ""
+    duration: float | None = None
+    duration_group: str = ""
+    group: str = ""
+    start: float | None = None
+    end: float | None = None
+    folder_fps: float = 1.0
+    subtitles: tuple[Subtitle, ...] = ()
+    prompt: "Prompt | None" = None
+
+    def __post_init__(self) -> None:
+        if not self.question.strip():
+            raise UserError(f"record {self.id} asks nothing; give it a question")
+        if not 2 <= len(self.options) <= len(LETTERS):
+            raise UserError(
+                f"record {self.id} has {len(self.options)} options; give 2 to {len(LETTERS)}"
+            )
+        if self.answer is not None and not 0 <= self.answer < len(self.options):
+            raise UserError(
+                f"record {self.id} has {len(self.options)} options and its answer is option"
+                f" {self.answer}; count from 0 to {len(self.options) - 1}"
+            )
+        if (self.end is not None and self.end <= (self.start or 0)) or (self.start or 0) < 0:
+            raise UserError(
+                f"record {self.id} is about seconds {self.start} to {self.end} of its video;"
+                " give a part of some length"
+            )
+
+
+@dataclass(frozen=True)
+class BrokenRecord:
+    """A record that could not be read; a run counts it as failed and goes on.
+
+    Attributes:
+        id: as the record says it, or its place in the file.
+        reason: one sentence that names the record.
+    """
+
+    id: str
+    reason: str
