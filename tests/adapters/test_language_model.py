@@ -54,7 +54,10 @@ def test_a_shipped_name(folder, monkeypatch):
         (root / name).mkdir()
         (root / name / "config.json").write_text("{}")
         (root / name / marker).write_text("")
-    found = lambda file: {path.parent.name: path.parent for path in root.glob(f"*/{file}")}  # noqa: E731
+
+    def found(file):
+        return {path.parent.name: path.parent for path in root.glob(f"*/{file}")}
+
     monkeypatch.setattr(module, "shipped", found)
     assert shipped_language_models() == ["tiny"]
     assert load_language_model("tiny").name == "tiny"
