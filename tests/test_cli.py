@@ -190,8 +190,8 @@ def test_doctor_says_what_works_line_by_line(capsys):
     assert run("doctor") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in lines] == [
-        "versions", "simulator", "video", "rendering", "d4rl", "sbx",
-        "control", "language", "NAMMs",
+        "versions", "simulator", "video", "rendering", "decord", "d4rl", "sbx",
+        "control", "language", "video-qa", "NAMMs",
     ]  # fmt: skip
     assert transfer.__version__ in lines[0]
     assert all(line.startswith("ok ") for line in lines[:3])
@@ -241,6 +241,7 @@ def test_version(capsys):
         (("pretrain", "decision-transformer"), "--dataset"),
         (("collect",), "--out"),
         (("import",), "ckpt.pt"),
+        (("inspect",), "--question"),
         (("doctor",), "--model"),
     ],
 )
@@ -256,7 +257,8 @@ def test_help_does_not_wait_for_torch():
         "except SystemExit: pass\n"
         "print({'torch', 'transformers', 'gymnasium', 'numpy'} & set(sys.modules))"
     )
-    for words in ((), ("eval",), ("import",), ("doctor",)):
+    video = ("eval", "--model", "llava-next-video")
+    for words in ((), ("eval",), video, ("inspect",), ("import",), ("doctor",)):
         done = subprocess.run(
             [sys.executable, "-c", code, *words, "--help"], capture_output=True, text=True
         )

@@ -15,11 +15,13 @@ import tyro
 from rich.console import Console
 
 import transfer
-from transfer.checkpoints import shipped
-from transfer.errors import SimulationError, UserError, unknown_name
-from transfer.evaluation.control import MODEL, ControlEval
+from transfer.errors import SimulationError, UserError
+from transfer.eval_kind import eval_kind
+from transfer.evaluation.control import ControlEval
 from transfer.evaluation.language import LanguageEval
 from transfer.evaluation.results import Results, read_results
+from transfer.evaluation.video_inspect import InspectConfig
+from transfer.evaluation.video_qa import VideoEval
 from transfer.files import replacing
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
@@ -33,7 +35,8 @@ _DESCRIPTION = (
 class Eval(ControlEval):
     """Roll out a Decision Transformer under several cache policies and report D4RL scores.
 
-    Language models have other options: `transfer eval --model llama-recall --help`.
+    Other models have other options: `transfer eval --model llama-recall --help` for language,
+    `transfer eval --model llava-next-video --help` for video.
 
     Args:
         json: print results.json to standard output, and nothing else.
@@ -53,6 +56,23 @@ class EvalLanguage(LanguageEval):
     """
 
     json: bool = False
+
+
+@dataclass(frozen=True)
+class EvalVideo(VideoEval):
+    """Ask a video model questions about videos under several cache policies.
+
+    Decision Transformers have other options: `transfer eval --model decision-transformer --help`.
+
+    Args:
+        json: print results.json to standard output, and nothing else.
+    """
+
+    json: bool = False
+
+
+#: Whose options `eval` takes.
+_EVALS: dict[str, type] = {"control": Eval, "language": EvalLanguage, "video": EvalVideo}
 
 
 @dataclass(frozen=True)
@@ -132,10 +152,11 @@ def _run(words: list[str]) -> int:
     if words[:1] == ["pretrain"]:
         return _pretrain(words[1:])
     commands = {
-        "eval": _eval_kind(words) if words[:1] == ["eval"] else Eval,
+        "eval": _EVALS[eval_kind(words) if words[:1] == ["eval"] else "control"],
         "evolve": _Evolve,
         "pretrain": _Pretrain,
         "collect": _Collect,
+        "inspect": InspectConfig,
         "import": Import,
         "report": Report,
         "doctor": Doctor,
@@ -155,6 +176,8 @@ def _run(words: list[str]) -> int:
     runners = {
         Eval: _eval,
         EvalLanguage: _eval,
+        EvalVideo: _eval,
+        InspectConfig: _inspect,
         Import: _import,
         Report: _report,
         Doctor: _doctor,
@@ -163,35 +186,21 @@ def _run(words: list[str]) -> int:
 
 
 def _pretrain(words: Sequence[str]) -> int:
-    from transfer.pretrain import decision_transformer, recall
+    from transfer.pretrain import decision_transformer, recall, video_llava
 
     kinds: dict[str, type] = {
         "decision-transformer": decision_transformer.PretrainConfig,
         "recall": recall.RecallPretrainConfig,
+        "video-llava": video_llava.VideoPretrainConfig,
     }
     config = _parse("transfer pretrain", words, kinds)
     if isinstance(config, recall.RecallPretrainConfig):
         recall.pretrain_recall(config)
+    elif isinstance(config, video_llava.VideoPretrainConfig):
+        video_llava.pretrain_video(config)
     else:
         decision_transformer.pretrain(config)
     return 0
-
-
-def _eval_kind(words: Sequence[str]) -> type[Eval] | type[EvalLanguage]:
-    """Whose options `eval` takes: those of control, unless the model named is no such model."""
-    given = [
-        word.removeprefix("--model=") if word.startswith("--model=") else after
-        for word, after in zip(words, [*words[1:], ""])
-        if word == "--model" or word.startswith("--model=")
-    ]
-    if not given or MODEL in given[0] or Path(given[0], "control.json").is_file():
-        return Eval
-    languages = sorted(set(shipped("config.json")) - set(shipped("namm.safetensors")))
-    # Anything with one slash may be a repository of the Hub.
-    hub = given[0].count("/") == 1 and not given[0].startswith((".", "/", "~"))
-    if given[0] in languages or Path(given[0]).is_dir() or hub:
-        return EvalLanguage
-    raise unknown_name("model", given[0], [MODEL, *languages])
 
 
 def _parse(program: str, words: Sequence[str], commands: Mapping[str, type]) -> Any:
@@ -216,35 +225,56 @@ def _without_checks(kind: type) -> type:
     return dataclass(frozen=True)(type(kind.__name__, (kind,), bare))
 
 
-def _eval(config: Eval | EvalLanguage) -> int:
-    from transfer.evaluation.control import evaluate_control
-    from transfer.evaluation.language import evaluate_language
-
-    control = isinstance(config, Eval)
-    results = evaluate_control(config) if control else evaluate_language(config)
+def _eval(config: Eval | EvalLanguage | EvalVideo) -> int:
+    results = _evaluate(config)
     if config.json:
         print(json.dumps(results.as_json(), indent=1))
     else:
         _print_tables(results)
     if not results.interrupted:
-        return 0
+        # Everything failed, as it can where each question has its own video.
+        return 0 if results.summary else FAILED
     where = f"are kept in {config.out}" if config.out else "are summarised; --out would keep them"
+    if config.out and isinstance(config, EvalVideo):
+        where += "; the same command goes on from there"
     print(f"interrupted: the {len(results.rows)} rows that were done {where}", file=sys.stderr)
     return INTERRUPTED
 
 
+def _evaluate(config: Eval | EvalLanguage | EvalVideo) -> Results:
+    from transfer.evaluation.control import evaluate_control
+    from transfer.evaluation.language import evaluate_language
+    from transfer.evaluation.video_qa import evaluate_video
+
+    if isinstance(config, Eval):
+        return evaluate_control(config)
+    if isinstance(config, EvalVideo):
+        return evaluate_video(config)
+    return evaluate_language(config)
+
+
 def _print_tables(results: Results) -> None:
-    from transfer.evaluation import control_table, language_summary
+    from transfer.evaluation import control_table, language_summary, video_table
     from transfer.evaluation.tables import WIDTH
 
-    if not results.summary:
-        print("no episode or document had ended", file=sys.stderr)
+    if not results.rows:
+        print("no episode, document or question had ended", file=sys.stderr)
         return
-    control = "target_return" in results.summary[0]
-    tables = control_table.tables if control else language_summary.tables
+    tables = language_summary.tables
+    if "target_return" in results.rows[0]:
+        tables = control_table.tables
+    elif "question" in results.rows[0]:
+        tables = video_table.tables
     console = Console()
     # Standard output that is no terminal counts as 80 columns, which would cut numbers off.
     Console(width=console.width if console.is_terminal else WIDTH).print(tables(results))
+
+
+def _inspect(config: InspectConfig) -> int:
+    from transfer.evaluation.video_inspect import inspect_video
+
+    print(inspect_video(config))
+    return 0
 
 
 def _import(config: Import) -> int:

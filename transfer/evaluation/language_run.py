@@ -1,8 +1,6 @@
 """The documents of one `transfer eval` for language: which policies read them, measured how."""
 
 import time
-from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
@@ -10,11 +8,9 @@ from rich.progress import Progress
 from transfer.adapters.language_model import LanguageModel, load_language_model
 from transfer.adapters.memory import Memory
 from transfer.adapters.registry import get_adapter
-from transfer.cache.policy import Policy, Pruning
 from transfer.evaluation.language import LanguageEval
+from transfer.evaluation.readers import Reader, plan_readers
 from transfer.evaluation.results import ResultFolder, Row
-from transfer.namm.network import NAMM
-from transfer.policies import POLICIES, get_policy
 from transfer.tasks.base import TokenBatch
 from transfer.tasks.recall import get_task, make_batch
 from transfer.tasks.scoring import score_batch
@@ -23,46 +19,15 @@ from transfer.tasks.text import language_for
 METRICS = ("correct", "answer_probability", "log_likelihood")
 
 
-@dataclass(frozen=True)
-class Reader:
-    """A policy that reads the documents, by the name it has in the results."""
-
-    name: str
-    pruning: Pruning
-
-
 def plan(config: LanguageEval) -> list[Reader]:
     """The full cache, then every policy at every budget.
 
     Raises:
         UserError: unknown policy or NAMM, or settings a policy cannot work with.
     """
-    names = sorted(set(POLICIES) - {"full"}) if "all" in config.policy else config.policy
-    readers = [Reader("full", Pruning(get_policy("full"), config.update_interval))]
-    for budget in config.budget:
-        for name in names:
-            for label, policy in _policies(config, name):
-                # Without a budget, `all` means those that have a threshold of their own.
-                if budget is None and policy.threshold is None and "all" in config.policy:
-                    continue
-                pruning = Pruning(policy, config.update_interval, budget, config.eviction)
-                readers.append(Reader(label, pruning))
-    return readers
-
-
-def _policies(config: LanguageEval, name: str) -> list[tuple[str, Policy]]:
-    if name == "full":
-        return []
-    if name != "namm":
-        return [(name, get_policy(name))]
-    short = {name: Path(name).name for name in config.namm}
-    if len(set(short.values())) < len(short):
-        short = {name: name for name in config.namm}
-    labels = ["namm"] if len(short) == 1 else [f"namm {label}" for label in short.values()]
-    return [
-        (label, get_policy("namm", namm=NAMM.from_pretrained(name)))
-        for label, name in zip(labels, config.namm)
-    ]
+    return plan_readers(
+        config.policy, config.namm, config.budget, config.update_interval, config.eviction
+    )
 
 
 class Run:

@@ -85,7 +85,7 @@ class ResultFolder:
             return self
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._rows = (self.folder / "rows.jsonl").open("w", encoding="utf-8")
+            self._rows = self._open(self.folder / "rows.jsonl")
         except OSError as error:
             raise UserError(
                 f"cannot write results into {self.folder}: {error.strerror}; "
@@ -104,6 +104,9 @@ class ResultFolder:
     ) -> None:
         if self._rows is not None:
             self._rows.close()
+
+    def _open(self, path: Path) -> TextIO:
+        return path.open("w", encoding="utf-8")
 
     def append(self, row: Row) -> None:
         """Add one line to `rows.jsonl`; it is on its way to the disk when this returns."""

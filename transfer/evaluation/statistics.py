@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
 RESAMPLES = 10_000
@@ -87,6 +87,68 @@ def paired_difference(
     if len(ours) != len(theirs):
         raise ValueError(f"pairs need equal lengths, got {len(ours)} and {len(theirs)}")
     return bootstrap(ours - theirs, clusters, resamples, seed)
+
+
+class ClusterBootstrap:
+    """The same draws of clusters for many means, as a run over many policies and groups needs.
+
+    Args:
+        clusters: `[n]` ids of the values that will be averaged; equal ids are drawn together.
+        resamples: bootstrap draws.
+        seed: of the draws.
+    """
+
+    def __init__(
+        self, clusters: Sequence[object], resamples: int = RESAMPLES, seed: int = 0
+    ) -> None:
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
+        self._of_value = np.array([numbers[name] for name in clusters])
+        self._count = len(numbers)
+        generator = np.random.default_rng(seed)
+        even = np.full(self._count, 1 / self._count)
+        # How often each cluster is drawn: with one of thousands, never more than 65535 times.
+        self._drawn = generator.multinomial(self._count, even, size=resamples).astype(np.uint16)
+
+    def intervals(
+        self, values: Float[np.ndarray, "n columns"], groups: Sequence[Bool[np.ndarray, " n"]]
+    ) -> list[Interval]:
+        """For each column the mean over `groups` of the groups' means, with its interval.
+
+        One group of all values gives the plain mean. A group that a draw misses does not count in
+        that draw. Bounds are None where one cluster holds all.
+
+        Raises:
+            ValueError: a group holds nothing.
+        """
+        if not all(group.any() for group in groups):
+            raise ValueError("a group without values has no mean")
+        means = np.mean([values[group].mean(0) for group in groups], axis=0).tolist()
+        if len(set(self._of_value[np.any(groups, axis=0)])) == 1:
+            return [Interval(mean, None, None) for mean in means]
+        drawn = np.concatenate(
+            [self._draw_means(values, groups, rows) for rows in self._blocks()], axis=0
+        )
+        bounds = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+        return [Interval(*each) for each in zip(means, *bounds.tolist())]
+
+    def _blocks(self) -> list[slice]:
+        step = max(1, _CHUNK // self._count)
+        return [slice(start, start + step) for start in range(0, len(self._drawn), step)]
+
+    def _draw_means(
+        self, values: NDArray[np.float64], groups: Sequence[NDArray[np.bool_]], rows: slice
+    ) -> Float[np.ndarray, "draws columns"]:
+        drawn = self._drawn[rows].astype(np.float64)
+        total, present = np.zeros((len(drawn), values.shape[1])), np.zeros((len(drawn), 1))
+        for group in groups:
+            sums = np.zeros((self._count, values.shape[1] + 1))
+            counted = np.concatenate([values[group], np.ones((group.sum(), 1))], axis=1)
+            np.add.at(sums, self._of_value[group], counted)
+            sums = drawn @ sums
+            hit = sums[:, -1:] > 0
+            total += np.where(hit, sums[:, :-1] / np.where(hit, sums[:, -1:], 1), 0)
+            present += hit
+        return (total / np.maximum(present, 1))[present[:, 0] > 0]
 
 
 def _checked(values: Values) -> Float[np.ndarray, " n"]:

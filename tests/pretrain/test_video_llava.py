@@ -1,0 +1,333 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from rich.progress import Progress
+from safetensors.torch import load_file
+
+import transfer.pretrain.video_llava as module
+from transfer.adapters.memory import attach
+from transfer.adapters.preprocessing import load_preprocessing
+from transfer.adapters.video_model import load_video_model
+from transfer.cli import main
+from transfer.errors import UserError
+from transfer.pretrain import video_llava_pool, video_llava_vision
+from transfer.pretrain.video_llava import VideoPretrainConfig, answer_logits, pretrain_video
+from transfer.pretrain.video_llava_batch import Packer, normalized, read_back
+from transfer.pretrain.video_llava_card import Scored, _cells, command, score_questions
+from transfer.pretrain.video_llava_model import new_model, new_tokenizer, save_processor
+from transfer.pretrain.video_llava_pool import Stage, make_pool
+from transfer.pretrain.video_llava_vision import frame_features, make_crowd, train_vision
+from transfer.tasks.base import FIRST_TRAINING_SEED
+from transfer.tasks.video_drawing import COLORS, SHAPES, draw
+from transfer.tasks.video_recall import (
+    KINDS,
+    RecallQuestion,
+    VideoRecall,
+    all_questions,
+    make_flashes,
+)
+
+STAGES = (Stage(5, 3, 2, 4), Stage(8, 4, 2, 4))
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    monkeypatch.setattr(module, "STAGES", STAGES)
+    monkeypatch.setattr(module, "_VISION_STEPS", 2)
+    monkeypatch.setattr(module, "_VISION_VIDEOS", 1)
+
+
+@pytest.fixture
+def config(tmp_path):
+    return VideoPretrainConfig(tmp_path / "tiny", save_every=2, report_videos=1)
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory):
+    """Tokenizer and folder of a model that knows nothing."""
+    folder, tokenizer = tmp_path_factory.mktemp("untrained"), new_tokenizer()
+    new_model(tokenizer, 0).save_pretrained(folder)
+    save_processor(folder, tokenizer)
+    return tokenizer, folder
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load_video_model("llava-next-video")
+
+
+def records(folder):
+    found = [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in one.items() if key != "seconds"} for one in found]
+
+
+def assert_same_run(one, other):
+    assert records(one) == records(other)
+    mine, theirs = (load_file(folder / "model.safetensors") for folder in (one, other))
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def stop_at(monkeypatch, step):
+    """Interrupt the run before this step."""
+    update = module._update
+
+    def interrupted(config, run, pool, rate):
+        if run.step == step:
+            raise KeyboardInterrupt
+        return update(config, run, pool, rate)
+
+    monkeypatch.setattr(module, "_update", interrupted)
+
+
+def test_a_run_leaves_a_loadable_model_a_log_and_a_card(config):
+    model = pretrain_video(config)
+    names = {path.name for path in config.out.iterdir()}
+    assert names >= {
+        "CARD.md",
+        "chat_template.jinja",
+        "config.json",
+        "model.safetensors",
+        "processor_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "training.jsonl",
+        "video_preprocessor_config.json",
+    }
+    assert "training_state.pt" not in names
+    assert [record["step"] for record in records(config.out)] == [0, 2, 3, 4, 6, 7]
+    stored = load_file(config.out / "model.safetensors")
+    assert {weight.dtype for weight in stored.values()} == {torch.float16}
+    loaded = load_video_model(config.out, dtype=torch.float32)
+    for name, weight in loaded.model.state_dict().items():
+        assert torch.equal(weight, model.state_dict()[name])
+    card = (config.out / "CARD.md").read_text()
+    assert "transfer pretrain video-llava --out tiny --save-every 2 --report-videos 1" in card
+    assert "3 steps of 2 out of 4 videos of 5 frames, then 4 steps of 2" in " ".join(card.split())
+    assert str(config.out.parent) not in card
+    assert all(f"| {kind} | " in card for kind in KINDS)
+    with pytest.raises(UserError, match="holds a finished model"):
+        pretrain_video(config)
+
+
+def test_a_stopped_run_ends_with_the_same_bits(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "write_card", lambda *_: None)
+    pretrain_video(replace(config, out=tmp_path / "whole"))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(patch, 5)
+        pretrain_video(config)
+    with pytest.raises(UserError, match="unfinished run with other settings"):
+        pretrain_video(replace(config, seed=3))
+    pretrain_video(config)
+    assert_same_run(config.out, tmp_path / "whole")
+    other = replace(config, out=tmp_path / "other", seed=1)
+    pretrain_video(other)
+    mine, theirs = (load_file(one.out / "model.safetensors") for one in (config, other))
+    assert not any(torch.equal(mine[name], theirs[name]) for name in mine if "proj.weight" in name)
+
+
+def test_a_damaged_state_is_refused(config, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(patch, 0)
+        pretrain_video(config)
+    state = config.out / "training_state.pt"
+    state.write_bytes(state.read_bytes()[:200])
+    with pytest.raises(UserError, match="cut or damaged"):
+        pretrain_video(config)
+
+
+def test_training_leaves_the_global_generator_and_threads_alone(config, monkeypatch):
+    monkeypatch.setattr(module, "write_card", lambda *_: None)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    torch.set_num_threads(2)
+    pretrain_video(config)
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scale": 0.0}, "--scale is 0"),
+        ({"lr": -1.0}, "--lr is -1"),
+        ({"before_weight": 0.0}, "--before-weight is 0"),
+        ({"questions": 0}, "--questions is 0"),
+        ({"save_every": 0}, "--save-every is 0"),
+        ({"seed": -1}, "--seed is -1"),
+    ],
+)
+def test_bad_settings(config, changes, message):
+    with pytest.raises(UserError, match=message):
+        replace(config, **changes)
+
+
+def test_the_command_line(config, capsys):
+    shown = command(replace(config, seed=2, save_every=200))
+    assert shown == "transfer pretrain video-llava --out tiny --seed 2 --report-videos 1"
+    words = ["pretrain", "video-llava", "--out", str(config.out), "--scale", "0"]
+    assert main(words) == 2
+    assert "--scale is 0.0; use a number above 0" in capsys.readouterr().err
+
+
+def test_learning_rate_warms_up_and_decays_in_the_last_stage(config, monkeypatch):
+    monkeypatch.setattr(module, "STAGES", (Stage(8, 200, 1, 1), Stage(16, 100, 1, 1)))
+    schedule = list(module._schedule(config))
+    assert [stage for stage, _ in schedule] == [0] * 200 + [1] * 100
+    rates = [rate for _, rate in schedule]
+    assert rates[0] == pytest.approx(1.5e-5) and set(rates[100:200]) == {1.5e-3}
+    assert rates[250] == pytest.approx(0.75e-3) and rates[-1] == pytest.approx(1.5e-3 * 0.02)
+
+
+def test_training_never_sees_evaluation_seeds_nor_a_video_in_two_stages(untrained, monkeypatch):
+    seen = []
+
+    def watch(seed, *frames):
+        seen.append(seed)
+        return read_back(seed, *frames)
+
+    monkeypatch.setattr(video_llava_pool, "read_back", watch)
+    model = load_video_model(untrained[1]).model
+    for seed in (0, 1):
+        for index in range(len(STAGES)):
+            make_pool(model, STAGES, index, seed, lambda: None)
+    assert min(seen) == FIRST_TRAINING_SEED and len(set(seen)) == len(seen) == 16
+    crowd, made = (np.zeros((1, 64, 64, 3), np.uint8), np.zeros((1, 16, 2), int)), []
+    monkeypatch.setattr(video_llava_vision, "_crowded", lambda seed: (made.append(seed), crowd)[1])
+    make_crowd(1, 3)
+    assert made == [2 * FIRST_TRAINING_SEED + index for index in range(3)]
+
+
+def test_many_questions_in_a_sequence_equal_asking_each_alone(untrained):
+    tokenizer, folder = untrained
+    asked = load_video_model(folder, dtype=torch.float32)
+    flashes, pixels = read_back(7, 8)
+    features = asked.encode(pixels)
+    packer = Packer(tokenizer, questions=6)
+    batch = packer.batch([flashes], 8, np.random.default_rng(0), before=1.0)
+    logits = answer_logits(asked.model, batch, features.tensor).detach()
+    words = tokenizer.convert_ids_to_tokens(batch.ids[0].tolist())
+    ahead = words[2 : words.index("<video>")]
+    assert batch.ahead.sum() == 2 and batch.answered.sum() == 14
+    # the first block is the answer to the question ahead; the others' stand behind ASSISTANT:
+    starts = [index for index, word in enumerate(words) if word == "ASSISTANT:"]
+    for number, (place, end) in enumerate(zip(starts, [*starts[1:], len(words)])):
+        behind = words[starts[number - 1] + 2 : place] if number else []
+        text = " ".join(["USER:", *ahead, "<video>" * 128, *behind, "ASSISTANT:", words[place + 1]])
+        ids = tokenizer(text, return_tensors="pt").input_ids
+        assert ids.shape[1] == batch.positions[0, place + 1] + 1 and end > place
+        embeddings = asked.adapter.embed(ids, features.tensor)
+        with torch.no_grad():
+            alone = asked.model(inputs_embeds=embeddings).logits[0, -2:]
+        torch.testing.assert_close(logits[2 * number : 2 * number + 2], alone, atol=2e-4, rtol=1e-3)
+        assert batch.targets[0, place + 1] == tokenizer.eos_token_id
+
+
+def test_targets_are_the_answers(untrained):
+    tokenizer, _ = untrained
+    flashes = make_flashes(8, np.random.default_rng(1))
+    packer = Packer(tokenizer, questions=50)
+    batch = packer.batch([flashes], 8, np.random.default_rng(0), before=0.0)
+    words = tokenizer.convert_ids_to_tokens(batch.ids[0].tolist())
+    truth = {}
+    for seed in range(20):
+        for one in all_questions(flashes, np.random.default_rng(seed)):
+            truth[one.text] = one.answer
+    blocks = " ".join(words[2 + 8 * 16 :]).split("ASSISTANT:")
+    questions = [blocks[0].split(), *(block.split()[1:] for block in blocks[1:-1])]
+    answers = [block.split()[0] for block in blocks[1:]]
+    assert len(questions) == 3 + 2 * (len(flashes) - 1) + 4 * len(flashes)
+    for question, answer in zip(questions, answers):
+        assert truth[" ".join(question)] == answer
+
+
+def test_frames_are_prepared_as_the_processor_files_say(untrained):
+    pixels = draw([], 3, np.random.default_rng(0))
+    prepared = load_preprocessing(str(untrained[1]))(pixels)
+    torch.testing.assert_close(prepared[0], normalized(pixels), atol=1e-5, rtol=1e-5)
+
+
+def test_prompts_are_those_of_training(untrained):
+    tokenizer, folder = untrained
+    asked = load_video_model(folder)
+    task, video = VideoRecall(), folder / "video.mp4"
+    for side in ("before", "after"):
+        question = RecallQuestion("id", video, "who came ?", ("yes", "no"), 0, asked=side)
+        ids = asked.prompt_ids(task.prompt(question, ()), 2)[0].tolist()
+        words = tokenizer.convert_ids_to_tokens(ids)
+        frames, said = ["<video>"] * 32, ["<unk>", "came", "?"]
+        inside = [*said, *frames] if side == "before" else [*frames, *said]
+        assert words == ["<s>", "USER:", *inside, "ASSISTANT:"]
+
+
+def test_a_crowd_is_what_its_labels_say():
+    crowd = make_crowd(0, 1)
+    assert (crowd.cells[..., 0] > 0).sum(-1).eq(4).all()
+    assert crowd.cells.amax((0, 1)).tolist() == [len(COLORS), len(SHAPES)]
+    for pixels, cells in zip(crowd.pixels, crowd.cells.tolist()):
+        for cell, (color, _) in enumerate(cells):
+            row, column = divmod(cell, 4)
+            part = pixels[16 * row : 16 * row + 16, 16 * column : 16 * column + 16]
+            bright = part[part.max(-1) > 150]
+            assert (len(bright) >= 12) == (color > 0)
+            if color:
+                distances = [np.abs(np.median(bright, 0) - one).sum() for one in COLORS.values()]
+                assert int(np.argmin(distances)) + 1 == color
+
+
+def test_vision_learns_colors_before_long():
+    model = new_model(new_tokenizer(), 0)
+    before = model.lm_head.weight.clone()
+    steps = []
+    color, shape, column = train_vision(model, 0, 36, 12, lambda: steps.append(1))
+    assert len(steps) == 36 and torch.equal(model.lm_head.weight, before)
+    assert color > 0.4 and column > 0.4 and shape > 1 / 3
+    crowd = make_crowd(5, 1)
+    with torch.no_grad():
+        assert frame_features(model, crowd.pixels).shape == (16, 16, 128)
+
+
+def test_the_cells_of_the_card(tmp_path):
+    def scored(answer, asked, likely, said, blind):
+        question = RecallQuestion(
+            "id", tmp_path, "which ?", ("red", "green", "blue"), answer, "first", asked=asked
+        )
+        return Scored(question, likely, said, blind)
+
+    scores = [
+        scored(0, "before", True, True, False),
+        scored(0, "after", False, True, False),
+        scored(2, "after", True, False, True),
+        scored(0, "after", True, False, False),
+    ]
+    expected = [3 / 4, 1.0, 2 / 3, 1 / 2, 1 / 4, 3 / 4, 1 / 3]
+    assert _cells(scores) == pytest.approx(expected)
+
+
+def test_the_shipped_model_answers_all_kinds_from_held_out_files(shipped, tmp_path):
+    with Progress(disable=True) as progress:
+        scores = score_questions(shipped, VideoRecall(videos=8, first=500), tmp_path, progress)
+    assert np.mean([one.likely for one in scores]) >= 0.85
+    assert np.mean([one.said for one in scores]) >= 0.85
+    assert np.mean([one.blind for one in scores]) < 0.5
+
+
+def test_random_eviction_at_a_quarter_loses_what_the_shipped_model_knows(shipped, tmp_path):
+    task, right = VideoRecall(videos=5, first=500), {"full": 0, "random": 0}
+    questions = task.read(tmp_path)
+    features = {}
+    for policy in right:
+        with attach(shipped.model, policy, n_up=64, budget=0.25) as memory:
+            for question in questions:
+                seen = features.setdefault(
+                    question.video, shipped.encode(read_back(int(question.video.stem), 32)[1])
+                )
+                ids = shipped.prompt_ids(task.prompt(question, ()), 32)
+                logits = shipped.prefill(ids, seen, memory.new_cache())
+                likely = shipped.option_log_likelihoods(logits, None, question.options)
+                right[policy] += likely.index(max(likely)) == question.answer
+    assert right["full"] - right["random"] >= 0.15 * len(questions)

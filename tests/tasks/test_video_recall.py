@@ -1,0 +1,236 @@
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from transfer.errors import UserError
+from transfer.tasks.video_drawing import (
+    CELL,
+    COLORS,
+    RATE,
+    SHAPES,
+    SIDE,
+    Flash,
+    decode,
+    draw,
+    encode,
+)
+from transfer.tasks.video_prompts import VIDEO
+from transfer.tasks.video_recall import (
+    FRAMES,
+    KINDS,
+    NUMBERS,
+    WORDS,
+    RecallQuestion,
+    VideoRecall,
+    all_questions,
+    default_folder,
+    make_flashes,
+    make_video,
+    most_flashes,
+    one_of_each,
+)
+from transfer.video.frames import read_clip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("videos")
+
+
+def flashes_of(seed, frames=FRAMES):
+    return make_flashes(frames, np.random.default_rng(seed))
+
+
+def seen(picture):
+    """The colour of what is brighter than grey shapes are, and the mean place of its pixels."""
+    bright = picture.max(-1) > 150
+    if bright.sum() < 12:
+        return {}
+    color = np.median(picture[bright], axis=0)
+    name = min(COLORS, key=lambda name: np.abs(color - COLORS[name]).sum())
+    return {name: np.argwhere(bright).mean(0) + 0.5}
+
+
+@pytest.mark.parametrize(("frames", "most"), [(5, 2), (8, 3), (16, 5), (32, 8), (64, 8)])
+def test_flashes_keep_the_rules(frames, most):
+    counts = Counter()
+    for seed in range(200):
+        flashes = flashes_of(seed, frames)
+        counts[len(flashes)] += 1
+        assert len({flash.color for flash in flashes}) == len(flashes)
+        assert all(len(flash.frames) in (1, 2) for flash in flashes)
+        assert flashes[0].start >= 0 and flashes[-1].frames[-1] < frames
+        for one, later in itertools.pairwise(flashes):
+            assert later.start > one.frames[-1] + 1
+    assert most_flashes(frames) == most and set(counts) == set(range(2, most + 1))
+
+
+def test_a_flash_is_seen_in_its_cell_and_its_frames_alone():
+    for seed in range(10):
+        for flash in flashes_of(seed):
+            with_it = draw([flash], FRAMES, np.random.default_rng(seed))
+            without = draw([], FRAMES, np.random.default_rng(seed))
+            changed = (with_it != without).any(-1)
+            frames, rows, columns = np.nonzero(changed)
+            assert set(frames.tolist()) == set(flash.frames)
+            cells = rows // CELL * (SIDE // CELL) + columns // CELL
+            assert set(cells.tolist()) == {flash.cell}
+            assert (with_it[changed] == COLORS[flash.color]).all()
+
+
+def test_grey_shapes_move_in_all_frames():
+    video = draw([], FRAMES, np.random.default_rng(3)).astype(int)
+    assert (video.max(-1) == video.min(-1)).all() and video.max() <= 130
+    assert ((video >= 70).sum((1, 2, 3)) > 60).all()
+    assert ((np.diff(video, axis=0) != 0).any(-1).sum((1, 2)) > 5).all()
+
+
+def test_shapes_differ():
+    pictures = [
+        draw([Flash("red", shape, 24.0, 24.0, 0, 1)], 1, np.random.default_rng(0))
+        for shape in SHAPES
+    ]
+    red = [(picture == COLORS["red"]).all(-1)[0] for picture in pictures]
+    square, ring, cross = red
+    assert square[24, 24] and cross[24, 24] and not ring[24, 24]
+    assert square[20, 20] and not cross[20, 20]
+    assert all(mask.sum() > 40 for mask in red)
+
+
+def test_an_event_is_in_few_of_the_tokens():
+    """Of 512 tokens (16 a frame), one or two for each of two to eight flashes."""
+    shares = [sum(flash.length for flash in flashes_of(seed)) / 512 for seed in range(300)]
+    assert max(shares) <= 16 / 512
+    assert np.mean(shares) == pytest.approx(7.5 / 512, abs=0.001)
+
+
+def test_videos_depend_on_the_seed_alone():
+    (flashes, pictures), (again, same) = make_video(4), make_video(4)
+    assert flashes == again and encode(pictures) == encode(same)
+    assert not np.array_equal(make_video(5)[1], pictures)
+
+
+def test_files_are_real_videos(folder):
+    [question] = VideoRecall(videos=1).read(folder, 1)
+    clip = read_clip(question.video, FRAMES)
+    assert clip.indices == tuple(range(FRAMES))
+    assert clip.seconds[-1] == pytest.approx((FRAMES - 1) / RATE)
+    assert clip.pixels.shape == (FRAMES, SIDE, SIDE, 3)
+    drawn = make_video(0)[1]
+    assert np.abs(clip.pixels.astype(int) - drawn).mean() < 4
+    np.testing.assert_allclose(clip.pixels, decode(question.video), atol=3)
+    with pytest.raises(UserError, match="32"):
+        read_clip(question.video, 2 * FRAMES)
+
+
+def test_answers_are_what_the_files_show(folder):
+    for question in VideoRecall(videos=12).read(folder):
+        frames = [seen(picture) for picture in decode(question.video)]
+        order = list(dict.fromkeys(color for places in frames for color in places))
+        where = {color: place for places in frames for color, place in places.items()}
+        words, right = question.question.split(), question.options[question.answer]
+        named = [word for word in words if word in COLORS]
+        if question.category in ("before", "after"):
+            step = 1 if question.category == "after" else -1
+            assert right == order[order.index(named[0]) + step]
+        elif question.category == "side":
+            assert right == ("left" if where[named[0]][1] < SIDE / 2 else "right")
+        elif question.category == "exist" and named[0] not in order:
+            assert right == "no"
+        else:
+            expected = {"first": order[0], "last": order[-1], "count": NUMBERS[len(order) - 2]}
+            assert right == expected.get(question.category, right)
+
+
+def test_answers_about_shapes():
+    flashes = [Flash("red", "ring", 8.0, 8.0, 0, 1), Flash("cyan", "cross", 40.0, 8.0, 3, 2)]
+    asked = {one.text: one.answer for one in all_questions(flashes, np.random.default_rng(0))}
+    assert asked["what shape was the red one ?"] == "ring"
+    assert asked["what shape was the cyan one ?"] == "cross"
+    assert asked["on which side was the red one ?"] == "left"
+    assert asked["on which side was the cyan one ?"] == "right"
+    assert asked["did a red ring appear ?"] == "yes"
+    assert len(asked) == 13
+    for text, answer in asked.items():
+        if text.startswith("did"):
+            shown = [f"did a {flash.color} {flash.shape} appear ?" for flash in flashes]
+            assert (answer == "yes") == (text in shown)
+
+
+def test_half_of_the_shapes_asked_about_appeared():
+    answers, colors = Counter(), Counter()
+    for seed in range(400):
+        flashes, rng = flashes_of(seed), np.random.default_rng(seed)
+        [asked] = [one for one in one_of_each(flashes, rng) if one.kind == "exist"]
+        answers[asked.answer] += 1
+        if asked.answer == "no":
+            colors[asked.text.split()[2] in {flash.color for flash in flashes}] += 1
+    assert answers["yes"] == pytest.approx(200, abs=30)
+    assert min(colors.values()) > 0.35 * answers["no"]
+
+
+def test_every_kind_is_asked_before_half_and_after_half_of_the_videos(folder):
+    questions = VideoRecall(videos=20).read(folder)
+    assert len(questions) == 20 * len(KINDS) == len({one.id for one in questions})
+    asked = Counter((one.category, one.asked) for one in questions)
+    assert asked == {(kind, asked): 10 for kind in KINDS for asked in ("before", "after")}
+    for one in questions:
+        assert one.duration == 8.0 and one.video.exists()
+        assert {*one.question.split(), *one.options} <= set(WORDS)
+
+
+def test_fewer_questions_are_the_first_ones(folder):
+    every = VideoRecall(videos=4).read(folder)
+    assert VideoRecall(videos=4).read(folder, 11) == every[:11]
+    assert VideoRecall(videos=2, first=2).read(folder) == every[16:]
+
+
+def test_files_are_made_once_and_where_they_are_needed(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    questions = VideoRecall(videos=3).read(None, 9)
+    made = sorted(default_folder().iterdir())
+    assert default_folder() == tmp_path / "transfer" / "video-recall" / "1"
+    assert [path.name for path in made] == ["000000.mp4", "000001.mp4"]
+    assert {one.video for one in questions} == set(made)
+    made[0].write_bytes(b"kept")
+    VideoRecall(videos=3).read()
+    assert made[0].read_bytes() == b"kept"
+    assert len(list(default_folder().iterdir())) == 3
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        VideoRecall(videos=1).read(tmp_path / "file")
+
+
+def test_prompts_put_the_question_on_its_side_of_the_video(folder):
+    task = VideoRecall(videos=1)
+    for question in task.read(folder):
+        prompt = task.prompt(question, ())
+        assert prompt.answers == question.options
+        ahead = prompt.parts.index(VIDEO) == 1
+        assert ahead == (question.asked == "before")
+        assert "".join(prompt.parts).replace(VIDEO, "").strip() == question.question
+
+
+@pytest.mark.parametrize(
+    ("reply", "option"),
+    [("green", 1), ("Green.", 1), ("the red one , not green", 0), ("", None), ("pink", None)],
+)
+def test_parse(tmp_path, reply, option):
+    question = RecallQuestion("id", tmp_path, "which ?", ("red", "green"), 0)
+    assert VideoRecall().parse(reply, question) == option
+
+
+def test_the_default_has_over_six_hundred_questions_near_chance_for_a_constant_answer():
+    answers = {kind: Counter() for kind in KINDS}
+    for seed in range(VideoRecall().videos):
+        for one in one_of_each(flashes_of(seed), np.random.default_rng((seed, 1))):
+            answers[one.kind][one.answer] += 1
+    assert VideoRecall().videos * len(KINDS) >= 600
+    shares = {kind: max(found.values()) / found.total() for kind, found in answers.items()}
+    assert all(shares[kind] < 0.3 for kind in ("first", "last", "before", "after", "count"))
+    assert max(shares["exist"], shares["side"]) < 0.65 and shares["shape"] < 0.5

@@ -1,0 +1,60 @@
+"""Which kind of model the words of `transfer eval` name, and so whose options it takes.
+
+Looks at names and at config.json alone, so that help does not wait for torch.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from transfer.checkpoints import shipped
+from transfer.errors import unknown_name
+from transfer.evaluation import control, video_qa
+from transfer.files import read_json
+
+Kind = Literal["control", "language", "video"]
+
+
+def eval_kind(words: Sequence[str]) -> Kind:
+    """Control, unless the model named is no such model.
+
+    A shipped model or a folder says by its config.json whether it reads videos; of a hub id its
+    name or the task says it.
+
+    Raises:
+        UserError: no shipped model, folder or hub id is named so.
+    """
+    model = _option(words, "--model")
+    if not model or control.MODEL in model or Path(model, "control.json").is_file():
+        return "control"
+    if model == video_qa.MODEL:
+        return "video"
+    known = {name: _reads_video(folder) for name, folder in _shipped().items()}
+    if model in known or Path(model).is_dir():
+        return "video" if known.get(model) or _reads_video(Path(model)) else "language"
+    # Anything with one slash may be a repository of the Hub.
+    if model.count("/") == 1 and not model.startswith((".", "/", "~")):
+        video = video_qa.MODEL in model.lower() or _option(words, "--task") in video_qa.TASKS
+        return "video" if video else "language"
+    raise unknown_name("model", model, [control.MODEL, video_qa.MODEL, *known])
+
+
+def _option(words: Sequence[str], name: str) -> str:
+    """The value that follows an option, or that is joined to it; empty without it."""
+    for word, after in zip(words, [*words[1:], ""]):
+        if word == name:
+            return after
+        if word.startswith(f"{name}="):
+            return word.removeprefix(f"{name}=")
+    return ""
+
+
+def _shipped() -> dict[str, Path]:
+    """Every language and video model that ships."""
+    others = {*shipped("namm.safetensors"), *shipped("control.json")}
+    return {name: path for name, path in shipped("config.json").items() if name not in others}
+
+
+def _reads_video(folder: Path) -> bool:
+    path = folder / "config.json"
+    return path.is_file() and read_json(path).get("model_type") == video_qa.MODEL_TYPE

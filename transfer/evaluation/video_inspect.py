@@ -1,0 +1,66 @@
+"""`transfer inspect`: what a policy keeps of one video, drawn over its frames.
+
+Nothing heavy is imported before it runs, because the command line reads `InspectConfig` for its
+help.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from transfer.errors import UserError
+from transfer.evaluation.control import DEFAULT_NAMM
+from transfer.evaluation.video_qa import MODEL
+
+
+@dataclass(frozen=True)
+class InspectConfig:
+    """Draw which frames and patches of a video each layer and head of a pruned cache keeps.
+
+    Args:
+        video: a video file, or a folder of frames.
+        model: llava-next-video (the shipped one), a LLaVA-NeXT-Video folder, or a hub id.
+        question: asked after the video; the reply is printed.
+        policy: who prunes the cache.
+        namm: NAMM of the policy namm: a shipped name, a folder or a hub id.
+        budget: tokens each head keeps, or a fraction (0.25) of the tokens seen. None: the policy's
+            own threshold, where it has one.
+        update_interval: tokens between two evictions.
+        eviction: exact, or the original implementation's rule.
+        frames: of the video, evenly spread; by default 32, or all where there are fewer.
+        dtype: of the weights; by default as they are stored.
+        device_map: where the model runs, such as cuda or auto (needs accelerate).
+        out: the picture.
+    """
+
+    video: Path
+    model: str = MODEL
+    question: str = ""
+    policy: str = "namm"
+    namm: str = DEFAULT_NAMM
+    budget: int | float | None = 0.25
+    update_interval: int = 64
+    eviction: Literal["exact", "reference"] = "exact"
+    frames: int | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    device_map: str | None = None
+    out: Path = Path("kept.png")
+
+    def __post_init__(self) -> None:
+        for name in ("frames", "update_interval"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name.replace('_', '-')} is {value}; use 1 or more")
+        if self.out.suffix != ".png":
+            raise UserError(f"out {self.out} is no .png file; rename it")
+
+
+def inspect_video(config: InspectConfig) -> str:
+    """Draw the picture and say in a few lines what it shows.
+
+    Raises:
+        UserError: the video, the model or the policy cannot be had, or Pillow is not installed.
+    """
+    from transfer.evaluation.video_kept import keep_video
+
+    return keep_video(config)

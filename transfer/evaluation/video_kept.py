@@ -1,0 +1,89 @@
+"""One video through a pruned cache, and which of its patches are left then."""
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Bool, UInt8
+from torch import Tensor
+
+from transfer.adapters.memory import Memory
+from transfer.adapters.preprocessing import Preprocessing
+from transfer.adapters.video_model import VideoModel, load_video_model
+from transfer.cache.cache import PrunedCache
+from transfer.evaluation.readers import plan_readers
+from transfer.evaluation.video_held import held
+from transfer.evaluation.video_inspect import InspectConfig
+from transfer.evaluation.video_pictures import draw_kept, kept_per_frame
+from transfer.files import replacing
+from transfer.tasks.video_prompts import VIDEO, Prompt
+from transfer.video.frames import probe, read_clip
+
+_FRAMES, _REPLY_TOKENS = 32, 32
+
+
+def keep_video(config: InspectConfig) -> str:
+    """Let a policy see the video, draw what it keeps, and say it in a few lines.
+
+    Raises:
+        UserError: the video, the model or the policy cannot be had, or Pillow is not installed.
+    """
+    [*_, reader] = plan_readers(
+        (config.policy,), (config.namm,), (config.budget,), config.update_interval, config.eviction
+    )
+    clip = read_clip(config.video, config.frames or min(_FRAMES, probe(config.video).frames))
+    dtype = None if config.dtype is None else getattr(torch, config.dtype)
+    model: VideoModel = load_video_model(config.model, dtype, config.device_map)
+    asked = (VIDEO, f"\n{config.question}") if config.question else (VIDEO,)
+    ids = model.prompt_ids(Prompt(asked, answers=("yes", "no")), len(clip.indices))
+    with Memory(model.adapter, reader.pruning) as memory:
+        cache = memory.new_cache()
+        logits = model.prefill(ids, model.encode(clip), cache)
+        is_video = model.is_video(ids)[0]
+        kept, holds = kept_patches(cache, is_video, len(clip.indices)), held(cache, is_video)
+        reply = model.generate(logits, cache, _REPLY_TOKENS) if config.question else None
+    picture = draw_kept(seen(model.preprocessing, clip.pixels), clip.seconds, kept)
+    with replacing(config.out) as partial:
+        picture.save(partial)
+    text = holds["tokens"] - holds["video_tokens"]
+    lines = [
+        f"{config.out}: {reader.name} keeps {holds['kept_video_tokens']:.1f} of "
+        f"{holds['video_tokens']} video tokens and {holds['kept_text_tokens']:.1f} of {text} others"
+        " in a layer and head",
+        f"mean kept of the {model.tokens_per_frame} of each frame: "
+        + " ".join(f"{mean:.1f}" for mean in kept_per_frame(kept)),
+        *([] if reply is None else [f"reply: {reply}"]),
+    ]
+    return "\n".join(lines)
+
+
+def kept_patches(
+    cache: PrunedCache, is_video: Bool[Tensor, " tokens"], frames: int
+) -> Bool[np.ndarray, "layers heads frames rows columns"]:
+    """Whether each layer and head still holds the token of each patch of each frame.
+
+    Args:
+        cache: of one sequence, after its prompt.
+        is_video: which tokens of the prompt are the video's, frame by frame and row by row.
+        frames: of the video.
+    """
+    kept = [[_mask(row, len(is_video)) for row in layer.positions()] for layer in cache.pruned]
+    video = torch.stack([torch.stack(heads) for heads in kept])[..., is_video.cpu()].numpy()
+    grid = math.isqrt(video.shape[-1] // frames)
+    return video.reshape(*video.shape[:2], frames, grid, grid)
+
+
+def _mask(positions: Tensor, tokens: int) -> Bool[Tensor, " tokens"]:
+    mask = torch.zeros(tokens, dtype=torch.bool)
+    mask[positions.cpu().long()] = True
+    return mask
+
+
+def seen(
+    preprocessing: Preprocessing, pixels: UInt8[np.ndarray, "frames height width 3"]
+) -> UInt8[np.ndarray, "frames new_height new_width 3"]:
+    """Frames as the vision tower sees them: resized and cropped, but in colours for the eye."""
+    mean, std = (np.array(each) for each in (preprocessing.mean, preprocessing.std))
+    normal = preprocessing(pixels)[0].permute(0, 2, 3, 1).numpy()
+    colours = (normal * std + mean) / preprocessing.scale
+    return np.rint(colours).clip(0, 255).astype(np.uint8)

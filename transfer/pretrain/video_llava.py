@@ -1,0 +1,287 @@
+"""Trains a small LLaVA-NeXT-Video that really answers questions about videos, to ship.
+
+First the vision tower learns to see (`video_llava_vision`), and is left as it is from then on. Then
+the text model learns to answer, about short videos first. Every draw is a function of the seed and
+the step, so that the weights depend on the settings alone, and a run that was stopped continues to
+the same bits.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor, nn
+from transformers import LlavaNextVideoForConditionalGeneration, PreTrainedTokenizerFast
+from transformers.utils import logging
+
+from transfer.errors import UserError
+from transfer.evaluation.threads import torch_threads
+from transfer.files import replacing
+from transfer.pretrain.video_llava_batch import Packer, QuestionBatch
+from transfer.pretrain.video_llava_card import write_card
+from transfer.pretrain.video_llava_model import new_model, new_tokenizer, save_processor
+from transfer.pretrain.video_llava_pool import STAGES, Pool, Stage, make_pool
+from transfer.pretrain.video_llava_vision import train_vision
+
+_STATE, _LOG = "training_state.pt", "training.jsonl"
+_WARMUP, _FINAL_RATE = 100, 0.02
+
+
+_VISION_STEPS, _VISION_VIDEOS = 500, 500
+
+
+@dataclass(frozen=True)
+class VideoPretrainConfig:
+    """How to train the video model, and where to put it.
+
+    Attributes:
+        out: folder of the finished model.
+        seed: of weights and videos.
+        scale: multiplies the steps of every stage and its videos.
+        lr: peak learning rate of AdamW.
+        questions: most questions about a video that are asked after it, in one step.
+        before_weight: of the question asked before a video, beside one asked after it.
+        save_every: steps between two saved states.
+        report_videos: held-out videos for the card, eight questions each.
+    """
+
+    out: Path
+    seed: int = 0
+    scale: float = 1.0
+    lr: float = 1.5e-3
+    questions: int = 14
+    before_weight: float = 10.0
+    save_every: int = 200
+    report_videos: int = 160
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "lr", "before_weight"):
+            if not getattr(self, name) > 0:
+                shown = name.replace("_", "-")
+                raise UserError(f"--{shown} is {getattr(self, name)}; use a number above 0")
+        for name in ("questions", "save_every", "report_videos"):
+            if getattr(self, name) < 1:
+                shown = name.replace("_", "-")
+                raise UserError(f"--{shown} is {getattr(self, name)}; use 1 or more")
+        if self.seed < 0:
+            raise UserError(f"--seed is {self.seed}; use 0 or more")
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages of this run."""
+        return tuple(
+            replace(stage, steps=self.scaled(stage.steps), videos=self.scaled(stage.videos))
+            for stage in STAGES
+        )
+
+    def scaled(self, number: int) -> int:
+        """So many steps or videos in this run."""
+        return max(1, round(number * self.scale))
+
+
+@dataclass
+class _Run:
+    """Everything that changes while training; what `_save` writes is what `_resume` needs."""
+
+    tokenizer: PreTrainedTokenizerFast
+    model: LlavaNextVideoForConditionalGeneration
+    optimizer: torch.optim.Optimizer
+    #: -1: the vision tower is yet to be trained
+    step: int = -1
+    counts: list[tuple[int, ...]] = field(default_factory=list)
+    log: list[dict[str, float | int]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def pretrain_video(config: VideoPretrainConfig) -> LlavaNextVideoForConditionalGeneration:
+    """Train, store as float16, ask the stored model about held-out video files, write the card.
+
+    A run that was stopped continues from its last saved state when started again with the same
+    settings, and ends with the same weights as one that was not.
+
+    Returns:
+        The model in evaluation mode, with the weights as stored.
+
+    Raises:
+        UserError: `out` holds a finished model, or a run with other settings.
+    """
+    if (config.out / "CARD.md").exists():
+        raise UserError(f"{config.out} holds a finished model; choose another --out or delete it")
+    run = _start(config)
+    # more threads would add up in another order, and are no faster on models this small
+    with torch_threads(1), Progress(console=Console(stderr=True)) as progress:
+        _see(config, run, progress)
+        _train(config, run, progress)
+        _store(config, run)
+        write_card(config, run.seconds, progress)
+    (config.out / _STATE).unlink()
+    return run.model
+
+
+def _start(config: VideoPretrainConfig) -> _Run:
+    tokenizer = new_tokenizer()
+    model = new_model(tokenizer, config.seed)
+    parameters = [*model.model.language_model.parameters(), *model.lm_head.parameters()]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=config.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+    )
+    run = _Run(tokenizer, model, optimizer)
+    if (config.out / _STATE).exists():
+        _resume(config, run)
+    return run
+
+
+def _see(config: VideoPretrainConfig, run: _Run, progress: Progress) -> None:
+    if run.step >= 0:
+        return
+    began = time.perf_counter()
+    steps, videos = config.scaled(_VISION_STEPS), config.scaled(_VISION_VIDEOS)
+    bar = progress.add_task("vision", total=steps)
+    right = train_vision(run.model, config.seed, steps, videos, lambda: progress.advance(bar))
+    run.step, run.seconds = 0, time.perf_counter() - began
+    seen = {name: round(share, 4) for name, share in zip(("color", "shape"), right)}
+    run.log.append({"step": 0, **seen, "seconds": round(run.seconds, 1)})
+    _save(config, run)
+
+
+def _schedule(config: VideoPretrainConfig) -> Iterator[tuple[int, float]]:
+    """Stage and learning rate of every step: warm-up, constant, linear decay in the last stage."""
+    step, last = 0, len(config.stages) - 1
+    for index, stage in enumerate(config.stages):
+        for done in range(stage.steps):
+            decay = 1 - done / stage.steps if index == last else 1.0
+            yield index, config.lr * min(1.0, (step + 1) / _WARMUP) * max(_FINAL_RATE, decay)
+            step += 1
+
+
+def _train(config: VideoPretrainConfig, run: _Run, progress: Progress) -> None:
+    schedule = list(_schedule(config))
+    bar = progress.add_task("training", total=len(schedule), completed=run.step)
+    pool: Pool | None = None
+    began = time.perf_counter()
+    while run.step < len(schedule):
+        index, rate = schedule[run.step]
+        if pool is None or pool.stage != config.stages[index]:
+            pool = _pool(config, run, index, progress)
+        run.counts.append(_update(config, run, pool, rate))
+        run.step += 1
+        progress.advance(bar)
+        ended = run.step == len(schedule) or schedule[run.step][0] != index
+        if ended or run.step % config.save_every == 0:
+            run.seconds += time.perf_counter() - began
+            began = time.perf_counter()
+            run.log.append(_record(run, config.stages[index]))
+            run.counts.clear()
+            _save(config, run)
+            progress.console.print(json.dumps(run.log[-1]), soft_wrap=True)
+
+
+def _pool(config: VideoPretrainConfig, run: _Run, index: int, progress: Progress) -> Pool:
+    stage = config.stages[index]
+    bar = progress.add_task(f"videos of {stage.frames} frames", total=stage.videos)
+    return make_pool(run.model, config.stages, index, config.seed, lambda: progress.advance(bar))
+
+
+def _record(run: _Run, stage: Stage) -> dict[str, float | int]:
+    right_after, after, right_before, before = np.sum(run.counts, axis=0).tolist()
+    return {
+        "step": run.step,
+        "frames": stage.frames,
+        "right_after": round(right_after / after, 4),
+        # a step may have no question that is asked before its video
+        "right_before": round(right_before / max(1, before), 4),
+        "seconds": round(run.seconds, 1),
+    }
+
+
+def _update(config: VideoPretrainConfig, run: _Run, pool: Pool, rate: float) -> tuple[int, ...]:
+    """One step; how many right answers, of how many, to questions asked after, and before."""
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    packer = Packer(run.tokenizer, config.questions, config.before_weight)
+    batch, features = pool.batch(packer, np.random.default_rng((config.seed, 3, run.step)))
+    run.model.train()
+    logits = answer_logits(run.model, batch, features)
+    targets, weights = batch.targets[batch.answered], batch.weights[batch.answered]
+    losses = nn.functional.cross_entropy(logits, targets, reduction="none")
+    loss = (losses * weights).sum() / weights.sum()
+    run.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(run.optimizer.param_groups[0]["params"], 1.0)
+    run.optimizer.step()
+    right, ahead = logits.argmax(-1) == targets, batch.ahead[batch.answered]
+    said = targets != run.tokenizer.eos_token_id
+    kinds = (said & ~ahead, said & ahead)
+    return tuple(int(some.sum()) for kind in kinds for some in (right & kind, kind))
+
+
+def answer_logits(
+    model: LlavaNextVideoForConditionalGeneration,
+    batch: QuestionBatch,
+    features: Float[Tensor, "videos tokens width"],
+) -> Float[Tensor, "answers vocabulary"]:
+    """What the model expects wherever an answer, or its end, comes next."""
+    inputs = model.get_input_embeddings()(batch.ids)
+    video = (batch.ids == model.config.video_token_index)[..., None]
+    hidden = model.model.language_model(
+        inputs_embeds=inputs.masked_scatter(video, features),
+        position_ids=batch.positions,
+        attention_mask=batch.visible[:, None],
+        use_cache=False,
+    ).last_hidden_state
+    return model.lm_head(hidden[batch.answered])
+
+
+def _settings(config: VideoPretrainConfig) -> str:
+    ignored = ("out", "save_every", "report_videos")
+    settings = {key: value for key, value in asdict(config).items() if key not in ignored}
+    return json.dumps(settings | {"stages": [asdict(stage) for stage in config.stages]})
+
+
+def _save(config: VideoPretrainConfig, run: _Run) -> None:
+    state = {
+        "settings": _settings(config),
+        "model": run.model.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "progress": json.dumps([run.step, run.log, run.seconds]),
+    }
+    with replacing(config.out / _STATE) as partial:
+        torch.save(state, partial)
+    with replacing(config.out / _LOG) as partial:
+        partial.write_text("".join(json.dumps(record) + "\n" for record in run.log))
+
+
+def _resume(config: VideoPretrainConfig, run: _Run) -> None:
+    path = config.out / _STATE
+    try:
+        state = torch.load(path, weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise UserError(f"{path} is cut or damaged; delete it to start anew") from error
+    if state["settings"] != _settings(config):
+        raise UserError(
+            f"{config.out} holds an unfinished run with other settings;"
+            f" repeat its command, or choose another --out"
+        )
+    run.model.load_state_dict(state["model"])
+    run.optimizer.load_state_dict(state["optimizer"])
+    run.step, run.log, run.seconds = json.loads(state["progress"])
+
+
+def _store(config: VideoPretrainConfig, run: _Run) -> None:
+    """Weights as float16 on disk and, rounded likewise, as float32 in memory."""
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    run.model.half().save_pretrained(config.out)
+    if bars:
+        logging.enable_progress_bar()
+    # transformers leaves it to its owner alone
+    (config.out / "model.safetensors").chmod(0o644)
+    save_processor(config.out, run.tokenizer)
+    run.model.float().eval()

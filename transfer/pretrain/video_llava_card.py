@@ -1,0 +1,208 @@
+"""The card of the trained video model: what it was trained on, how, and what it answers."""
+
+import platform
+import shlex
+import tempfile
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.progress import Progress
+from transformers import DynamicCache
+
+from transfer.adapters.video_model import VideoModel, load_video_model
+from transfer.files import replacing
+from transfer.tasks.video_prompts import VIDEO
+from transfer.tasks.video_recall import FRAMES, KINDS, RecallQuestion, VideoRecall
+from transfer.video.frames import read_clip
+
+if TYPE_CHECKING:
+    from transfer.pretrain.video_llava import VideoPretrainConfig
+
+_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "av")
+_ABOUT = {
+    "first": "which color appeared first ?",
+    "last": "which color appeared last ?",
+    "before": "which color came before red ?",
+    "after": "which color came after red ?",
+    "count": "how many colored shapes appeared ?",
+    "exist": "did a red square appear ?",
+    "shape": "what shape was the red one ?",
+    "side": "on which side was the red one ?",
+}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """How a question was answered.
+
+    Attributes:
+        question: with the right answer.
+        likely: whether the right option was the likeliest.
+        said: whether the generated reply was the right one.
+        blind: whether the right option was the likeliest without the video.
+    """
+
+    question: RecallQuestion
+    likely: bool
+    said: bool
+    blind: bool
+
+
+def write_card(config: "VideoPretrainConfig", seconds: float, progress: Progress) -> list[Scored]:
+    """Ask the stored model about held-out video files and write `CARD.md`."""
+    model = load_video_model(config.out, dtype=torch.float32)
+    task = VideoRecall(videos=config.report_videos)
+    with tempfile.TemporaryDirectory() as folder:
+        scores = score_questions(model, task, Path(folder), progress)
+    sections = (_introduction(config, model), _training(config, seconds), _results(config, scores))
+    with replacing(config.out / "CARD.md") as partial:
+        partial.write_text("\n".join([*sections, _versions()]))
+    return scores
+
+
+def score_questions(
+    model: VideoModel, task: VideoRecall, folder: Path, progress: Progress
+) -> list[Scored]:
+    """Ask every question of a task with a full cache.
+
+    Args:
+        model: to be asked.
+        task: whose videos are made.
+        folder: where.
+        progress: shown.
+    """
+    scores: list[Scored] = []
+    seen: dict[Path, Any] = {}
+    questions = [one for one in task.read(folder) if isinstance(one, RecallQuestion)]
+    for question in progress.track(questions, description="scoring"):
+        if question.video not in seen:
+            seen = {question.video: model.encode(read_clip(question.video, task.frames))}
+        scores.append(_score(model, task, question, seen[question.video]))
+    return scores
+
+
+def _score(model: VideoModel, task: VideoRecall, question: RecallQuestion, features: Any) -> Scored:
+    prompt, cache = task.prompt(question, ()), DynamicCache()
+    logits = model.prefill(model.prompt_ids(prompt, features.frames), features, cache)
+    likely = _likeliest(model, logits, question)
+    reply = model.generate(logits, cache, task.tokens)
+    unseen = replace(prompt, parts=tuple(part for part in prompt.parts if part != VIDEO))
+    blind = _likeliest(model, model.prefill(model.prompt_ids(unseen, 0), None, None), question)
+    right = question.answer
+    said = task.parse(reply, question)
+    return Scored(question, likely == right, said == right, blind == right)
+
+
+def _likeliest(model: VideoModel, logits: torch.Tensor, question: RecallQuestion) -> int:
+    scores = model.option_log_likelihoods(logits, None, question.options)
+    return scores.index(max(scores))
+
+
+def command(config: "VideoPretrainConfig") -> str:
+    """The command line of this configuration: changed settings only, the folder by base name."""
+    words = ["transfer", "pretrain", "video-llava"]
+    for item in fields(config):
+        value: Any = getattr(config, item.name)
+        if value != item.default:
+            words += [f"--{item.name.replace('_', '-')}", f"{getattr(value, 'name', value)}"]
+    return shlex.join(words)
+
+
+def _introduction(config: "VideoPretrainConfig", model: VideoModel) -> str:
+    shape = model.model.config.text_config
+    vision = model.model.config.vision_config
+    parameters = sum(weight.numel() for weight in model.model.parameters())
+    text = (
+        f"A small {type(model.model).__name__} that answers questions about synthetic videos"
+        " (`transfer.tasks.video_recall`): coloured shapes flash up for a frame or two each, among"
+        f" grey ones that move. Text model: {shape.num_hidden_layers} layers, width"
+        f" {shape.hidden_size}, {shape.num_attention_heads} heads, {shape.num_key_value_heads}"
+        f" key/value heads. Vision: {vision.num_hidden_layers} layers, width"
+        f" {vision.hidden_size}, pictures of {vision.image_size} x {vision.image_size},"
+        f" {model.tokens_per_frame} tokens a frame, so {FRAMES} frames are"
+        f" {FRAMES * model.tokens_per_frame} tokens. {parameters:,} parameters, stored as float16,"
+        f" and a vocabulary of {shape.vocab_size} words."
+    )
+    return f"# {config.out.name}\n\n{_filled(text)}\n"
+
+
+def _training(config: "VideoPretrainConfig", seconds: float) -> str:
+    stages = ", then ".join(
+        f"{stage.steps} steps of {stage.batch} out of {stage.videos} videos of {stage.frames}"
+        " frames"
+        for stage in config.stages
+    )
+    text = (
+        f"Seed {config.seed}; {seconds / 60:.1f} minutes of one thread. The vision tower and the"
+        " projector first learn to name colour, shape and column of what each cell of a frame"
+        f" shows, and stay as they are; then the text model learns to answer: {stages}. Videos are"
+        " encoded as h264 and decoded again, and drawn from seeds that evaluation does not use."
+        f" Up to {config.questions} questions about a video are asked after it in one sequence,"
+        " each seeing the video and itself alone; half of the videos come with one more question"
+        " ahead of them."
+    )
+    return f"## Training\n\n```\n{command(config)}\n```\n\n{_filled(text)}\n"
+
+
+def _results(config: "VideoPretrainConfig", scores: Sequence[Scored]) -> str:
+    about = (
+        f"Share of right answers of the stored weights with a full cache: {config.report_videos}"
+        f" held-out mp4 files (seeds from 0 up), {FRAMES} frames each, a question of every kind to"
+        " each, asked before the video in one half of them and after it in the other. Likelihood:"
+        " the likeliest of the question's options; before, after: the same by where the question"
+        " stands; generated: the greedy reply. Blind: without the video; majority: always the most"
+        " frequent answer; chance: one of the options at random."
+    )
+    names = ("likelihood", "before", "after", "generated", "blind", "majority", "chance")
+    rows = [
+        "## Results",
+        "",
+        _filled(about),
+        "",
+        f"| kind | {' | '.join(names)} | for example |",
+        f"|---|{'---|' * len(names)}---|",
+    ]
+    table = {
+        kind: _cells([one for one in scores if one.question.category == kind]) for kind in KINDS
+    }
+    columns = list(zip(*table.values()))
+    table["mean"] = [sum(column) / len(column) for column in columns]
+    for kind, cells in table.items():
+        shown = " | ".join(f"{cell:.3f}" for cell in cells)
+        rows.append(f"| {kind} | {shown} | {_ABOUT.get(kind, '')} |")
+    return "\n".join(rows) + "\n"
+
+
+def _cells(scores: Sequence[Scored]) -> list[float]:
+    """The columns of the card's table, for the questions of one kind."""
+    answers = Counter(one.question.answer for one in scores)
+    where = [
+        [one for one in scores if one.question.asked == asked] for asked in ("before", "after")
+    ]
+    return [
+        _share([one.likely for one in scores]),
+        *(_share([one.likely for one in some]) for some in where),
+        _share([one.said for one in scores]),
+        _share([one.blind for one in scores]),
+        max(answers.values()) / len(scores),
+        1 / len(scores[0].question.options),
+    ]
+
+
+def _share(right: Sequence[bool]) -> float:
+    return sum(right) / len(right) if right else float("nan")
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
+
+
+def _versions() -> str:
+    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    return f"## Versions\n\nPython {platform.python_version()}, {packages}.\n"

@@ -1,0 +1,85 @@
+"""What the text model is trained on, and when: short videos first, seen once for all steps."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import LlavaNextVideoForConditionalGeneration
+
+from transfer.pretrain.video_llava_batch import Packer, QuestionBatch, read_back
+from transfer.pretrain.video_llava_vision import frame_features
+from transfer.tasks.base import FIRST_TRAINING_SEED
+from transfer.tasks.video_drawing import Flash
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Some steps on videos of a length.
+
+    Attributes:
+        frames: of a video.
+        steps: optimiser steps.
+        batch: videos in a step.
+        videos: to draw from.
+    """
+
+    frames: int
+    steps: int
+    batch: int
+    videos: int
+
+
+STAGES = (Stage(8, 400, 24, 1500), Stage(16, 500, 16, 1500), Stage(32, 1800, 8, 2500))
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Videos of a stage.
+
+    Attributes:
+        stage: of training.
+        stories: what flashes up in each.
+        features: their video tokens, in half precision for they are many.
+    """
+
+    stage: Stage
+    stories: Sequence[Sequence[Flash]]
+    features: Float[Tensor, "videos tokens width"]
+
+    def batch(
+        self, packer: Packer, rng: np.random.Generator
+    ) -> tuple[QuestionBatch, Float[Tensor, "batch tokens width"]]:
+        """Questions about some of the videos, and those videos."""
+        chosen = rng.integers(len(self.stories), size=self.stage.batch)
+        stories = [self.stories[index] for index in chosen]
+        return packer.batch(stories, self.stage.frames, rng), self.features[chosen].float()
+
+
+@torch.no_grad()
+def make_pool(
+    model: LlavaNextVideoForConditionalGeneration,
+    stages: Sequence[Stage],
+    index: int,
+    seed: int,
+    advance: Callable[[], None],
+) -> Pool:
+    """Make the videos of a stage and look at them.
+
+    Args:
+        model: whose vision tower is trained.
+        stages: all of them; no two share a video.
+        index: of the stage.
+        seed: of the run.
+        advance: called after each video.
+    """
+    stage, stories, features = stages[index], [], []
+    first = FIRST_TRAINING_SEED * (seed + 1) + sum(one.videos for one in stages[:index])
+    for number in range(first, first + stage.videos):
+        flashes, pixels = read_back(number, stage.frames)
+        stories.append(flashes)
+        features.append(frame_features(model, pixels).flatten(0, 1).half())
+        advance()
+    return Pool(stage, stories, torch.stack(features))

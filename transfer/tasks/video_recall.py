@@ -1,0 +1,237 @@
+"""Questions about synthetic videos: what flashed up, in which order, of which shape, on which side.
+
+Two to eight coloured shapes flash up for a frame or two each, one after the other and each in one
+cell of the picture, while grey shapes move about in all frames. So an answer is in very few of
+the video's tokens, and whoever reads cannot tell from the place which. Half of the questions are
+asked before the video, half after it.
+"""
+
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from transfer.files import replacing
+from transfer.tasks.video_drawing import (
+    CELL,
+    COLORS,
+    RATE,
+    SHAPES,
+    SIDE,
+    Flash,
+    Frames,
+    draw,
+    encode,
+)
+from transfer.tasks.video_prompts import VIDEO, Benchmark, Prompt
+from transfer.tasks.video_records import BrokenRecord, VideoQuestion
+
+#: Of the files; a change of what is drawn or asked needs another.
+VERSION = "1"
+FRAMES = 32
+NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight")
+SIDES = ("left", "right")
+#: In the order of the tables.
+KINDS = ("first", "last", "before", "after", "count", "exist", "shape", "side")
+_LONGEST, _MARGIN = 2, 6.5
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question about a video, in words of `WORDS`.
+
+    Attributes:
+        kind: one of `KINDS`.
+        text: the question.
+        options: the possible answers.
+        answer: the right one.
+    """
+
+    kind: str
+    text: str
+    options: tuple[str, ...]
+    answer: str
+
+
+def most_flashes(frames: int) -> int:
+    """How many flashes a video of so many frames has at most."""
+    return min(len(NUMBERS) + 1, (frames + 1) // (_LONGEST + 1))
+
+
+def make_flashes(frames: int, rng: np.random.Generator) -> list[Flash]:
+    """Flashes of different colours, in order of time, with a frame or more between them."""
+    count = int(rng.integers(2, most_flashes(frames) + 1))
+    lengths = rng.integers(1, _LONGEST + 1, count)
+    gaps = _split(frames - int(lengths.sum()) - (count - 1), count + 1, rng)
+    starts = np.cumsum(gaps[:-1]) + np.arange(count) + np.cumsum([0, *lengths[:-1]])
+    colors = rng.permutation(list(COLORS))[:count].tolist()
+    return [
+        make_flash(color, int(rng.integers(16)), int(start), int(length), rng)
+        for color, start, length in zip(colors, starts, lengths)
+    ]
+
+
+def make_flash(color: str, cell: int, start: int, length: int, rng: np.random.Generator) -> Flash:
+    """A flash of any shape, somewhere within its cell."""
+    row, column = divmod(cell, SIDE // CELL)
+    x, y = rng.uniform(_MARGIN, CELL - _MARGIN, 2).tolist()
+    shape = SHAPES[rng.integers(len(SHAPES))]
+    return Flash(color, shape, column * CELL + x, row * CELL + y, start, length)
+
+
+def make_video(seed: int, frames: int = FRAMES) -> tuple[list[Flash], Frames]:
+    """The flashes and the pictures of a seed."""
+    rng = np.random.default_rng(seed)
+    flashes = make_flashes(frames, rng)
+    return flashes, draw(flashes, frames, rng)
+
+
+def all_questions(flashes: Sequence[Flash], rng: np.random.Generator) -> Iterator[Asked]:
+    """Every question about a video; of those whether a shape appeared as many yes as no."""
+    colors = tuple(COLORS)
+    yield Asked("first", "which color appeared first ?", colors, flashes[0].color)
+    yield Asked("last", "which color appeared last ?", colors, flashes[-1].color)
+    number = NUMBERS[len(flashes) - 2]
+    yield Asked("count", "how many colored shapes appeared ?", NUMBERS, number)
+    for one, next_one in itertools.pairwise(flashes):
+        before = f"which color came before {next_one.color} ?"
+        yield Asked("before", before, colors, one.color)
+        yield Asked("after", f"which color came after {one.color} ?", colors, next_one.color)
+    for flash in flashes:
+        yield Asked("shape", f"what shape was the {flash.color} one ?", SHAPES, flash.shape)
+        side = SIDES[int(flash.x >= SIDE / 2)]
+        yield Asked("side", f"on which side was the {flash.color} one ?", SIDES, side)
+        yield _existence(flash.color, flash.shape, "yes")
+        yield _existence(*_absent(flash, flashes, rng), "no")
+
+
+def _existence(color: str, shape: str, answer: str) -> Asked:
+    return Asked("exist", f"did a {color} {shape} appear ?", ("yes", "no"), answer)
+
+
+def _absent(flash: Flash, flashes: Sequence[Flash], rng: np.random.Generator) -> tuple[str, str]:
+    """What did not appear: every other time its colour did, in another shape."""
+    missing = [color for color in COLORS if color not in {one.color for one in flashes}]
+    if missing and rng.random() < 0.5:
+        return missing[rng.integers(len(missing))], SHAPES[rng.integers(len(SHAPES))]
+    others = [shape for shape in SHAPES if shape != flash.shape]
+    return flash.color, others[rng.integers(len(others))]
+
+
+def _split(total: int, parts: int, rng: np.random.Generator) -> np.ndarray:
+    """So many whole numbers from 0 up that add up to `total`, all ways equally likely."""
+    cuts = np.sort(rng.permutation(total + parts - 1)[: parts - 1])
+    return np.diff([-1, *cuts, total + parts - 1]) - 1
+
+
+def _words() -> tuple[str, ...]:
+    flashes = [Flash(color, shape, 0.0, 0.0, 0, 1) for color in COLORS for shape in SHAPES]
+    asked = list(all_questions(flashes[:8], np.random.default_rng(0)))
+    said = " ".join(one.text for one in asked).split()
+    return tuple(dict.fromkeys([*said, *COLORS, *SHAPES, *NUMBERS, *SIDES, "yes", "no"]))
+
+
+#: Everything that questions and answers are made of.
+WORDS = _words()
+
+
+@dataclass(frozen=True)
+class RecallQuestion(VideoQuestion):
+    """A question that stands before or after its video.
+
+    Attributes:
+        asked: where it stands.
+    """
+
+    asked: Literal["before", "after"] = "after"
+
+
+@dataclass(frozen=True)
+class VideoRecall(Benchmark):
+    """Held-out videos, each with a question of every kind.
+
+    The files are made when they are first asked for, and kept in `data`, by default in the user's
+    cache folder.
+
+    Attributes:
+        videos: how many.
+        first: seed of the first.
+    """
+
+    name: str = "video-recall"
+    frames: int = FRAMES
+    tokens: int = 4
+    aggregation: Literal["micro", "macro"] = "macro"
+    groupings: tuple[str, ...] = ("category", "asked")
+    videos: int = 80
+    first: int = 0
+
+    def read(
+        self, data: Path | None = None, questions: int | None = None
+    ) -> list[VideoQuestion | BrokenRecord]:
+        """The questions, video by video; the first ones if not all are wanted.
+
+        Args:
+            data: folder of the video files, made where they are missing; None: the cache folder.
+            questions: so many; None: all.
+
+        Raises:
+            UserError: the folder cannot be written to.
+        """
+        folder = default_folder() if data is None else data
+        found: list[VideoQuestion | BrokenRecord] = []
+        for seed in range(self.first, self.first + self.videos):
+            if questions is not None and len(found) >= questions:
+                break
+            found += self._questions(seed, folder)
+        return found[:questions]
+
+    def prompt(self, question: VideoQuestion, clip_seconds: Sequence[float]) -> Prompt:
+        """The question after the video, or ahead of it."""
+        ahead = isinstance(question, RecallQuestion) and question.asked == "before"
+        parts = (question.question + " ", VIDEO) if ahead else (VIDEO, "\n" + question.question)
+        return Prompt(parts, question.options)
+
+    def parse(self, reply: str, question: VideoQuestion) -> int | None:
+        """The first word of the reply that is an option."""
+        said = (word.strip(".,!").lower() for word in reply.split())
+        return next(
+            (question.options.index(word) for word in said if word in question.options), None
+        )
+
+    def _questions(self, seed: int, folder: Path) -> list[RecallQuestion]:
+        path = folder / f"{seed:06}.mp4"
+        flashes, pictures = make_video(seed)
+        if not path.exists():
+            with replacing(path) as partial:
+                partial.write_bytes(encode(pictures))
+        return [
+            RecallQuestion(
+                id=f"{path.stem}-{one.kind}",
+                video=path,
+                question=one.text,
+                options=one.options,
+                answer=one.options.index(one.answer),
+                category=one.kind,
+                duration=FRAMES / RATE,
+                asked="before" if (seed + place) % 2 else "after",
+            )
+            for place, one in enumerate(one_of_each(flashes, np.random.default_rng((seed, 1))))
+        ]
+
+
+def one_of_each(flashes: Sequence[Flash], rng: np.random.Generator) -> list[Asked]:
+    """A question of every kind about a video."""
+    asked = list(all_questions(flashes, rng))
+    of_kind = {kind: [one for one in asked if one.kind == kind] for kind in KINDS}
+    return [some[rng.integers(len(some))] for some in of_kind.values()]
+
+
+def default_folder() -> Path:
+    """Where the files are kept unless the user says otherwise."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache, "transfer", "video-recall", VERSION)
