@@ -2,19 +2,25 @@
 
 import json
 from dataclasses import replace
+from io import StringIO
 
 import pytest
 import tiny
 import torch
+from rich.console import Console
+from tasks.words import word_tokenizer
 
 from transfer import NAMM, NAMMConfig
+from transfer.adapters.language_model import load_language_model
 from transfer.cli import main
 from transfer.errors import UserError
 from transfer.evaluation.language import LanguageEval, evaluate_language
 from transfer.evaluation.language_run import plan
+from transfer.evaluation.language_summary import tables
 from transfer.evaluation.results import read_results
 from transfer.policies import POLICIES
 from transfer.tasks.recall import TASKS, make_batch
+from transfer.tasks.records import Record, encode_record
 from transfer.tasks.scoring import score_batch
 
 
@@ -161,3 +167,40 @@ def test_bad_input_is_one_sentence(config, changes, sentence):
 def test_an_unknown_model_is_answered_with_the_known_ones(capsys):
     assert main(["eval", "--model", "lama-recall"]) == 2
     assert "did you mean llama-recall" in capsys.readouterr().err
+
+
+def test_a_file_of_ones_own_questions(config, tmp_path):
+    model = tmp_path / "text"
+    tokenizer = word_tokenizer()
+    tiny.llama(vocabulary=len(tokenizer)).save_pretrained(model)
+    tokenizer.save_pretrained(model)
+    file = tmp_path / "mine.jsonl"
+    prompts = ["The lamp is red. " * 12 + "The lamp is", "The box is blue. " * 20 + "The box is"]
+    answers = ["red.", "blue."]
+    file.write_text(
+        "".join(json.dumps({"prompt": p, "answer": a}) + "\n" for p, a in zip(prompts, answers))
+    )
+    results = evaluate_language(replace(config, model=str(model), task=(str(file),)))
+    full = [row for row in results.rows if row["policy"] == "full"]
+    assert [row["seed"] for row in full] == [0, 1]
+    assert full[0]["tokens"] < full[1]["tokens"]
+    loaded = load_language_model(str(model))
+    for row, prompt, answer in zip(full, prompts, answers):
+        batch = encode_record(Record(prompt, answer), loaded.tokenizer)
+        likelihood = score_batch(loaded.model, batch).log_likelihood.item()
+        assert row["log_likelihood"] == pytest.approx(likelihood, rel=1e-5)
+    quarter = next(e for e in results.summary if e["policy"] == "h2o" and e["budget"] == 0.25)
+    assert quarter["n"] == 2 and 0.25 <= quarter["kept"] < 0.6 and quarter["length"] is None
+    said = StringIO()
+    Console(width=200, file=said).print(tables(results))
+    assert "mine.jsonl, 2 documents" in " ".join(said.getvalue().split())
+
+
+def test_bad_task_files(config, tmp_path):
+    file = tmp_path / "mine.jsonl"
+    file.write_text("")
+    with pytest.raises(UserError, match=r"mine\.jsonl is empty; give one JSON line"):
+        evaluate_language(replace(config, task=(str(file),)))
+    file.write_text('{"prompt": "?", "answer": "!"}\n')
+    with pytest.raises(UserError, match=r"has no tokenizer to read .*mine\.jsonl with"):
+        evaluate_language(replace(config, task=(str(file),)))

@@ -13,6 +13,9 @@ from transfer.errors import UserError
 from transfer.evaluation.control import DEFAULT_NAMM
 from transfer.evaluation.results import ResultFolder, Results, command_line, versions
 
+#: How the name of a task file ends.
+RECORDS = ".jsonl"
+
 
 @dataclass(frozen=True)
 class LanguageEval:
@@ -21,14 +24,15 @@ class LanguageEval:
     Args:
         model: a shipped language model (llama-recall, llama-recall-wide, gpt2-recall), a folder, or
             a hub id. Models with a tokenizer read the documents as text.
-        task: recall, overwritten, decoys, passkey, needle or prose.
+        task: recall, overwritten, decoys, passkey, needle or prose; or a file of your own questions
+            (.jsonl), lines of {"prompt": "... Answer:", "answer": "red"}.
         policy: who prunes the cache; `all`: every policy. The full cache always runs beside them.
         namm: NAMMs of the policy namm: shipped names, folders or hub ids.
         budget: tokens each head keeps, or fractions (0.25) of the tokens seen; each is run. None:
             the policy's own threshold, where it has one.
         update_interval: tokens between two evictions.
         eviction: exact, or the original implementation's rule.
-        length: tokens of a document; each is run.
+        length: tokens of a document that is made; each is run.
         depth: share of the distractors before the facts asked about; by default anywhere.
         documents: documents of each task and length.
         seed: seed of the first document, the others follow.

@@ -1,6 +1,7 @@
 """The documents of one `transfer eval` for language: which policies read them, measured how."""
 
 import time
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.progress import Progress
@@ -8,14 +9,18 @@ from rich.progress import Progress
 from transfer.adapters.language_model import LanguageModel, load_language_model
 from transfer.adapters.memory import Memory
 from transfer.adapters.registry import get_adapter
-from transfer.evaluation.language import LanguageEval
+from transfer.errors import UserError
+from transfer.evaluation.language import RECORDS, LanguageEval
 from transfer.evaluation.readers import Reader, plan_readers
 from transfer.evaluation.results import ResultFolder, Row
 from transfer.tasks.base import TokenBatch
 from transfer.tasks.recall import get_task, make_batch
+from transfer.tasks.records import Record, encode_record, read_records
 from transfer.tasks.scoring import score_batch
 from transfer.tasks.text import language_for
 
+#: Task, length (None: of a file, each its own), policy and budget.
+Key = tuple[str, int | None, str, int | float | None]
 METRICS = ("correct", "answer_probability", "log_likelihood")
 
 
@@ -36,34 +41,50 @@ class Run:
     Attributes:
         rows: one for each document, policy and budget, in the order of the plan.
         seconds: of each task, length, policy and budget.
-        seeds: of the documents.
+        seeds: of the documents that are made.
+
+    Raises:
+        UserError: unknown model, task or policy, or a task file that cannot be read.
     """
 
     def __init__(self, config: LanguageEval) -> None:
         self.config = config
         self.readers = plan(config)
-        self.tasks = {name: get_task(name, config.depth) for name in config.task}
+        files = {name: read_records(name) for name in config.task if name.endswith(RECORDS)}
+        made = [name for name in config.task if name not in files]
+        self.tasks = {name: get_task(name, config.depth) for name in made}
         self.language: LanguageModel = load_language_model(config.model)
+        self.records = {name: self._encoded(name, records) for name, records in files.items()}
         self.adapter = get_adapter(self.language.model)
         self.says = language_for(self.language.tokenizer, self.adapter.config.vocab_size)
         self.seeds = range(config.seed, config.seed + config.documents)
         self.rows: list[Row] = []
-        self.seconds: dict[tuple[str, int, str, int | float | None], float] = {}
+        self.seconds: dict[Key, float] = {}
+
+    def _encoded(self, name: str, records: Sequence[Record]) -> list[TokenBatch]:
+        tokenizer = self.language.tokenizer
+        if tokenizer is None:
+            raise UserError(
+                f"{self.config.model} has no tokenizer to read {name} with; use a model of text"
+            )
+        return [encode_record(record, tokenizer) for record in records]
 
     def play(self, folder: ResultFolder) -> bool:
         """Score everything; returns whether Ctrl-C ended it early."""
-        cells = [(task, length) for task in self.tasks for length in self.config.length]
-        total = len(cells) * len(self.readers) * len(self.seeds)
+        cells = [
+            (task, length)
+            for task in self.config.task
+            for length in (self.config.length if task in self.tasks else (None,))
+        ]
+        counts = [len(self.records.get(task, self.seeds)) for task, _ in cells]
         try:
             with Progress(console=Console(stderr=True), transient=True) as progress:
-                bar = progress.add_task("documents", total=total)
+                bar = progress.add_task("documents", total=sum(counts) * len(self.readers))
                 for task, length in cells:
-                    for start in range(0, len(self.seeds), self.config.batch):
-                        seeds = list(self.seeds[start : start + self.config.batch])
-                        batch = make_batch(self.tasks[task], length, seeds, self.says)
+                    for seeds, batch in self._batches(task, length):
                         for reader in self.readers:
-                            progress.update(bar, description=f"{task} {length} {reader.name}")
-                            for row in self._read(task, reader, batch, seeds):
+                            progress.update(bar, description=f"{task} {reader.name}")
+                            for row in self._read(task, length, reader, batch, seeds):
                                 self.rows.append(row)
                                 folder.append(row)
                             progress.advance(bar, len(seeds))
@@ -71,12 +92,23 @@ class Run:
             return True
         return False
 
-    def _read(self, task: str, reader: Reader, batch: TokenBatch, seeds: list[int]) -> list[Row]:
+    def _batches(self, task: str, length: int | None) -> Iterator[tuple[list[int], TokenBatch]]:
+        """Documents to be read together, with their seeds or their numbers in the task file."""
+        if length is None:
+            for number, batch in enumerate(self.records[task]):
+                yield [number], batch
+            return
+        for start in range(0, len(self.seeds), self.config.batch):
+            seeds = list(self.seeds[start : start + self.config.batch])
+            yield seeds, make_batch(self.tasks[task], length, seeds, self.says)
+
+    def _read(
+        self, task: str, length: int | None, reader: Reader, batch: TokenBatch, seeds: list[int]
+    ) -> list[Row]:
         began = time.perf_counter()
         with Memory(self.adapter, reader.pruning) as memory:
             cache = memory.new_cache()
             scores = score_batch(self.language.model, batch, cache)
-        length = batch.ids.shape[1]
         key = (task, length, reader.name, reader.pruning.budget)
         self.seconds[key] = self.seconds.get(key, 0.0) + time.perf_counter() - began
         kept = [
@@ -87,6 +119,7 @@ class Run:
                 "model": self.config.model,
                 "task": task,
                 "length": length,
+                "tokens": batch.ids.shape[1],
                 "policy": reader.name,
                 "budget": reader.pruning.budget,
                 "seed": seed,

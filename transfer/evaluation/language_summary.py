@@ -5,12 +5,10 @@ from collections.abc import Mapping, Sequence
 from rich.console import Group
 from rich.table import Table
 
-from transfer.evaluation.language_run import METRICS
+from transfer.evaluation.language_run import METRICS, Key
 from transfer.evaluation.results import Results, Row
 from transfer.evaluation.statistics import bootstrap, mean, paired_difference
 from transfer.evaluation.tables import interval_text, new_table, number_text
-
-Key = tuple[str, int, str, int | float | None]
 
 
 def summarise(rows: Sequence[Row], seconds: Mapping[Key, float]) -> list[Row]:
@@ -45,7 +43,7 @@ def _entry(groups: Mapping[Key, list[Row]], key: Key, metric: str, seconds: floa
         "delta_vs_full": delta.mean,
         "delta_low": delta.low,
         "delta_high": delta.high,
-        "kept": mean([row["kept_tokens"] / length for row in rows]),
+        "kept": mean([row["kept_tokens"] / row["tokens"] for row in rows]),
         "cache_bytes": mean([row["cache_bytes"] for row in rows]),
         "full_bytes": mean([row["full_bytes"] for row in rows]),
         "seconds": seconds,
@@ -61,14 +59,15 @@ def tables(results: Results) -> Group:
     return Group(*(_table(results.summary, task, length) for task, length in cells))
 
 
-def _table(summary: Sequence[Row], task: str, length: int) -> Table:
+def _table(summary: Sequence[Row], task: str, length: int | None) -> Table:
     entries = [e for e in summary if (e["task"], e["length"]) == (task, length)]
     by_metric = {
         metric: [entry for entry in entries if entry["metric"] == metric] for metric in METRICS
     }
     first = entries[0]
+    tokens = "" if length is None else f" {length} tokens,"
     title = (
-        f"{first['model']} on {task}, {length} tokens, {first['n']} documents; "
+        f"{first['model']} on {task},{tokens} {first['n']} documents; "
         "LL: log-likelihood of a token; 95% intervals"
     )
     columns = ("policy", "tokens", "KB", "recall %", "- full", "LL", "- full")
