@@ -14,13 +14,14 @@ def new_store(batch, heads, slack):
 
 def contents(store):
     """(position, first key number, first state number) of every token of every row."""
+    state = store.padded_state()
     return [
         list(
             zip(
                 store.row(store.positions, row).tolist(),
                 store.row(store.keys, row)[:, 0].tolist(),
                 store.row(store.values, row)[:, 1].tolist(),
-                store.row(store.state, row)[:, 0].tolist(),
+                state[row, store.longest - store.lengths[row] :, 0].tolist(),
             )
         )
         for row in range(len(store.lengths))
@@ -92,6 +93,6 @@ def test_evicting_frees_the_memory():
     kept[0, 1, :4] = True
     store.keep(kept, torch.zeros(1, 2, 400, 2))
     after = sum(t.untyped_storage().nbytes() for t in store.tensors)
-    slot = 4 * (DIM + DIM + 1 + 2)
-    assert after == (100 + 16 + 4 + 16) * slot
+    slot, state = 4 * (DIM + DIM + 1), 4 * 2
+    assert after == (100 + 16 + 4 + 16) * slot + (100 + 4) * state
     assert before >= 800 * slot

@@ -106,7 +106,10 @@ def test_a_run_leaves_a_loadable_model_a_log_and_a_card(config):
         assert torch.equal(weight, model.state_dict()[name])
     card = (config.out / "CARD.md").read_text()
     assert "transfer pretrain video-llava --out tiny --save-every 2 --report-videos 1" in card
-    assert "3 steps of 2 out of 4 videos of 5 frames, then 4 steps of 2" in " ".join(card.split())
+    assert (
+        "3 steps of 2 out of 4 videos of 5 frames, up to 14 questions to each, then 4"
+        in " ".join(card.split())
+    )
     assert str(config.out.parent) not in card
     assert all(f"| {kind} | " in card for kind in KINDS)
     with pytest.raises(UserError, match="holds a finished model"):
@@ -156,7 +159,6 @@ def test_training_leaves_the_global_generator_and_threads_alone(config, monkeypa
         ({"scale": 0.0}, "--scale is 0"),
         ({"lr": -1.0}, "--lr is -1"),
         ({"before_weight": 0.0}, "--before-weight is 0"),
-        ({"questions": 0}, "--questions is 0"),
         ({"save_every": 0}, "--save-every is 0"),
         ({"seed": -1}, "--seed is -1"),
     ],

@@ -6,6 +6,7 @@ behind its last token, so appending copies only the new tokens. "Row" below is o
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,7 +21,9 @@ class PackedTokens:
         offsets: first slot of each row in the flat buffers.
         keys, values: `[slots, dim]` in the model's dtype.
         positions: `[slots]`, the true index of each token in its sequence.
-        state: `[slots, state_size]`, float32 (float64 for float64 models).
+        state: `[tokens, state_size]` of those tokens that the policy has scored, row after row
+            without free slots; float32 (float64 for float64 models).
+        scored: how many of the first tokens of each row have a state.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class PackedTokens:
         self.positions = torch.empty(0, dtype=torch.int32, device=key.device)
         exact = torch.promote_types(key.dtype, torch.float32)
         self.state = torch.empty(0, state_size, dtype=exact, device=key.device)
+        self.scored = [0] * rows
 
     @property
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -90,14 +94,12 @@ class PackedTokens:
             self.dense(self.keys)[:, at] = key.flatten(0, 1)
             self.dense(self.values)[:, at] = value.flatten(0, 1)
             self.dense(self.positions)[:, at] = positions.flatten(0, 1)
-            self.dense(self.state)[:, at] = 0
         else:
             slots = self._slots(self._ends(), counts)
             chosen = slice(None) if valid is None else valid[:, None].expand(key.shape[:3])
             self.keys[slots] = key[chosen].reshape(-1, key.shape[-1])
             self.values[slots] = value[chosen].reshape(-1, value.shape[-1])
             self.positions[slots] = positions[chosen].reshape(-1)
-            self.state[slots] = 0
         self.lengths = [length + count for length, count in zip(self.lengths, counts)]
 
     def keep(
@@ -116,13 +118,24 @@ class PackedTokens:
         ends = torch.tensor(self._ends(), device=column.device)
         lengths = flat.sum(-1).tolist()
         self._repack(ends[row] - flat.shape[1] + column, lengths, self.slack)
-        self.state[self._slots(self.offsets, lengths)] = state[kept]
+        self.state, self.scored = state[kept], list(lengths)
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep only these rows, in this order."""
         offsets = [self.offsets[row] for row in rows]
         lengths = [self.lengths[row] for row in rows]
         self._repack(self._slots(offsets, lengths), lengths, self.slack)
+        starts, scored = _starts(self.scored), [self.scored[row] for row in rows]
+        self.state = self.state[self._slots([starts[row] for row in rows], scored)]
+        self.scored = scored
+
+    def padded_state(self) -> Float[Tensor, "rows tokens size"]:
+        """State of every token, padded on the left; zeros where the policy has not scored yet."""
+        tokens = self.longest
+        out = self.state.new_zeros(len(self.lengths), tokens, self.state.shape[-1])
+        starts = [tokens * (row + 1) - length for row, length in enumerate(self.lengths)]
+        out.flatten(0, 1)[self._slots(starts, self.scored)] = self.state
+        return out
 
     def padded(self, buffer: Tensor, rows: slice = slice(None)) -> Tensor:
         """`[rows, tokens, ...]` copy of a buffer, padded with zeros on the left."""
@@ -165,20 +178,22 @@ class PackedTokens:
     def _repack(self, source: Int[Tensor, " tokens"], lengths: Sequence[int], slack: int) -> None:
         """Move the tokens in the slots `source` into new buffers with `slack` free slots a row."""
         capacity = [length + slack for length in lengths]
-        offsets = [0]
-        for room in capacity:
-            offsets.append(offsets[-1] + room)
-        index = torch.zeros(offsets[-1], dtype=torch.long, device=self.keys.device)
-        index[self._slots(offsets[:-1], lengths)] = source
+        offsets, slots = _starts(capacity), sum(capacity)
+        index = torch.zeros(slots, dtype=torch.long, device=self.keys.device)
+        index[self._slots(offsets, lengths)] = source
 
         def move(buffer: Tensor) -> Tensor:
             if len(source) == 0:
-                return buffer.new_empty(offsets[-1], *buffer.shape[1:])
+                return buffer.new_empty(slots, *buffer.shape[1:])
             return buffer.index_select(0, index)
 
         # One after the other, so that only one old buffer is alive beside its successor.
         self.keys = move(self.keys)
         self.values = move(self.values)
         self.positions = move(self.positions)
-        self.state = move(self.state)
-        self.lengths, self.capacity, self.offsets = list(lengths), capacity, offsets[:-1]
+        self.lengths, self.capacity, self.offsets = list(lengths), capacity, offsets
+
+
+def _starts(counts: Sequence[int]) -> list[int]:
+    """Where each row begins in a buffer that holds so many of each, one after the other."""
+    return [0, *accumulate(counts[:-1])] if counts else []

@@ -101,7 +101,7 @@ class AttentionWindow:
 
     def state(self) -> Float[Tensor, "batch kv_heads tokens size"]:
         """What the policy stored with each token."""
-        return self._by_head(self._store.padded(self._store.state))
+        return self._by_head(self._store.padded_state())
 
     def spectrogram(self, gamma: float) -> Float[Tensor, "batch kv_heads tokens 17"]:
         """EMA over this window of each token's attention spectrogram (paper section 3.1)."""

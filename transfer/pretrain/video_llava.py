@@ -46,7 +46,6 @@ class VideoPretrainConfig:
         seed: of weights and videos.
         scale: multiplies the steps of every stage and its videos.
         lr: peak learning rate of AdamW.
-        questions: most questions about a video that are asked after it, in one step.
         before_weight: of the question asked before a video, beside one asked after it.
         save_every: steps between two saved states.
         report_videos: held-out videos for the card, eight questions each.
@@ -56,7 +55,6 @@ class VideoPretrainConfig:
     seed: int = 0
     scale: float = 1.0
     lr: float = 1.5e-3
-    questions: int = 14
     before_weight: float = 10.0
     save_every: int = 200
     report_videos: int = 160
@@ -66,7 +64,7 @@ class VideoPretrainConfig:
             if not getattr(self, name) > 0:
                 shown = name.replace("_", "-")
                 raise UserError(f"--{shown} is {getattr(self, name)}; use a number above 0")
-        for name in ("questions", "save_every", "report_videos"):
+        for name in ("save_every", "report_videos"):
             if getattr(self, name) < 1:
                 shown = name.replace("_", "-")
                 raise UserError(f"--{shown} is {getattr(self, name)}; use 1 or more")
@@ -205,7 +203,7 @@ def _update(config: VideoPretrainConfig, run: _Run, pool: Pool, rate: float) -> 
     """One step; how many right answers, of how many, to questions asked after, and before."""
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    packer = Packer(run.tokenizer, config.questions, config.before_weight)
+    packer = Packer(run.tokenizer, pool.stage.questions, config.before_weight)
     batch, features = pool.batch(packer, np.random.default_rng((config.seed, 3, run.step)))
     run.model.train()
     logits = answer_logits(run.model, batch, features)

@@ -135,7 +135,7 @@ def _introduction(config: "VideoPretrainConfig", model: VideoModel) -> str:
 def _training(config: "VideoPretrainConfig", seconds: float) -> str:
     stages = ", then ".join(
         f"{stage.steps} steps of {stage.batch} out of {stage.videos} videos of {stage.frames}"
-        " frames"
+        f" frames, up to {stage.questions} questions to each"
         for stage in config.stages
     )
     text = (
@@ -143,9 +143,8 @@ def _training(config: "VideoPretrainConfig", seconds: float) -> str:
         " projector first learn to name colour, shape and column of what each cell of a frame"
         f" shows, and stay as they are; then the text model learns to answer: {stages}. Videos are"
         " encoded as h264 and decoded again, and drawn from seeds that evaluation does not use."
-        f" Up to {config.questions} questions about a video are asked after it in one sequence,"
-        " each seeing the video and itself alone; half of the videos come with one more question"
-        " ahead of them."
+        " The questions about a video are asked after it in one sequence, each seeing the video and"
+        " itself alone; half of the videos come with one more question ahead of them."
     )
     return f"## Training\n\n```\n{command(config)}\n```\n\n{_filled(text)}\n"
 

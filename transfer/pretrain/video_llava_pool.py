@@ -24,15 +24,17 @@ class Stage:
         steps: optimiser steps.
         batch: videos in a step.
         videos: to draw from.
+        questions: most questions about a video that are asked after it, in one step.
     """
 
     frames: int
     steps: int
     batch: int
     videos: int
+    questions: int = 14
 
 
-STAGES = (Stage(8, 400, 24, 1500), Stage(16, 500, 16, 1500), Stage(32, 1800, 8, 2500))
+STAGES = (Stage(8, 400, 24, 1500), Stage(16, 500, 16, 1500), Stage(32, 1800, 8, 2500, 22))
 
 
 @dataclass(frozen=True)
