@@ -46,8 +46,10 @@ def configured(llama_folder, tmp_path):
         small = {
             "out": tmp_path / "run",
             "models": (llama_folder,),
+            "tasks": ("recall",),
             "generations": 4,
             "population": 4,
+            "sigma": 0.065,
             "hidden": 3,
             "documents": 2,
             "lengths": (96,),

@@ -14,7 +14,7 @@ from transfer.adapters.video_model import load_video_model
 from transfer.cli import main
 from transfer.errors import UserError
 from transfer.pretrain import video_llava_pool, video_llava_vision
-from transfer.pretrain.video_llava import VideoPretrainConfig, answer_logits, pretrain_video
+from transfer.pretrain.video_llava import VideoPretrainConfig, pretrain_video, read_videos
 from transfer.pretrain.video_llava_batch import Packer, normalized, read_back
 from transfer.pretrain.video_llava_card import Scored, _cells, command, score_questions
 from transfer.pretrain.video_llava_model import new_model, new_tokenizer, save_processor
@@ -211,7 +211,7 @@ def test_many_questions_in_a_sequence_equal_asking_each_alone(untrained):
     features = asked.encode(pixels)
     packer = Packer(tokenizer, questions=6)
     batch = packer.batch([flashes], 8, np.random.default_rng(0), before=1.0)
-    logits = answer_logits(asked.model, batch, features.tensor).detach()
+    logits = read_videos(asked.model, batch, features.tensor)[0].detach()
     words = tokenizer.convert_ids_to_tokens(batch.ids[0].tolist())
     ahead = words[2 : words.index("<video>")]
     assert batch.ahead.sum() == 2 and batch.answered.sum() == 14

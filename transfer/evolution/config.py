@@ -30,7 +30,8 @@ class EvolveConfig:
         resume: continue the run in `out` where it was stopped.
         generations: in all, those of a continued run included.
         seeds: one search each; the best of them is kept.
-        search: diagonal or full (CMA-ES), isotropic (evolution strategy), or random.
+        search: diagonal or full (CMA-ES), isotropic (evolution strategy), or random. The paper's is
+            full, with a population of 32 and a sigma of 0.065.
         population: candidates a generation.
         sigma: standard deviation of the first population.
         elite: share of the population that the next mean is made of.
@@ -63,14 +64,14 @@ class EvolveConfig:
 
     out: Path
     models: tuple[str, ...] = ("llama-recall",)
-    tasks: tuple[str, ...] = ("recall",)
+    tasks: tuple[str, ...] = ("recall", "overwritten", "passkey")
     init: str | None = None
     resume: bool = False
-    generations: int = 200
+    generations: int = 100
     seeds: tuple[int, ...] = (0,)
     search: str = "diagonal"
-    population: int = 32
-    sigma: float = 0.065
+    population: int = 16
+    sigma: float = 0.2
     elite: float = 0.5
     features: str = "log"
     scorer: str = "bam"
@@ -80,13 +81,13 @@ class EvolveConfig:
     evolve_gamma: bool = False
     documents: int = 8
     lengths: tuple[int, ...] = (256,)
-    budgets: tuple[int | float, ...] = (12, 24, 48, 96)
-    intervals: tuple[int, ...] = (16, 32, 48, 64)
+    budgets: tuple[int | float, ...] = (24, 32, 48, 64, 96)
+    intervals: tuple[int, ...] = (32, 48, 64)
     eviction: str = "exact"
     keep_cost: float = 0.0
-    likelihood_weight: float = 4.0
+    likelihood_weight: float = 0.5
     validate_every: int = 10
-    validation_documents: int = 64
+    validation_documents: int = 32
     engine: str = "in-process"
     workers: int = 2
     rows: int = 64

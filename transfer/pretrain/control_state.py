@@ -8,14 +8,8 @@ from pathlib import Path
 import torch
 from transformers import DecisionTransformerModel
 
-from transfer.errors import UserError
-from transfer.files import replacing
 from transfer.pretrain.control_card import Record
-
-
-def state_path(folder: Path) -> Path:
-    """The file of an unfinished run."""
-    return folder / "training_state.pt"
+from transfer.pretrain.run_state import load_state, save_state
 
 
 @dataclass
@@ -48,7 +42,6 @@ class Run:
         """Write the state and the log, atomically each; `settings` identify the run."""
         progress = [self.step, self.best_step, self.best_return, self.log, self.seconds]
         state = {
-            "settings": settings,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "windows_rng": self.windows_rng.get_state(),
@@ -56,10 +49,7 @@ class Run:
             "best": self.best,
             "progress": json.dumps(progress),
         }
-        with replacing(state_path(folder)) as partial:
-            torch.save(state, partial)
-        with replacing(folder / "training.jsonl") as partial:
-            partial.write_text("".join(json.dumps(record) + "\n" for record in self.log))
+        save_state(folder, settings, state, self.log)
 
     def resume(self, folder: Path, settings: str) -> None:
         """Go back to the saved state, random generators included.
@@ -67,16 +57,7 @@ class Run:
         Raises:
             UserError: the file is damaged, or belongs to a run with other settings.
         """
-        path = state_path(folder)
-        try:
-            state = torch.load(path, weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError) as error:
-            raise UserError(f"{path} is cut or damaged; delete it to start anew") from error
-        if state["settings"] != settings:
-            raise UserError(
-                f"{folder} holds an unfinished run with other settings or data;"
-                f" repeat its command, or choose another --out"
-            )
+        state = load_state(folder, settings)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.windows_rng.set_state(state["windows_rng"])

@@ -24,7 +24,8 @@ from transfer.envs.mujoco import env_id, env_name, make_envs
 from transfer.envs.rollout import rollout
 from transfer.errors import UserError
 from transfer.pretrain.control_card import SELECTION_SEED, Record, write_card
-from transfer.pretrain.control_state import Run, state_path
+from transfer.pretrain.control_state import Run
+from transfer.pretrain.run_state import state_path
 from transfer.pretrain.windows import Windows, make_windows
 
 SCALE = 1000.0

@@ -16,19 +16,17 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.utils import logging
 
 from transfer.errors import UserError, unknown_name
 from transfer.evaluation.threads import torch_threads
-from transfer.files import replacing
 from transfer.pretrain.curriculum import STAGES, Stage, training_batch
 from transfer.pretrain.guidance import guidance_loss, previous_token_head, recall_loss
 from transfer.pretrain.recall_card import accuracy, write_card
 from transfer.pretrain.recall_models import ARCHITECTURES, Architecture
+from transfer.pretrain.run_state import load_state, save_state, state_path, store_half
 from transfer.tasks.base import TokenBatch
 from transfer.tasks.recall import TASKS
 
-_STATE, _LOG = "training_state.pt", "training.jsonl"
 _WARMUP, _FINAL_RATE = 30, 0.02
 _PROBE_DOCUMENTS = 64
 
@@ -137,9 +135,10 @@ def pretrain_recall(config: RecallPretrainConfig) -> PreTrainedModel:
     # more threads would add up in another order, and are no faster on models this small
     with torch_threads(1), Progress(console=Console(stderr=True)) as progress:
         _train(config, run, progress)
-        _store(config, run.model)
+        run.model.set_attn_implementation("sdpa")
+        store_half(run.model, config.out)
         write_card(config, run.model, run.seconds, progress)
-    (config.out / _STATE).unlink()
+    state_path(config.out).unlink()
     return run.model
 
 
@@ -151,7 +150,7 @@ def _start(config: RecallPretrainConfig) -> _Run:
         parameters, lr=config.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True
     )
     run = _Run(model, previous, optimizer)
-    if (config.out / _STATE).exists():
+    if state_path(config.out).exists():
         _resume(config, run)
     return run
 
@@ -257,43 +256,17 @@ def _settings(config: RecallPretrainConfig) -> str:
 
 def _save(config: RecallPretrainConfig, run: _Run) -> None:
     state = {
-        "settings": _settings(config),
         "model": run.model.state_dict(),
         "previous": run.previous.state_dict(),
         "optimizer": run.optimizer.state_dict(),
         "progress": json.dumps([run.step, run.log, run.seconds]),
     }
-    with replacing(config.out / _STATE) as partial:
-        torch.save(state, partial)
-    with replacing(config.out / _LOG) as partial:
-        partial.write_text("".join(json.dumps(record) + "\n" for record in run.log))
+    save_state(config.out, _settings(config), state, run.log)
 
 
 def _resume(config: RecallPretrainConfig, run: _Run) -> None:
-    path = config.out / _STATE
-    try:
-        state = torch.load(path, weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise UserError(f"{path} is cut or damaged; delete it to start anew") from error
-    if state["settings"] != _settings(config):
-        raise UserError(
-            f"{config.out} holds an unfinished run with other settings;"
-            f" repeat its command, or choose another --out"
-        )
+    state = load_state(config.out, _settings(config))
     run.model.load_state_dict(state["model"])
     run.previous.load_state_dict(state["previous"])
     run.optimizer.load_state_dict(state["optimizer"])
     run.step, run.log, run.seconds = json.loads(state["progress"])
-
-
-def _store(config: RecallPretrainConfig, model: PreTrainedModel) -> None:
-    """Weights as float16 on disk and, rounded likewise, as float32 in memory."""
-    model.set_attn_implementation("sdpa")
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    model.half().save_pretrained(config.out)
-    if bars:
-        logging.enable_progress_bar()
-    # transformers leaves it to its owner alone
-    (config.out / "model.safetensors").chmod(0o644)
-    model.float().eval()

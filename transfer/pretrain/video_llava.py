@@ -26,6 +26,7 @@ from transfer.evaluation.threads import torch_threads
 from transfer.files import replacing
 from transfer.pretrain.video_llava_batch import Packer, QuestionBatch
 from transfer.pretrain.video_llava_card import write_card
+from transfer.pretrain.video_llava_guidance import OrderReader
 from transfer.pretrain.video_llava_model import new_model, new_tokenizer, save_processor
 from transfer.pretrain.video_llava_pool import STAGES, Pool, Stage, make_pool
 from transfer.pretrain.video_llava_vision import train_vision
@@ -90,6 +91,7 @@ class _Run:
 
     tokenizer: PreTrainedTokenizerFast
     model: LlavaNextVideoForConditionalGeneration
+    reader: OrderReader
     optimizer: torch.optim.Optimizer
     #: -1: the vision tower is yet to be trained
     step: int = -1
@@ -126,11 +128,15 @@ def pretrain_video(config: VideoPretrainConfig) -> LlavaNextVideoForConditionalG
 def _start(config: VideoPretrainConfig) -> _Run:
     tokenizer = new_tokenizer()
     model = new_model(tokenizer, config.seed)
-    parameters = [*model.model.language_model.parameters(), *model.lm_head.parameters()]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        reader = OrderReader(model.lm_head.in_features)
+    parts = (model.model.language_model, model.lm_head, reader)
+    parameters = [weight for part in parts for weight in part.parameters()]
     optimizer = torch.optim.AdamW(
         parameters, lr=config.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True
     )
-    run = _Run(tokenizer, model, optimizer)
+    run = _Run(tokenizer, model, reader, optimizer)
     if (config.out / _STATE).exists():
         _resume(config, run)
     return run
@@ -188,28 +194,31 @@ def _pool(config: VideoPretrainConfig, run: _Run, index: int, progress: Progress
 
 
 def _record(run: _Run, stage: Stage) -> dict[str, float | int]:
-    right_after, after, right_before, before = np.sum(run.counts, axis=0).tolist()
+    right_after, after, right_before, before, *order = np.sum(run.counts, axis=0).tolist()
     return {
         "step": run.step,
         "frames": stage.frames,
         "right_after": round(right_after / after, 4),
         # a step may have no question that is asked before its video
         "right_before": round(right_before / max(1, before), 4),
+        "previous": round(order[0] / order[2], 4),
+        "number": round(order[1] / order[2], 4),
         "seconds": round(run.seconds, 1),
     }
 
 
 def _update(config: VideoPretrainConfig, run: _Run, pool: Pool, rate: float) -> tuple[int, ...]:
-    """One step; how many right answers, of how many, to questions asked after, and before."""
+    """One step; how many right answers, of how many, asked after and before; right orders."""
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     packer = Packer(run.tokenizer, pool.stage.questions, config.before_weight)
     batch, features = pool.batch(packer, np.random.default_rng((config.seed, 3, run.step)))
     run.model.train()
-    logits = answer_logits(run.model, batch, features)
+    logits, hidden = read_videos(run.model, batch, features)
     targets, weights = batch.targets[batch.answered], batch.weights[batch.answered]
     losses = nn.functional.cross_entropy(logits, targets, reduction="none")
-    loss = (losses * weights).sum() / weights.sum()
+    guidance, order = run.reader(hidden, batch)
+    loss = (losses * weights).sum() / weights.sum() + guidance
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(run.optimizer.param_groups[0]["params"], 1.0)
@@ -217,24 +226,25 @@ def _update(config: VideoPretrainConfig, run: _Run, pool: Pool, rate: float) -> 
     right, ahead = logits.argmax(-1) == targets, batch.ahead[batch.answered]
     said = targets != run.tokenizer.eos_token_id
     kinds = (said & ~ahead, said & ahead)
-    return tuple(int(some.sum()) for kind in kinds for some in (right & kind, kind))
+    return (*(int(some.sum()) for kind in kinds for some in (right & kind, kind)), *order)
 
 
-def answer_logits(
+def read_videos(
     model: LlavaNextVideoForConditionalGeneration,
     batch: QuestionBatch,
     features: Float[Tensor, "videos tokens width"],
-) -> Float[Tensor, "answers vocabulary"]:
-    """What the model expects wherever an answer, or its end, comes next."""
+) -> tuple[Float[Tensor, "answers vocabulary"], tuple[Tensor, ...]]:
+    """What is expected wherever an answer, or its end, comes next; and all hidden states."""
     inputs = model.get_input_embeddings()(batch.ids)
     video = (batch.ids == model.config.video_token_index)[..., None]
-    hidden = model.model.language_model(
+    outputs = model.model.language_model(
         inputs_embeds=inputs.masked_scatter(video, features),
         position_ids=batch.positions,
         attention_mask=batch.visible[:, None],
         use_cache=False,
-    ).last_hidden_state
-    return model.lm_head(hidden[batch.answered])
+        output_hidden_states=True,
+    )
+    return model.lm_head(outputs.last_hidden_state[batch.answered]), outputs.hidden_states
 
 
 def _settings(config: VideoPretrainConfig) -> str:
@@ -247,6 +257,7 @@ def _save(config: VideoPretrainConfig, run: _Run) -> None:
     state = {
         "settings": _settings(config),
         "model": run.model.state_dict(),
+        "reader": run.reader.state_dict(),
         "optimizer": run.optimizer.state_dict(),
         "progress": json.dumps([run.step, run.log, run.seconds]),
     }
@@ -268,6 +279,7 @@ def _resume(config: VideoPretrainConfig, run: _Run) -> None:
             f" repeat its command, or choose another --out"
         )
     run.model.load_state_dict(state["model"])
+    run.reader.load_state_dict(state["reader"])
     run.optimizer.load_state_dict(state["optimizer"])
     run.step, run.log, run.seconds = json.loads(state["progress"])
 

@@ -15,10 +15,11 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from transfer.pretrain.video_llava_model import ASSISTANT, DEVIATION, MEAN, TOKENS_PER_FRAME, USER
-from transfer.tasks.video_drawing import Flash, decode, encode
+from transfer.tasks.video_drawing import COLORS, Flash, decode, encode
 from transfer.tasks.video_recall import Asked, all_questions, make_video
 
 IGNORED = -100
+_NO_ORDER = (IGNORED, IGNORED)
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class QuestionBatch:
         targets: what comes next, where that is (the end of) an answer; else `IGNORED`.
         weights: of the targets.
         ahead: whether the target belongs to a question asked before the video.
+        order: of tokens that show a flash: colour of the one before, counted from 1 (0: none), and
+            how many came before; `IGNORED` elsewhere.
     """
 
     ids: Int[Tensor, "videos tokens"]
@@ -40,6 +43,7 @@ class QuestionBatch:
     targets: Int[Tensor, "videos tokens"]
     weights: Float[Tensor, "videos tokens"]
     ahead: Bool[Tensor, "videos tokens"]
+    order: Int[Tensor, "videos tokens 2"]
 
     @property
     def answered(self) -> Bool[Tensor, "videos tokens"]:
@@ -85,36 +89,50 @@ class Packer:
         """One sequence for each video; a share of them with a question ahead of the video."""
         rows = [self._row(story, frames, rng, rng.random() < before) for story in stories]
         longest = max(len(row) for row in rows)
-        table = torch.zeros(len(rows), longest, 5, dtype=torch.long)
-        table[..., 2], table[..., 3] = -1, IGNORED
+        table = torch.zeros(len(rows), longest, 7, dtype=torch.long)
+        table[..., 2], table[..., 3], table[..., 5:] = -1, IGNORED, IGNORED
         for index, row in enumerate(rows):
             table[index, : len(row)] = torch.tensor(row)
-        ids, positions, blocks, targets, ahead = table.unbind(-1)
+        ids, positions, blocks, targets, ahead = table[..., :5].unbind(-1)
         same = (blocks[:, :, None] == blocks[:, None, :]) | (blocks[:, None, :] == 0)
         visible = same & torch.ones(longest, longest, dtype=torch.bool).tril()
         weights = torch.where(ahead > 0, self.weight, 1.0)
-        return QuestionBatch(ids, positions, visible, targets, weights, ahead > 0)
+        return QuestionBatch(ids, positions, visible, targets, weights, ahead > 0, table[..., 5:])
 
     def _row(
         self, story: Sequence[Flash], frames: int, rng: np.random.Generator, before: bool
     ) -> list[tuple[int, ...]]:
-        """Token, position, block, target and whether asked ahead, of every place of a sequence."""
+        """Token, position, block, target, whether asked ahead, and order, of every place."""
         asked = _drawn(story, rng, self.questions + before)
         first = asked.pop() if before else None
         ahead = first.text.split() if first else []
         prefix = ["<s>", USER, *ahead, *["<video>"] * (frames * TOKENS_PER_FRAME)]
-        row = [(token, at, 0, IGNORED, 0) for at, token in enumerate(self._ids(prefix))]
+        order = _order(story, 2 + len(ahead))
+        row = [
+            (token, at, 0, IGNORED, 0, *order.get(at, _NO_ORDER))
+            for at, token in enumerate(self._ids(prefix))
+        ]
         tails = [([ASSISTANT], first.answer, 1)] if first else []
         tails += [([*one.text.split(), ASSISTANT], one.answer, 0) for one in asked]
         for block, (ask, answer, is_ahead) in enumerate(tails, 1):
             said = self._ids([*ask, answer, "</s>"])
             for at, (token, after) in enumerate(itertools.pairwise(said)):
                 target = after if at >= len(ask) - 1 else IGNORED
-                row.append((token, len(prefix) + at, block, target, is_ahead))
+                row.append((token, len(prefix) + at, block, target, is_ahead, *_NO_ORDER))
         return row
 
     def _ids(self, words: list[str]) -> list[int]:
         return [self.vocabulary[word] for word in words]
+
+
+def _order(story: Sequence[Flash], first: int) -> dict[int, tuple[int, int]]:
+    """Order of the flashes by token, where the video begins at the token `first`."""
+    colors = [0, *(list(COLORS).index(flash.color) + 1 for flash in story)]
+    return {
+        first + frame * TOKENS_PER_FRAME + flash.cell: (colors[index], index)
+        for index, flash in enumerate(story)
+        for frame in flash.frames
+    }
 
 
 def _drawn(story: Sequence[Flash], rng: np.random.Generator, most: int) -> list[Asked]:

@@ -34,7 +34,7 @@ class Stage:
     questions: int = 14
 
 
-STAGES = (Stage(8, 400, 24, 1500), Stage(16, 500, 16, 1500), Stage(32, 1800, 8, 2500, 22))
+STAGES = (Stage(8, 300, 24, 1000), Stage(16, 350, 16, 1000), Stage(32, 750, 8, 2000, 18))
 
 
 @dataclass(frozen=True)

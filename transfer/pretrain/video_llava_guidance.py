@@ -1,0 +1,47 @@
+"""A helping hand: what has to be known half-way to the answer.
+
+Which flash came before another is seldom found by chance, as the two are far apart and few. So
+linear guesses are made in the middle of the text model, of the colour before and of the number of
+flashes so far, at the tokens that show a flash. They are not part of the stored model.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from transfer.pretrain.video_llava_batch import IGNORED, QuestionBatch
+from transfer.tasks.video_drawing import COLORS
+from transfer.tasks.video_recall import NUMBERS
+
+#: Layers, counted from 0, whose outputs tell the colour before, and the number so far.
+LAYERS = (1, 2)
+
+
+class OrderReader(nn.Module):
+    """Linear guesses of what came before a flash."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        sizes = (len(COLORS) + 1, len(NUMBERS) + 1)
+        self.heads = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, size)) for size in sizes
+        )
+
+    def forward(
+        self, hidden: Sequence[Float[Tensor, "videos tokens width"]], batch: QuestionBatch
+    ) -> tuple[Float[Tensor, ""], list[int]]:
+        """Loss, and how many guesses of either kind are right.
+
+        Args:
+            hidden: embeddings, then the output of every layer.
+            batch: that the model read.
+        """
+        shown = batch.order[..., 0] != IGNORED
+        loss, right = torch.zeros(()), []
+        for head, layer, wanted in zip(self.heads, LAYERS, batch.order[shown].unbind(-1)):
+            guess = head(hidden[layer + 1][shown])
+            loss = loss + nn.functional.cross_entropy(guess, wanted)
+            right.append(int((guess.argmax(-1) == wanted).sum()))
+        return loss, [*right, int(shown.sum())]
