@@ -1,10 +1,8 @@
 """A Decision Transformer with its statistics: loading, saving, and refusing what does not fit."""
 
 import pickle
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from logging import CRITICAL
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import DecisionTransformerModel
-from transformers.utils import logging
 
+from transfer.adapters.loading import quiet
 from transfer.adapters.published_control import published_facts
 from transfer.checkpoints import shipped
 from transfer.errors import UserError, unknown_name
@@ -183,7 +181,7 @@ def _load_weights(folder: Path) -> DecisionTransformerModel:
             f"{folder} holds a model of type {kind!r}; name the folder of a decision_transformer"
         )
     try:
-        with _quiet():
+        with quiet():
             loaded: Any = DecisionTransformerModel.from_pretrained(
                 folder, dtype=torch.float32, output_loading_info=True, local_files_only=True
             )
@@ -210,17 +208,3 @@ def _unreadable(folder: Path, error: Exception) -> UserError:
     if not any((folder / name).is_file() for name in ("model.safetensors", "pytorch_model.bin")):
         return UserError(f"{folder} has no model.safetensors; {remedy}")
     return UserError(f"the weights in {folder} are cut or damaged; {remedy}")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    # transformers draws a bar and a table of its own; here one sentence tells what is wrong
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging import CRITICAL
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -22,7 +23,7 @@ def load_weights(kind: Any, source: str, **settings: Any) -> PreTrainedModel:
         UserError: a weight is missing.
         Exception: what transformers and safetensors raise.
     """
-    with _quiet():
+    with quiet():
         model, report = kind.from_pretrained(source, output_loading_info=True, **settings)
     if report["missing_keys"]:
         raise UserError(
@@ -38,9 +39,10 @@ def first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """transformers draws a bar and a table of its own; here one sentence tells what is wrong."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
+    logging.set_verbosity(CRITICAL)
     logging.disable_progress_bar()
     try:
         yield
