@@ -17,11 +17,12 @@ from transfer.pretrain import video_llava_pool, video_llava_vision
 from transfer.pretrain.video_llava import VideoPretrainConfig, pretrain_video, read_videos
 from transfer.pretrain.video_llava_batch import Packer, normalized, read_back
 from transfer.pretrain.video_llava_card import Scored, _cells, command, score_questions
+from transfer.pretrain.video_llava_guidance import OrderReader
 from transfer.pretrain.video_llava_model import new_model, new_tokenizer, save_processor
 from transfer.pretrain.video_llava_pool import Stage, make_pool
-from transfer.pretrain.video_llava_vision import frame_features, make_crowd, train_vision
+from transfer.pretrain.video_llava_vision import make_crowd, train_vision
 from transfer.tasks.base import FIRST_TRAINING_SEED
-from transfer.tasks.video_drawing import COLORS, SHAPES, draw
+from transfer.tasks.video_drawing import COLORS, SHAPES, Flash, draw
 from transfer.tasks.video_recall import (
     KINDS,
     RecallQuestion,
@@ -30,7 +31,7 @@ from transfer.tasks.video_recall import (
     make_flashes,
 )
 
-STAGES = (Stage(5, 3, 2, 4), Stage(8, 4, 2, 4))
+STAGES = (Stage(5, 3, 2, 4), Stage(8, 4, 2, 4, guided=True))
 
 
 @pytest.fixture(autouse=True)
@@ -247,6 +248,42 @@ def test_targets_are_the_answers(untrained):
         assert truth[" ".join(question)] == answer
 
 
+def test_order_marks_the_tokens_that_show_a_flash(untrained):
+    flashes = [
+        Flash("blue", "ring", 8.0, 8.0, 0, 1),
+        Flash("red", "cross", 40.0, 24.0, 2, 2),
+        Flash("white", "square", 56.0, 56.0, 5, 1),
+    ]
+    packer = Packer(untrained[0])
+    for before in (0.0, 1.0):
+        batch = packer.batch([flashes], 6, np.random.default_rng(0), before)
+        video = int((batch.ids[0] == untrained[0].vocab["<video>"]).nonzero()[0])
+        places = [video, video + 2 * 16 + 6, video + 3 * 16 + 6, video + 5 * 16 + 15]
+        assert (batch.order[0, :, 0] != -100).nonzero().flatten().tolist() == places
+        # blue is the third color, red the first
+        assert batch.order[0, places].tolist() == [[0, 0], [3, 1], [3, 1], [1, 2]]
+
+
+def test_guidance_is_paid_for_knowing_what_came_before(untrained):
+    flashes = make_flashes(32, np.random.default_rng(0))
+    batch = Packer(untrained[0]).batch([flashes], 32, np.random.default_rng(0))
+    knows = torch.zeros(1, batch.ids.shape[1], 16)
+    shown = batch.order[..., 0] >= 0
+    knows[shown, batch.order[shown][:, 0]] = 1.0
+    number = torch.zeros_like(knows)
+    number[shown, batch.order[shown][:, 1]] = 1.0
+    reader = OrderReader(16)
+    for head, size in zip(reader.heads, (9, 8)):
+        torch.nn.init.zeros_(head[1].bias)
+        torch.nn.init.eye_(head[1].weight)
+        assert head[1].out_features == size
+    blank, count = torch.zeros_like(knows), int(shown.sum())
+    best, right = reader([blank, blank, knows, number, blank], batch)
+    worst, _ = reader([blank, blank, blank, blank, blank], batch)
+    assert right == [count, count, count] and best < worst
+    assert worst.item() == pytest.approx(np.log(9) + np.log(8), abs=1e-4)
+
+
 def test_frames_are_prepared_as_the_processor_files_say(untrained):
     pixels = draw([], 3, np.random.default_rng(0))
     prepared = load_preprocessing(str(untrained[1]))(pixels)
@@ -281,16 +318,14 @@ def test_a_crowd_is_what_its_labels_say():
                 assert int(np.argmin(distances)) + 1 == color
 
 
-def test_vision_learns_colors_before_long():
+def test_vision_learns_colors_before_long(monkeypatch):
+    monkeypatch.setattr(video_llava_vision, "_TOGETHER", 24)
     model = new_model(new_tokenizer(), 0)
     before = model.lm_head.weight.clone()
     steps = []
-    color, shape, column = train_vision(model, 0, 36, 12, lambda: steps.append(1))
-    assert len(steps) == 36 and torch.equal(model.lm_head.weight, before)
+    color, shape, column = train_vision(model, 0, 80, 12, lambda: steps.append(1))
+    assert len(steps) == 80 and torch.equal(model.lm_head.weight, before)
     assert color > 0.4 and column > 0.4 and shape > 1 / 3
-    crowd = make_crowd(5, 1)
-    with torch.no_grad():
-        assert frame_features(model, crowd.pixels).shape == (16, 16, 128)
 
 
 def test_the_cells_of_the_card(tmp_path):
