@@ -150,11 +150,14 @@ def _checked(name: str) -> Finding:
 
 def _model(name: str) -> "PreTrainedModel":
     from transfer.adapters.control_model import load_control_model, shipped_control_models
-    from transfer.adapters.language_model import load_language_model
+    from transfer.adapters.language_model import (
+        load_language_model,
+        shipped_language_models,
+    )
     from transfer.adapters.video_model import is_video_model, load_video_model
 
-    if is_video_model(name):
-        return load_video_model(name).model
     if name in shipped_control_models() or (Path(name) / "control.json").is_file():
         return load_control_model(name).model
+    if name not in shipped_language_models() and is_video_model(name):
+        return load_video_model(name).model
     return load_language_model(name).model

@@ -109,7 +109,7 @@ def test_several_namms_have_names_of_their_own(config, folder):
         namms = (config.namm[0], *(str(folder.parent / name) for name in more))
         return [r.name for r in plan(replace(config, policy=("namm",), namm=namms, budget=(16,)))]
 
-    assert names("other") == ["full", "namm namm", "namm other"]
+    assert names("other") == ["full", "namm", "namm other"]
     assert len(set(names("deep/namm"))) == 3
 
 

@@ -48,3 +48,9 @@ def test_missing_and_binary_file(tmp_path):
     (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="cannot read the task file"):
         read_records(tmp_path / "binary.jsonl")
+
+
+def test_lines_end_at_line_feeds_alone(tmp_path):
+    file = tmp_path / "questions.jsonl"
+    file.write_text('\ufeff{"prompt": "One\u2028two?", "answer": "three"}\n', encoding="utf-8")
+    assert read_records(file) == [Record("One\u2028two?", "three")]

@@ -16,7 +16,7 @@ from transfer.evaluation.results import ResultFolder, Row
 from transfer.tasks.base import TokenBatch
 from transfer.tasks.recall import get_task, make_batch
 from transfer.tasks.records import Record, encode_record, read_records
-from transfer.tasks.scoring import score_batch
+from transfer.tasks.scoring import check_length, score_batch
 from transfer.tasks.text import language_for
 
 #: Task, length (None: of a file, each its own), policy and budget.
@@ -67,7 +67,10 @@ class Run:
             raise UserError(
                 f"{self.config.model} has no tokenizer to read {name} with; use a model of text"
             )
-        return [encode_record(record, tokenizer) for record in records]
+        batches = [encode_record(record, tokenizer) for record in records]
+        for number, batch in enumerate(batches, 1):
+            check_length(self.language.model, batch.ids.shape[1], f"question {number} of {name}")
+        return batches
 
     def play(self, folder: ResultFolder) -> bool:
         """Score everything; returns whether Ctrl-C ended it early."""

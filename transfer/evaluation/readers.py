@@ -58,4 +58,5 @@ def _policies(name: str, namms: Sequence[str]) -> Iterator[tuple[str, Policy]]:
     unique = short if len(set(short)) == len(short) else namms
     for label, each in zip(unique, namms):
         policy = get_policy("namm", namm=NAMM.from_pretrained(each))
-        yield ("namm" if len(namms) == 1 else f"namm {label}"), policy
+        named = label if label.startswith("namm") else f"namm {label}"
+        yield ("namm" if len(namms) == 1 else named), policy

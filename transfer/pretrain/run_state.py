@@ -45,10 +45,14 @@ def load_state(folder: Path, settings: str) -> dict[str, Any]:
         UserError: the file is damaged, or belongs to a run with other settings.
     """
     path = state_path(folder)
+    damaged = UserError(f"{path} is cut or damaged; delete it to start anew")
     try:
         state = torch.load(path, weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise UserError(f"{path} is cut or damaged; delete it to start anew") from error
+    # Bytes that are no such file make the unpickler raise nearly anything.
+    except Exception as error:
+        raise damaged from error
+    if not isinstance(state, dict) or "settings" not in state:
+        raise damaged
     if state["settings"] != settings:
         raise UserError(
             f"{folder} holds an unfinished run with other settings or data;"

@@ -28,7 +28,8 @@ def read_records(path: str | Path) -> list[Record]:
         UserError: the file is missing or empty, or a line is not of that form.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        # Not `splitlines`: JSON may hold U+2028 and its like as they are.
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the task file {path} ({error}); check the path") from error
     records = [_record(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]

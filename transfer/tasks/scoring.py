@@ -56,7 +56,7 @@ def score_batch(
     Raises:
         UserError: the documents are longer than the model's positions.
     """
-    _check_length(model, batch.ids.shape[1])
+    check_length(model, batch.ids.shape[1])
     ids = batch.ids.to(model.device).repeat(population or 1, 1)
     chosen, best = _predictions(model, ids, cache)
     answers = batch.answers[:, 1:].to(model.device).repeat(population or 1, 1)
@@ -66,13 +66,18 @@ def score_batch(
     return Scores(*(values.view(shape).cpu() for values in scores))
 
 
-def _check_length(model: "PreTrainedModel", tokens: int) -> None:
+def check_length(model: "PreTrainedModel", tokens: int, what: str = "a prompt") -> None:
+    """Refuse more tokens than the model has positions.
+
+    Raises:
+        UserError: `what` is too long.
+    """
     config = model.config.get_text_config(decoder=True)
     positions = getattr(config, "max_position_embeddings", None)
     if positions is not None and tokens > positions:
         raise UserError(
-            f"a prompt of {tokens} tokens is longer than the {positions} positions of"
-            f" {model.name_or_path or config.model_type}; use a length of at most {positions}"
+            f"{what} of {tokens} tokens is longer than the {positions} positions of"
+            f" {model.name_or_path or config.model_type}; use at most {positions}"
         )
 
 
