@@ -355,10 +355,9 @@ def test_the_shipped_model_answers_all_kinds_from_held_out_files(shipped, tmp_pa
 
 def test_random_eviction_at_a_quarter_loses_what_the_shipped_model_knows(shipped, tmp_path):
     task, right = VideoRecall(videos=5, first=500), {"full": 0, "random": 0}
-    questions = task.read(tmp_path)
-    features = {}
-    for policy in right:
-        with attach(shipped.model, policy, n_up=64, budget=0.25) as memory:
+    questions, features = task.read(tmp_path), {}
+    for policy, budget in (("full", None), ("random", 0.25)):
+        with attach(shipped.model, policy, n_up=64, budget=budget) as memory:
             for question in questions:
                 seen = features.setdefault(
                     question.video, shipped.encode(read_back(int(question.video.stem), 32)[1])
@@ -367,4 +366,4 @@ def test_random_eviction_at_a_quarter_loses_what_the_shipped_model_knows(shipped
                 logits = shipped.prefill(ids, seen, memory.new_cache())
                 likely = shipped.option_log_likelihoods(logits, None, question.options)
                 right[policy] += likely.index(max(likely)) == question.answer
-    assert right["full"] - right["random"] >= 0.15 * len(questions)
+    assert right["full"] - right["random"] >= 0.3 * len(questions)

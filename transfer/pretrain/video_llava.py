@@ -33,6 +33,7 @@ from transfer.pretrain.video_llava_vision import train_vision
 
 _STATE, _LOG = "training_state.pt", "training.jsonl"
 _WARMUP, _FINAL_RATE = 100, 0.02
+_GUIDANCE = 0.3
 
 
 _VISION_STEPS, _VISION_VIDEOS = 500, 500
@@ -49,7 +50,7 @@ class VideoPretrainConfig:
         lr: peak learning rate of AdamW.
         before_weight: of the question asked before a video, beside one asked after it.
         save_every: steps between two saved states.
-        report_videos: held-out videos for the card, eight questions each.
+        report_videos: held-out videos for the card, a question of every kind to each.
     """
 
     out: Path
@@ -195,16 +196,20 @@ def _pool(config: VideoPretrainConfig, run: _Run, index: int, progress: Progress
 
 def _record(run: _Run, stage: Stage) -> dict[str, float | int]:
     right_after, after, right_before, before, *order = np.sum(run.counts, axis=0).tolist()
-    return {
+    record = {
         "step": run.step,
         "frames": stage.frames,
         "right_after": round(right_after / after, 4),
         # a step may have no question that is asked before its video
         "right_before": round(right_before / max(1, before), 4),
-        "previous": round(order[0] / order[2], 4),
-        "number": round(order[1] / order[2], 4),
         "seconds": round(run.seconds, 1),
     }
+    if stage.guided:
+        record |= {
+            "previous": round(order[0] / order[2], 4),
+            "number": round(order[1] / order[2], 4),
+        }
+    return record
 
 
 def _update(config: VideoPretrainConfig, run: _Run, pool: Pool, rate: float) -> tuple[int, ...]:
@@ -217,8 +222,10 @@ def _update(config: VideoPretrainConfig, run: _Run, pool: Pool, rate: float) -> 
     logits, hidden = read_videos(run.model, batch, features)
     targets, weights = batch.targets[batch.answered], batch.weights[batch.answered]
     losses = nn.functional.cross_entropy(logits, targets, reduction="none")
+    loss = (losses * weights).sum() / weights.sum()
     guidance, order = run.reader(hidden, batch)
-    loss = (losses * weights).sum() / weights.sum() + guidance
+    if pool.stage.guided:
+        loss = loss + _GUIDANCE * guidance
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(run.optimizer.param_groups[0]["params"], 1.0)

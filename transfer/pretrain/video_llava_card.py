@@ -17,6 +17,7 @@ from transformers import DynamicCache
 
 from transfer.adapters.video_model import VideoModel, load_video_model
 from transfer.files import replacing
+from transfer.pretrain.video_llava_guidance import LAYERS
 from transfer.tasks.video_prompts import VIDEO
 from transfer.tasks.video_recall import FRAMES, KINDS, RecallQuestion, VideoRecall
 from transfer.video.frames import read_clip
@@ -29,7 +30,6 @@ _ABOUT = {
     "first": "which color appeared first ?",
     "last": "which color appeared last ?",
     "before": "which color came before red ?",
-    "after": "which color came after red ?",
     "count": "how many colored shapes appeared ?",
     "exist": "did a red square appear ?",
     "shape": "what shape was the red one ?",
@@ -135,7 +135,7 @@ def _introduction(config: "VideoPretrainConfig", model: VideoModel) -> str:
 def _training(config: "VideoPretrainConfig", seconds: float) -> str:
     stages = ", then ".join(
         f"{stage.steps} steps of {stage.batch} out of {stage.videos} videos of {stage.frames}"
-        f" frames, up to {stage.questions} questions to each"
+        f" frames, up to {stage.questions} questions to each{', guided' * stage.guided}"
         for stage in config.stages
     )
     text = (
@@ -143,8 +143,12 @@ def _training(config: "VideoPretrainConfig", seconds: float) -> str:
         " projector first learn to name colour, shape and column of what each cell of a frame"
         f" shows, and stay as they are; then the text model learns to answer: {stages}. Videos are"
         " encoded as h264 and decoded again, and drawn from seeds that evaluation does not use."
+        " In guided steps two auxiliary losses help: linear heads on the outputs of layers"
+        f" {LAYERS[0]} and {LAYERS[1]}, counted from 0, tell at every flash which colour came"
+        " before it, and how many flashes did."
         " The questions about a video are asked after it in one sequence, each seeing the video and"
-        " itself alone; half of the videos come with one more question ahead of them."
+        " itself alone; half of the videos come with one more question ahead of them. Training also"
+        " asks which colour came after another; what is not learned is not among the kinds below."
     )
     return f"## Training\n\n```\n{command(config)}\n```\n\n{_filled(text)}\n"
 

@@ -25,6 +25,7 @@ class Stage:
         batch: videos in a step.
         videos: to draw from.
         questions: most questions about a video that are asked after it, in one step.
+        guided: whether the auxiliary losses apply.
     """
 
     frames: int
@@ -32,9 +33,15 @@ class Stage:
     batch: int
     videos: int
     questions: int = 14
+    guided: bool = False
 
 
-STAGES = (Stage(8, 300, 24, 1000), Stage(16, 350, 16, 1000), Stage(32, 750, 8, 2000, 18))
+STAGES = (
+    Stage(8, 400, 24, 1500),
+    Stage(16, 500, 16, 1500),
+    Stage(16, 350, 16, 1000, guided=True),
+    Stage(32, 750, 8, 1500, questions=18, guided=True),
+)
 
 
 @dataclass(frozen=True)
