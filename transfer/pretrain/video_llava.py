@@ -19,11 +19,10 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 from transformers import LlavaNextVideoForConditionalGeneration, PreTrainedTokenizerFast
-from transformers.utils import logging
 
 from transfer.errors import UserError
 from transfer.evaluation.threads import torch_threads
-from transfer.files import replacing
+from transfer.pretrain.run_state import load_state, save_state, state_path, store_half
 from transfer.pretrain.video_llava_batch import Packer, QuestionBatch
 from transfer.pretrain.video_llava_card import write_card
 from transfer.pretrain.video_llava_guidance import OrderReader
@@ -31,7 +30,6 @@ from transfer.pretrain.video_llava_model import new_model, new_tokenizer, save_p
 from transfer.pretrain.video_llava_pool import STAGES, Pool, Stage, make_pool
 from transfer.pretrain.video_llava_vision import train_vision
 
-_STATE, _LOG = "training_state.pt", "training.jsonl"
 _WARMUP, _FINAL_RATE = 100, 0.02
 _GUIDANCE = 0.3
 
@@ -120,9 +118,10 @@ def pretrain_video(config: VideoPretrainConfig) -> LlavaNextVideoForConditionalG
     with torch_threads(1), Progress(console=Console(stderr=True)) as progress:
         _see(config, run, progress)
         _train(config, run, progress)
-        _store(config, run)
+        store_half(run.model, config.out)
+        save_processor(config.out, run.tokenizer)
         write_card(config, run.seconds, progress)
-    (config.out / _STATE).unlink()
+    state_path(config.out).unlink()
     return run.model
 
 
@@ -138,7 +137,7 @@ def _start(config: VideoPretrainConfig) -> _Run:
         parameters, lr=config.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True
     )
     run = _Run(tokenizer, model, reader, optimizer)
-    if (config.out / _STATE).exists():
+    if state_path(config.out).exists():
         _resume(config, run)
     return run
 
@@ -262,43 +261,17 @@ def _settings(config: VideoPretrainConfig) -> str:
 
 def _save(config: VideoPretrainConfig, run: _Run) -> None:
     state = {
-        "settings": _settings(config),
         "model": run.model.state_dict(),
         "reader": run.reader.state_dict(),
         "optimizer": run.optimizer.state_dict(),
         "progress": json.dumps([run.step, run.log, run.seconds]),
     }
-    with replacing(config.out / _STATE) as partial:
-        torch.save(state, partial)
-    with replacing(config.out / _LOG) as partial:
-        partial.write_text("".join(json.dumps(record) + "\n" for record in run.log))
+    save_state(config.out, _settings(config), state, run.log)
 
 
 def _resume(config: VideoPretrainConfig, run: _Run) -> None:
-    path = config.out / _STATE
-    try:
-        state = torch.load(path, weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise UserError(f"{path} is cut or damaged; delete it to start anew") from error
-    if state["settings"] != _settings(config):
-        raise UserError(
-            f"{config.out} holds an unfinished run with other settings;"
-            f" repeat its command, or choose another --out"
-        )
+    state = load_state(config.out, _settings(config))
     run.model.load_state_dict(state["model"])
     run.reader.load_state_dict(state["reader"])
     run.optimizer.load_state_dict(state["optimizer"])
     run.step, run.log, run.seconds = json.loads(state["progress"])
-
-
-def _store(config: VideoPretrainConfig, run: _Run) -> None:
-    """Weights as float16 on disk and, rounded likewise, as float32 in memory."""
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    run.model.half().save_pretrained(config.out)
-    if bars:
-        logging.enable_progress_bar()
-    # transformers leaves it to its owner alone
-    (config.out / "model.safetensors").chmod(0o644)
-    save_processor(config.out, run.tokenizer)
-    run.model.float().eval()
