@@ -81,7 +81,17 @@ class Chat:
         return [{"type": "text", "text": text}] if listed else text
 
     def encode(self, text: str) -> list[int]:
-        """Tokens of a conversation, with what the tokenizer puts at its beginning."""
+        """Tokens of a conversation, with what the tokenizer puts at its beginning.
+
+        Raises:
+            UserError: the text holds half a surrogate pair, as JSON and command lines may.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"the question holds {text[error.start]!a}, which is no character; remove it"
+            ) from error
         begun = bool(self.tokenizer.bos_token) and text.startswith(str(self.tokenizer.bos_token))
         # Not verbose: some tokenizers warn beyond a length that is not the model's.
         return self.tokenizer(text, add_special_tokens=not begun, verbose=False).input_ids

@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate
 from transformers.utils.hub import cached_file
 
 from transfer.errors import UserError
-from transfer.files import read_json
+from transfer.files import read_json_object
 
 PROCESSOR = "processor_config.json"
 #: Where pictures' settings stand, beside the processor's own file; the first that is there counts.
@@ -55,21 +55,21 @@ class Preprocessing:
         """Read the settings of a video (or image) processor.
 
         Raises:
-            UserError: a setting is missing.
+            UserError: a setting is missing or of a wrong kind.
         """
         try:
             resizes, crops = settings.get("do_resize", True), settings.get("do_center_crop", True)
             normalises = settings.get("do_normalize", True)
-            factor = settings.get("rescale_factor", 1 / 255)
+            factor = _numbers("rescale_factor", [settings.get("rescale_factor", 1 / 255)])[0]
             return cls(
                 size=_size(settings["size"]) if resizes else None,
                 crop=_height_and_width(settings["crop_size"]) if crops else None,
-                resample=settings.get("resample", 3),
+                resample=int(_numbers("resample", [settings.get("resample", 3)])[0]),
                 scale=factor if settings.get("do_rescale", True) else 1.0,
-                mean=tuple(settings["image_mean"]) if normalises else (0.0,) * 3,
-                std=tuple(settings["image_std"]) if normalises else (1.0,) * 3,
+                mean=_colours(settings, "image_mean") if normalises else (0.0,) * 3,
+                std=_colours(settings, "image_std") if normalises else (1.0,) * 3,
             )
-        except (KeyError, TypeError) as error:
+        except KeyError as error:
             raise UserError(
                 f"the processor's files lack {error}; download or save the processor again"
             ) from error
@@ -121,14 +121,20 @@ def load_preprocessing(source: str) -> Preprocessing:
         source: a folder or a hub id.
 
     Raises:
-        UserError: none of the files is there, or a setting is missing.
+        UserError: none of the files is there, or a setting is missing or of a wrong kind.
     """
     for name in (PROCESSOR, *PICTURES):
         content = _read(source, name)
         if name == PROCESSOR:
             content = content and content.get("video_processor")
-        if content is not None:
+        if content is None:
+            continue
+        try:
+            if not isinstance(content, dict):
+                raise UserError(f"video_processor is {content!r}; save the processor again")
             return Preprocessing.of(content)
+        except UserError as error:
+            raise UserError(f"{Path(source, name)}: {error}") from error
     raise UserError(
         f"{source} has no file that says how frames are prepared"
         f" ({', '.join(PICTURES)} or {PROCESSOR} with a video_processor);"
@@ -153,7 +159,7 @@ def load_chat_template(source: str) -> str | None:
 
 def _read(source: str, name: str) -> dict[str, Any] | None:
     path = _path(source, name)
-    return None if path is None else read_json(path)
+    return None if path is None else read_json_object(path)
 
 
 def _path(source: str, name: str) -> Path | None:
@@ -167,11 +173,30 @@ def _path(source: str, name: str) -> Path | None:
     return None if found is None else Path(found)
 
 
-def _size(size: int | Mapping[str, int]) -> int | tuple[int, int]:
-    if isinstance(size, int):
-        return size
-    return size["shortest_edge"] if size.get("shortest_edge") else _height_and_width(size)
+def _colours(settings: Mapping[str, Any], name: str) -> tuple[float, ...]:
+    return _numbers(name, settings[name], 3)
 
 
-def _height_and_width(size: int | Mapping[str, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (size["height"], size["width"])
+def _numbers(name: str, values: Any, count: int = 1) -> tuple[float, ...]:
+    fits = isinstance(values, list | tuple) and len(values) == count
+    if not fits or not all(isinstance(value, int | float) for value in values):
+        raise UserError(f"{name} is {values!r}; use {count} {'numbers' if count > 1 else 'number'}")
+    return tuple(map(float, values))
+
+
+def _size(size: Any) -> int | tuple[int, int]:
+    if isinstance(size, Mapping):
+        edge = size.get("shortest_edge")
+        return _pixels(edge) if edge else _height_and_width(size)
+    return _pixels(size)
+
+
+def _height_and_width(size: Any) -> tuple[int, int]:
+    sides = (size["height"], size["width"]) if isinstance(size, Mapping) else (size, size)
+    return _pixels(sides[0]), _pixels(sides[1])
+
+
+def _pixels(side: Any) -> int:
+    if not isinstance(side, int) or side < 1:
+        raise UserError(f"size or crop_size has {side!r}; use whole numbers of pixels, 1 or more")
+    return side

@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from transfer.adapters.chat import VICUNA, Chat
 from transfer.adapters.llava_next_video import LlavaNextVideoAdapter
@@ -31,7 +32,8 @@ from transfer.adapters.preprocessing import (
     load_preprocessing,
 )
 from transfer.checkpoints import shipped
-from transfer.errors import UserError
+from transfer.errors import UserError, unknown_name
+from transfer.files import is_hub_id, read_json_object
 from transfer.video.frames import Clip
 
 #: Short names of shipped models.
@@ -189,6 +191,25 @@ class VideoModel:
             logits = self._forward(cache, inputs_embeds=piece)
         return logits
 
+    def check_answers(self, answers: Sequence[str], prefill: str = "") -> None:
+        """Refuse answers that the model cannot tell apart, as their likelihoods would say nothing.
+
+        Args:
+            answers: letters or words.
+            prefill: of the prompt.
+
+        Raises:
+            UserError: two of them are the same tokens, or one is a word the model does not know.
+        """
+        tokens = [tuple(self.chat.encode_answer(answer, prefill)) for answer in answers]
+        unknown = self.tokenizer.unk_token_id
+        bad = [a for a, cut in zip(answers, tokens) if unknown in cut or tokens.count(cut) > 1]
+        if bad:
+            raise UserError(
+                f"the model cannot tell the answers {', '.join(map(repr, bad))} from others, as its"
+                " vocabulary lacks them or they are the same; use other answers or another model"
+            )
+
     @torch.no_grad()
     def option_log_likelihoods(
         self,
@@ -272,10 +293,9 @@ def is_video_model(name: str | Path) -> bool:
     """Whether a name, folder or hub id is of a video model; looks at its configuration alone."""
     name = ALIASES.get(str(name), str(name))
     try:
-        kind = AutoConfig.from_pretrained(str(shipped(PICTURES[0]).get(name, name))).model_type
+        return _kind(_source(name)) in LlavaNextVideoAdapter.model_types
     except (OSError, ValueError):
         return False
-    return kind in LlavaNextVideoAdapter.model_types
 
 
 def load_video_model(
@@ -294,9 +314,10 @@ def load_video_model(
         UserError: nothing of that name, another family, or files that are missing or damaged.
     """
     name = ALIASES.get(str(name), str(name))
-    folder = shipped(PICTURES[0]).get(name)
-    source = name if folder is None else str(folder)
-    adapter = LlavaNextVideoAdapter(_load_model(source, dtype, device_map, folder is not None))
+    source = _source(name)
+    if dtype is None:
+        dtype = torch.float32 if name in shipped_video_models() else "auto"
+    adapter = LlavaNextVideoAdapter(_load_model(name, source, dtype, device_map))
     preprocessing = load_preprocessing(source)
     _check_pictures(source, adapter, preprocessing)
     tokenizer = _load_tokenizer(source)
@@ -305,14 +326,35 @@ def load_video_model(
     return VideoModel(adapter.model, tokenizer, adapter, preprocessing, chat, name)
 
 
-def _load_model(source: str, dtype: Any, device_map: Any, is_shipped: bool) -> PreTrainedModel:
-    if dtype is None:
-        dtype = torch.float32 if is_shipped else "auto"
-    try:
-        kind = AutoConfig.from_pretrained(source).model_type
-        if kind not in LlavaNextVideoAdapter.model_types:
+def _source(name: str) -> str:
+    """What `from_pretrained` takes; the Hub is asked for nothing but `owner/name`."""
+    if folder := {**shipped("config.json"), **shipped(PICTURES[0])}.get(name):
+        return str(folder)
+    if Path(name).is_dir() or is_hub_id(name):
+        return name
+    raise unknown_name("video model", name, [*ALIASES, *shipped_video_models()])
+
+
+def _kind(source: str) -> str:
+    """The family that a configuration says."""
+    if Path(source).is_dir():
+        path = Path(source, "config.json")
+        if not path.is_file():
             raise UserError(
-                f"{source} is a {kind} model, not a LLaVA-NeXT-Video; give a folder or hub id"
+                f"folder {source} has no config.json; save a model there, or check the path"
+            )
+        read_json_object(path)
+    return AutoConfig.from_pretrained(source).model_type
+
+
+def _load_model(name: str, source: str, dtype: Any, device_map: Any) -> PreTrainedModel:
+    try:
+        kind = _kind(source)
+        if kind not in LlavaNextVideoAdapter.model_types:
+            reads = "language " if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else ""
+            raise UserError(
+                f"{name} is a {reads}model ({kind}), not a LLaVA-NeXT-Video; name one of"
+                f" {', '.join([*ALIASES, *shipped_video_models()])}, a folder or a hub id"
             )
         return load_weights(
             LlavaNextVideoForConditionalGeneration, source, dtype=dtype, device_map=device_map
@@ -333,8 +375,12 @@ def _load_tokenizer(source: str) -> PreTrainedTokenizerBase:
         )
     try:
         return AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, ImportError) as error:
-        raise _unloadable(source, error) from error
+    # The tokenizers of damaged files raise what they like, as KeyError or Exception itself.
+    except Exception as error:
+        raise UserError(
+            f"the tokenizer of {source} ({', '.join(_TOKENIZER_FILES)} or tokenizer_config.json)"
+            f" cannot be loaded ({first_line(error)}); save or download it again"
+        ) from error
 
 
 def _own_template(tokenizer: PreTrainedTokenizerBase) -> str | None:

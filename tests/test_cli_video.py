@@ -61,6 +61,12 @@ def test_the_same_command_twice_asks_once(words, tmp_path, monkeypatch):
     assert len(read_results(tmp_path).rows) == 3
 
 
+def test_more_questions_than_there_are_is_said(words, capsys):
+    assert cli.main([*words, "--questions", "7"]) == 0
+    said = "jsonl has 1 questions, fewer than the 7 asked for; all are asked"
+    assert capsys.readouterr().err.splitlines()[0] == said
+
+
 def test_ctrl_c_says_that_the_run_can_go_on(words, tmp_path, monkeypatch, capsys):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
@@ -105,6 +111,14 @@ def test_a_folder_says_by_its_configuration_whether_it_reads_videos(folder, tmp_
     assert eval_kind(["--model", str(folder / "model")]) == "video"
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     assert eval_kind(["--model", str(tmp_path), "--task", "mlvu"]) == "language"
+
+
+def test_folders_whose_configuration_is_damaged_or_missing(tmp_path):
+    with pytest.raises(UserError, match=r"has no config\.json"):
+        eval_kind(["--model", str(tmp_path)])
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(UserError, match=r"config\.json is no JSON object"):
+        eval_kind(["--model", str(tmp_path)])
 
 
 @pytest.mark.parametrize("model", ["llava-next-vido", "./nowhere"])

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from transfer.checkpoints import shipped
-from transfer.errors import unknown_name
+from transfer.errors import UserError, unknown_name
 from transfer.evaluation import control, video_qa
-from transfer.files import read_json
+from transfer.files import is_hub_id, read_json_object
 
 Kind = Literal["control", "language", "video"]
 
@@ -31,9 +31,9 @@ def eval_kind(words: Sequence[str]) -> Kind:
         return "video"
     known = {name: _reads_video(folder) for name, folder in _shipped().items()}
     if model in known or Path(model).is_dir():
-        return "video" if known.get(model) or _reads_video(Path(model)) else "language"
-    # Anything with one slash may be a repository of the Hub.
-    if model.count("/") == 1 and not model.startswith((".", "/", "~")):
+        video = known[model] if model in known else _reads_video(Path(model))
+        return "video" if video else "language"
+    if is_hub_id(model):
         video = video_qa.MODEL in model.lower() or _option(words, "--task") in video_qa.TASKS
         return "video" if video else "language"
     raise unknown_name("model", model, [control.MODEL, video_qa.MODEL, *known])
@@ -57,4 +57,8 @@ def _shipped() -> dict[str, Path]:
 
 def _reads_video(folder: Path) -> bool:
     path = folder / "config.json"
-    return path.is_file() and read_json(path).get("model_type") == video_qa.MODEL_TYPE
+    if not path.is_file():
+        raise UserError(
+            f"folder {folder} has no config.json; save a model there, or check the path"
+        )
+    return read_json_object(path).get("model_type") == video_qa.MODEL_TYPE

@@ -60,3 +60,20 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"cannot read {path}: {error.strerror}; check the path") from error
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}); make or download it again") from error
+
+
+def read_json_object(path: str | Path) -> dict[str, Any]:
+    """Read a JSON file that is one object.
+
+    Raises:
+        UserError: the file is missing or is something else.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is no JSON object; make or download it again")
+    return content
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name looks like a repository of the Hub, `owner/name`."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~")) and name[-1] != "/"

@@ -76,6 +76,11 @@ def test_sizes_in_other_words():
         ({"do_resize": True}, "lack 'size'"),
         ({"do_center_crop": True}, "lack 'crop_size'"),
         ({"resample": 5}, "resample is 5"),
+        ({"resample": []}, r"resample is \[\[\]\]; use 1 number"),
+        ({"image_std": ["a", "b", "c"]}, r"image_std is \['a', 'b', 'c'\]; use 3 numbers"),
+        ({"rescale_factor": "x"}, r"rescale_factor is \['x'\]; use 1 number"),
+        ({"do_resize": True, "size": {"shortest_edge": "x"}}, "has 'x'; use whole numbers"),
+        ({"do_center_crop": True, "crop_size": "x"}, "crop_size has 'x'"),
     ],
 )
 def test_settings_that_are_missing_or_unknown(changes, cause):

@@ -295,12 +295,70 @@ def test_models_that_are_none(tmp_path):
     import tiny
 
     tiny.llama().save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="is a llama model, not a LLaVA-NeXT-Video"):
+    with pytest.raises(UserError, match="is a language model \\(llama\\), not a LLaVA-NeXT-Video"):
         load_video_model(tmp_path)
     with pytest.raises(
         UserError, match=r"^video model nobody/nothing cannot be loaded \(.*\); give"
     ):
         load_video_model("nobody/nothing")
+
+
+def test_names_that_are_no_hub_ids_are_not_asked_for(monkeypatch):
+    monkeypatch.setattr("socket.socket.connect", lambda *args: pytest.fail("asked the network"))
+    with pytest.raises(
+        UserError, match="unknown video model 'llava-next-vido'; did you mean llava"
+    ):
+        load_video_model("llava-next-vido")
+    with pytest.raises(UserError, match="llama-recall is a language model"):
+        load_video_model("llama-recall")
+    assert not is_video_model("llava-next-vido")
+    assert is_video_model("llava-next-video")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "cause"),
+    [
+        ("tokenizer.json", {}, r"tokenizer of .*tokenizer\.json"),
+        ("tokenizer_config.json", [], r"tokenizer of .*tokenizer_config\.json"),
+        ("config.json", [], r"config\.json is no JSON object"),
+        ("processor_config.json", [], r"processor_config\.json is no JSON object"),
+        (
+            "processor_config.json",
+            {"video_processor": []},
+            r"config\.json: video_processor is \[\]",
+        ),
+        ("video_preprocessor_config.json", [], r"video_preprocessor_config\.json is no JSON obj"),
+        (
+            "video_preprocessor_config.json",
+            {**tiny_video.PICTURES, "size": "x"},
+            r"video_preprocessor_config\.json: size or crop_size has 'x'; use whole numbers",
+        ),
+        (
+            "video_preprocessor_config.json",
+            {**tiny_video.PICTURES, "image_mean": [0.5, 0.5]},
+            r"video_preprocessor_config\.json: image_mean is \[0\.5, 0\.5\]; use 3 numbers",
+        ),
+    ],
+)
+def test_damaged_files_are_named(tmp_path, file, content, cause):
+    save_llava(tmp_path)
+    (tmp_path / file).write_text(json.dumps(content))
+    with pytest.raises(UserError, match=cause):
+        load_video_model(tmp_path)
+
+
+def test_a_folder_without_a_configuration(tmp_path):
+    with pytest.raises(UserError, match=r"has no config\.json; save a model there"):
+        load_video_model(tmp_path)
+    assert not is_video_model(tmp_path)
+
+
+def test_answers_that_cannot_be_told_apart(model):
+    model.check_answers(("A", "B", "red green"))
+    with pytest.raises(UserError, match="cannot tell the answers 'E', 'F' from others"):
+        model.check_answers(("A", "E", "F"))
+    with pytest.raises(UserError, match="cannot tell the answers 'red', 'red' from"):
+        model.check_answers(("red", "green", "red"))
 
 
 def test_damaged_weights(tmp_path):

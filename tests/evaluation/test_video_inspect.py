@@ -138,6 +138,7 @@ def test_the_full_cache_is_all_bright(config):
         ({"frames": 0}, "frames is 0"),
         ({"frames": 11}, "has 10 frames, fewer than the 11 asked for"),
         ({"policy": "h20"}, "unknown policy 'h20'"),
+        ({"question": "what \udcff ?"}, r"holds '\\udcff', which is no character"),
         ({"question": "before " * 500}, "5 frames fit|0 frames fit"),
     ],
 )
@@ -145,6 +146,20 @@ def test_bad_input_is_one_sentence_and_no_picture(config, changes, sentence):
     with pytest.raises(UserError, match=sentence):
         inspect_video(replace(config, **changes))
     assert not config.out.exists()
+
+
+def test_a_picture_is_of_one_policy(config):
+    with pytest.raises(UserError, match="policy is all and a picture shows one; name one policy"):
+        replace(config, policy="all")
+
+
+def test_a_language_model_is_refused_in_one_sentence(config, capsys, monkeypatch):
+    monkeypatch.setattr("socket.socket.connect", lambda *args: pytest.fail("asked the network"))
+    words = ["inspect", "--video", str(config.video), "--policy", "tova", "--model"]
+    assert main([*words, "llama-recall"]) == 2
+    assert "llama-recall is a language model (llama), not a LLaVA" in capsys.readouterr().err
+    assert main([*words, "llama-recal"]) == 2
+    assert "unknown video model 'llama-recal'" in capsys.readouterr().err
 
 
 def test_the_command_draws_and_prints(config, folder, capsys):

@@ -237,6 +237,98 @@ def test_a_run_with_other_settings_is_neither_mixed_in_nor_replaced(
     assert timeless(evaluate_video(replace(config, threads=None)).rows) == timeless(before.rows)
 
 
+def recolour(path):
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    records[0]["question"] = "what is the square ?"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records[:-1]))
+
+
+def test_rows_of_records_that_changed_or_are_gone_are_dropped_and_asked_again(
+    config, folder, tmp_path, monkeypatch
+):
+    for number in range(3):
+        tiny_video.write_video(tmp_path / f"{number}.mp4", 10 + number)
+    data = write_questions(tmp_path / "q.jsonl", ("0.mp4", "1.mp4", "0.mp4", "2.mp4", "1.mp4"))
+    config = replace(config, data=data, out=tmp_path / "out")
+    evaluate_video(config)
+    # Another first question, no last one, and another video of the fourth.
+    recolour(data)
+    tiny_video.write_video(tmp_path / "2.mp4", 14)
+    asked = interrupting(None, monkeypatch)
+    again = evaluate_video(config)
+    assert asked == ["q0", "q3"]
+    assert timeless(again.rows) == timeless(evaluate_video(replace(config, out=None)).rows)
+    assert {row["question"] for row in again.rows} == {"q0", "q1", "q2", "q3"}
+    assert read_results(tmp_path / "out") == again
+
+
+def test_a_run_of_another_model_or_namm_of_the_same_name_is_refused(config, tmp_path):
+    model = tiny_video.save_llava(tmp_path / "model")
+    NAMM(NAMMConfig()).save_pretrained(tmp_path / "namm")
+    names = {"model": str(model), "namm": (str(tmp_path / "namm"),)}
+    config = replace(config, **names, policy=("namm",), budget=(40,), out=tmp_path / "out")
+    before = evaluate_video(config)
+    (model / "notes.txt").write_text("Beside the model.")
+    assert evaluate_video(config).rows == before.rows
+    ones = NAMM(NAMMConfig(), torch.ones(NAMMConfig().size))
+    ones.save_pretrained(tmp_path / "namm")
+    with pytest.raises(UserError, match=r"holds a run with namm vectors .*another --out"):
+        evaluate_video(config)
+    NAMM(NAMMConfig()).save_pretrained(tmp_path / "namm")
+    tiny_video.llava({"initializer_range": 0.1}).save_pretrained(model)
+    with pytest.raises(UserError, match="holds a run with model files"):
+        evaluate_video(config)
+    assert read_results(tmp_path / "out").rows == before.rows
+
+
+def test_what_one_record_raises_fails_that_record(config, folder, tmp_path, monkeypatch):
+    names = [str(folder / name) for name in ("0.mp4", "1.mp4", "x" * 300, "2.mp4")]
+    data = write_questions(tmp_path / "q.jsonl", names)
+    lost = {**json.loads(data.read_text().splitlines()[0]), "id": "odd", "question": "\ud800 ?"}
+    data.write_text(data.read_text() + json.dumps(lost) + "\n")
+    unknown = {**lost, "id": "unknown", "question": "what ?", "options": list("abcde")}
+    data.write_text(data.read_text() + json.dumps(unknown) + "\n")
+
+    def ask(self, question, *args):
+        if question.id == "q1":
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return ASK(self, question, *args)
+
+    def encode(self, clip):
+        if len(clip.seconds) and clip.duration > 0.45:
+            raise MemoryError
+        return original(self, clip)
+
+    original = VideoModel.encode
+    monkeypatch.setattr(Run, "_ask", ask)
+    monkeypatch.setattr(VideoModel, "encode", encode)
+    rows = evaluate_video(replace(config, data=data)).rows
+    failed = {row["question"]: row["failed"] for row in rows if "failed" in row}
+    assert failed["q1"].startswith("record q1: too little memory (CUDA out of memory); use fewer")
+    assert "File name too long" in failed["q2"] and failed["q2"].startswith("record q2: video")
+    assert failed["q3"].startswith("record q3: too little memory (MemoryError)")
+    assert "half a surrogate pair" in failed["odd"]
+    # The tiny tokenizer has letters up to D.
+    assert failed["unknown"].startswith("record unknown: the model cannot tell the answers 'E'")
+    assert {row["question"] for row in rows if "failed" not in row} == {"q0"}
+
+
+def test_the_rate_of_a_folder_of_pictures_is_part_of_the_clip(config, tmp_path, monkeypatch):
+    lines = write_questions(tmp_path / "q.jsonl", ["pictures"] * 3).read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    records[2]["folder_fps"] = 2
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(each) + "\n" for each in records))
+    rates = []
+
+    def read(video, *args, folder_fps, **kwargs):
+        rates.append(folder_fps)
+        raise UserError("not there")
+
+    monkeypatch.setattr(video_run, "read_clip", read)
+    evaluate_video(replace(config, data=tmp_path / "q.jsonl"))
+    assert rates == [1.0, 2.0]
+
+
 def test_a_folder_of_another_run_or_with_damaged_rows_is_refused(config, tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"seed": 0}\n')
     with pytest.raises(UserError, match="a run of another kind; choose another --out"):

@@ -112,10 +112,29 @@ def test_the_tables_say_it_all_in_a_hundred_columns(rows):
     text = printed(summarise(rows, "macro", ("category",)), rows)
     assert max(map(len, text.splitlines())) <= 100
     assert [line.split()[:2] for line in text.splitlines()].count(["h2o", "25%"]) == 3
-    for part in ("mean of categories", "chance 25.0%", "order (1)", "peak KB", "2000.0"):
+    for part in ("mean of 2 categories", "chance 25.0%", "order (1)", "peak KB", "2000.0"):
         assert part in text, part
     assert "in no mean: 1 of 6 questions" in text and "record q5: no video" in text
     assert "Decoding took 10.0 s and the vision tower 10.0 s" in text
+
+
+def test_categories_without_an_answered_question_are_counted_and_named(rows):
+    lost = {"model": "tiny", "task": "jsonl", "failed": "record: no video"}
+    rows = [
+        *rows[:-1],
+        {**lost, "question": "q5", "category": "count"},
+        {**lost, "question": "q6", "category": "count"},
+        {**lost, "question": "q7", "category": "speed"},
+    ]
+    summary = summarise(rows, "macro", ("category",))
+    whole = entry(summary, policy="full", metric="reply", group_by="all")
+    assert (whole["scored_categories"], whole["categories"], whole["failed"]) == (2, 3, 3)
+    failed = {each["group"]: each["failed"] for each in summary if each["group"]}
+    assert failed == {"count": 2, "order": 0}
+    text = printed(summary, rows)
+    # The title is broken where the table ends.
+    assert "mean of 2 of 3 categories" in " ".join(text.split())
+    assert "count (3, 2 failed)" in text and "order (1)" in text
 
 
 def test_groups_are_in_order_of_length_or_of_appearance(rows):

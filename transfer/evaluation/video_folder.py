@@ -20,6 +20,8 @@ class ResumedFolder(ResultFolder):
         folder: None: nothing is written.
         settings: what decides the results; an earlier run must have had the same.
         readers: rows of a finished question.
+        digests: of the records by the names of their questions; rows of a record that has changed
+            or is gone are dropped.
 
     Attributes:
         earlier: rows of the questions that are finished.
@@ -29,11 +31,17 @@ class ResumedFolder(ResultFolder):
             with other settings.
     """
 
-    def __init__(self, folder: Path | None, settings: Mapping[str, Any], readers: int) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        settings: Mapping[str, Any],
+        readers: int,
+        digests: Mapping[str, str],
+    ) -> None:
         super().__init__(folder)
         # As they will be read back: tuples are lists there.
         self._settings = json.loads(json.dumps({**settings, "versions": versions()}))
-        self._readers = readers
+        self._readers, self._digests = readers, digests
         self.earlier: list[Row] = []
 
     def __enter__(self) -> "ResumedFolder":
@@ -74,9 +82,12 @@ class ResumedFolder(ResultFolder):
         rows = _read_lines(path)
         if not all("question" in row for row in rows):
             raise _other_kind(path.parent)
-        rows = [row for row in rows if "failed" not in row]
+        rows = [row for row in rows if "failed" not in row and self._is_current(row)]
         answered = Counter(row["question"] for row in rows)
         return [row for row in rows if answered[row["question"]] == self._readers]
+
+    def _is_current(self, row: Row) -> bool:
+        return row.get("record", "") == self._digests.get(row["question"])
 
 
 def _other_kind(folder: Path) -> UserError:

@@ -21,7 +21,7 @@ class InspectConfig:
         video: a video file, or a folder of frames.
         model: llava-next-video (the shipped one), a LLaVA-NeXT-Video folder, or a hub id.
         question: asked after the video; the reply is printed.
-        policy: who prunes the cache.
+        policy: who prunes the cache; one, as a picture shows one.
         namm: NAMM of the policy namm: a shipped name, a folder or a hub id.
         budget: tokens each head keeps, or a fraction (0.25) of the tokens seen. None: the policy's
             own threshold, where it has one.
@@ -51,6 +51,8 @@ class InspectConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name.replace('_', '-')} is {value}; use 1 or more")
+        if self.policy == "all":
+            raise UserError("policy is all and a picture shows one; name one policy")
         if self.out.suffix != ".png":
             raise UserError(f"out {self.out} is no .png file; rename it")
 

@@ -48,7 +48,8 @@ class VideoEval:
             the beginnings of equal segments; fps: so many a second. By default as the benchmark's
             authors do.
         fps: frames a second for the sampling fps.
-        questions: so many, spread evenly over the benchmark; by default all (video-recall: 120).
+        questions: so many, spread evenly over the benchmark; by default all. video-recall asks
+            its first ones, by default 80, video by video. If there are fewer, all are asked.
         chunk: tokens of the prompt that go through the model at once; by default all.
         dtype: of the weights; by default as they are stored.
         device_map: where the model runs, such as cuda or auto (needs accelerate).
@@ -125,7 +126,7 @@ def evaluate_video(config: VideoEval) -> Results:
 
     run = Run(config)
     with (
-        ResumedFolder(config.out, config.settings, len(run.readers)) as folder,
+        ResumedFolder(config.out, run.settings, len(run.readers), run.digests) as folder,
         torch_threads(config.threads),
     ):
         interrupted = run.play(folder)

@@ -5,21 +5,25 @@ the vision tower once, whoever then answers.
 """
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import Progress
 from transformers import Cache, DynamicCache
 
+from transfer.adapters.loading import first_line
 from transfer.adapters.memory import Memory
 from transfer.adapters.video_model import VideoFeatures, VideoModel, load_video_model
 from transfer.errors import UserError, unknown_name
 from transfer.evaluation.readers import Reader, plan_readers
 from transfer.evaluation.results import Row
+from transfer.evaluation.video_digest import model_digest, namm_digests, record_digests
 from transfer.evaluation.video_folder import ResumedFolder
 from transfer.evaluation.video_held import held
 from transfer.evaluation.video_qa import VideoEval
@@ -27,6 +31,9 @@ from transfer.tasks.benchmarks import BENCHMARKS
 from transfer.tasks.video_prompts import Benchmark, Prompt
 from transfer.tasks.video_records import BrokenRecord, VideoQuestion
 from transfer.video.frames import Clip, read_clip
+
+#: What one record may do to a run without ending it.
+_FAILURES = (UserError, torch.OutOfMemoryError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,7 @@ class Run:
     Attributes:
         benchmark: what is asked.
         readers: the full cache, then every policy at every budget.
+        digests: of the records, by their ids.
         rows: one for each question, policy and budget, and one for each question that failed.
 
     Raises:
@@ -62,9 +70,22 @@ class Run:
         dtype = None if config.dtype is None else getattr(torch, config.dtype)
         self.model: VideoModel = load_video_model(config.model, dtype, config.device_map)
         self.records = self.benchmark.read(config.data, config.most_questions)
+        self.digests = record_digests(self.records)
+        if len(self.records) < (config.questions or 0):
+            said = f"{config.task} has {len(self.records)} questions, fewer than"
+            print(f"{said} the {config.questions} asked for; all are asked", file=sys.stderr)
         self.rows: list[Row] = []
         # Who has answered, for the progress bar.
         self._tell: Callable[[str], None] = lambda name: None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the results: the options, and what the names in them stand for."""
+        return {
+            **self.config.settings,
+            "model files": model_digest(self.model.model),
+            "namm vectors": namm_digests(self.readers),
+        }
 
     def play(self, folder: ResumedFolder) -> bool:
         """Ask everything that is not finished; returns whether Ctrl-C ended it early."""
@@ -95,7 +116,8 @@ class Run:
             if isinstance(record, BrokenRecord):
                 yield [self._failed(record.id, record.reason)]
             else:
-                key = (record.video, record.start, record.end, self._frames(record))
+                bounds = (record.start, record.end, record.folder_fps)
+                key = (record.video, *bounds, self._frames(record))
                 clips.setdefault(key, []).append(record)
         for questions in clips.values():
             yield from self._about_one_clip(questions)
@@ -103,17 +125,17 @@ class Run:
     def _about_one_clip(self, questions: Sequence[VideoQuestion]) -> Iterator[list[Row]]:
         try:
             watched = self._watch(questions[0])
-        except UserError as error:
+        except _FAILURES as error:
             for question in questions:
-                yield [self._failed(question.id, str(error), question)]
+                yield [self._failed(question.id, _reason(error), question)]
             return
         # Only the first question had to wait for the video.
         seconds = (watched.decode_seconds, watched.vision_seconds)
         for question in questions:
             try:
                 yield self._ask(question, watched, seconds)
-            except UserError as error:
-                yield [self._failed(question.id, str(error), question)]
+            except _FAILURES as error:
+                yield [self._failed(question.id, _reason(error), question)]
             else:
                 seconds = (0.0, 0.0)
 
@@ -140,9 +162,11 @@ class Run:
     ) -> list[Row]:
         prompt = self.benchmark.prompt(question, watched.clip.seconds)
         ids = self.model.prompt_ids(prompt, watched.features.frames)
+        self.model.check_answers(prompt.answers, prompt.prefill)
         return [
             {
                 **self._named(question.id, question),
+                "record": self.digests[question.id],
                 "policy": reader.name,
                 "budget": reader.pruning.budget,
                 "answer": question.answer,
@@ -207,6 +231,8 @@ class Run:
     def _failed(self, record: str, reason: str, question: VideoQuestion | None = None) -> Row:
         # The reason names the record, so that it can be read alone.
         named = reason if f"record {record} " in reason else f"record {record}: {reason}"
+        # Ids and paths may hold what cannot be printed.
+        named = named.encode("utf-8", "backslashreplace").decode()
         return {**self._named(record, question), "failed": named}
 
     def _named(self, record: str, question: VideoQuestion | None) -> Row:
@@ -220,6 +246,12 @@ class Run:
             "cluster": question.group or str(question.video),
             **{name: getattr(question, name) for name in groups},
         }
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    return f"too little memory ({first_line(error)}); use fewer --frames, or --chunk"
 
 
 def _correct(chosen: int | None, question: VideoQuestion) -> float | None:

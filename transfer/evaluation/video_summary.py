@@ -39,15 +39,26 @@ def summarise(rows: Sequence[Row], aggregation: str, groupings: Sequence[str]) -
     if not answered:
         return []
     scores = _Scores(answered)
-    more = {"aggregation": aggregation, "failed": len(rows) - len(answered)}
     by = "category" if aggregation == "macro" else None
-    entries = list(_entries(answered, scores, {"group_by": ALL, "group": "", **more}, by))
+    about = {"group_by": ALL, "group": "", "aggregation": aggregation}
+    about |= {"failed": len(rows) - len(answered), **_categories(rows)}
+    entries = list(_entries(answered, scores, about, by))
     for field in groupings:
         for group in _groups(answered, field):
             inside = [row for row in answered if row[field] == group]
-            about = {"group_by": field, "group": group, "aggregation": "micro", "failed": 0}
-            entries += _entries(inside, scores, about, None)
+            failed = sum("failed" in row and row.get(field) == group for row in rows)
+            about = {"group_by": field, "group": group, "aggregation": "micro", "failed": failed}
+            entries += _entries(inside, scores, {**about, **_categories(inside)}, None)
     return entries
+
+
+def _categories(rows: Sequence[Row]) -> Row:
+    """How many categories there are, and how many of them have a question that counts."""
+    scored = {row["category"] for row in rows if "failed" not in row and row["answer"] is not None}
+    return {
+        "categories": len({row["category"] for row in rows if "category" in row}),
+        "scored_categories": len(scored),
+    }
 
 
 def _groups(rows: Sequence[Row], field: str) -> list[str]:

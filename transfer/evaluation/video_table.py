@@ -40,7 +40,7 @@ def _of(entries: Sequence[Row], metric: str) -> list[Row]:
 
 def _accuracy(entries: Sequence[Row]) -> Table:
     first = entries[0]
-    over = ", mean of categories" if first["aggregation"] == "macro" else ""
+    over = f", mean of {_categories_text(first)}" if first["aggregation"] == "macro" else ""
     title = (
         f"{PurePath(first['model']).name} on {first['task']}: {first['n']} questions, "
         f"{first['videos']} videos, {first['frames']:g} frames, chance {first['chance']:.1%}; "
@@ -58,6 +58,11 @@ def _accuracy(entries: Sequence[Row]) -> Table:
         for likely, reply in zip(_of(entries, "likelihood"), _of(entries, "reply"))
     )
     return new_table(title, columns, rows)
+
+
+def _categories_text(entry: Row) -> str:
+    scored, there = entry["scored_categories"], entry["categories"]
+    return f"{scored} categories" if scored == there else f"{scored} of {there} categories"
 
 
 def _interval_pair(entry: Row) -> tuple[str, str]:
@@ -109,7 +114,9 @@ def _by_group(entries: Sequence[Row], field: str) -> Iterator[Table]:
     left, columns = room, []
     for group in dict.fromkeys(entry["group"] for entry in likely):
         column = [entry for entry in likely if entry["group"] == group]
-        head, cells = f"{group or '-'} ({column[0]['n']})", list(map(_group_text, column))
+        failed = f", {column[0]['failed']} failed" if column[0]["failed"] else ""
+        head = f"{group or '-'} ({column[0]['n']}{failed})"
+        cells = list(map(_group_text, column))
         needed = 2 + max(map(len, [head, *cells]))
         if columns and left < needed:
             yield _group_table(field, readers, columns)

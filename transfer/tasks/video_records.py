@@ -61,6 +61,11 @@ class VideoQuestion:
     def __post_init__(self) -> None:
         if not self.question.strip():
             raise UserError(f"record {self.id} asks nothing; give it a question")
+        shown = (self.id, self.question, *self.options, self.category, self.duration_group)
+        if any("\ud800" <= character <= "\udfff" for text in shown for character in text):
+            raise UserError(
+                f"record {self.id} holds half a surrogate pair, which is no character; mend it"
+            )
         if not 2 <= len(self.options) <= len(LETTERS):
             raise UserError(
                 f"record {self.id} has {len(self.options)} options; give 2 to {len(LETTERS)}"

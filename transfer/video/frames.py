@@ -140,9 +140,16 @@ def probe(video: Path, folder_fps: int | float = 1.0) -> VideoInfo:
 def _first_that_works(video: Path, use: Callable[[Reader], T], folder_fps: int | float) -> T:
     """What `use` makes of the first reader that can read the video."""
     video = Path(video)
-    if video.is_dir():
-        return use(FolderReader(video, folder_fps))
-    if not video.exists():
+    try:
+        if video.is_dir():
+            return use(FolderReader(video, folder_fps))
+        exists = video.exists()
+    # Not all folders may be read, and not all texts are paths.
+    except OSError as error:
+        raise UserError(
+            f"video {video} cannot be read ({error.strerror}); check the path and who may read it"
+        ) from error
+    if not exists:
         raise UserError(f"video {video} does not exist; check the path")
     causes = []
     for reader in (DecordReader, PyAVReader):

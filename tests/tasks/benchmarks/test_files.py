@@ -4,7 +4,14 @@ import pytest
 
 from transfer.errors import UserError
 from transfer.tasks.benchmarks import BENCHMARKS
-from transfer.tasks.benchmarks.files import read_rows, spread, unlettered
+from transfer.tasks.benchmarks.files import (
+    convert,
+    identify,
+    locate,
+    read_rows,
+    spread,
+    unlettered,
+)
 
 
 def test_names():
@@ -37,6 +44,25 @@ def test_parquet(tmp_path):
 )
 def test_spread(count, chosen):
     assert spread("abcdefg", count) == list(chosen)
+
+
+def test_repeated_ids_are_replaced_by_ones_that_are_free(tmp_path):
+    rows = [{"id": name} for name in ("x", "x", "x (place 1)", "x")]
+    ask = BENCHMARKS["jsonl"].question
+    found = convert(identify(tmp_path / "f.json", rows), ask)
+    assert [record.id for record in found] == ["x", "x (place 1)'", "x (place 1)", "x (place 3)"]
+    assert ["stands twice" in record.reason for record in found] == [False, True, False, True]
+
+
+def test_a_missing_video_is_expected_in_a_folder_of_videos(tmp_path):
+    file = tmp_path / "json" / "tasks.json"
+    (tmp_path / "video").mkdir()
+    file.parent.mkdir()
+    for names in (("x.mp4",), ("x" * 300,), ("\0",)):
+        found = locate(file, ("videos", "video", "."), names)
+        assert found == tmp_path / "video" / names[0]
+    (file.parent / "x.mp4").touch()
+    assert locate(file, ("videos", "video", "."), ("x.mp4",)) == file.parent / "x.mp4"
 
 
 def test_options_with_letters():

@@ -56,6 +56,7 @@ def test_whole_record(tmp_path):
         ({**RECORD, "answer": [0]}, r"has 'answer' [0]; give the index of an option, from 0"),
         ({**RECORD, "start": -1}, "has 'start' -1; use a number of 0 or more"),
         ({**RECORD, "end": float("nan")}, "has 'end' nan"),
+        ({**RECORD, "options": ["\ud800", "b"]}, "holds half a surrogate pair"),
     ],
 )
 def test_broken_lines_do_not_end_the_run(tmp_path, record, said):
@@ -64,6 +65,20 @@ def test_broken_lines_do_not_end_the_run(tmp_path, record, said):
     assert broken.id == "own-1"
     assert broken.reason.startswith("record own-1 ")
     assert said in broken.reason
+
+
+def test_lines_end_at_line_feeds_alone(tmp_path):
+    path = tmp_path / "own.jsonl"
+    record = {**RECORD, "question": "One\u2028two\x85three?"}
+    path.write_bytes((json.dumps(record, ensure_ascii=False) + "\r\n").encode() * 2)
+    assert [question.question for question in BENCHMARK.read(path)] == [record["question"]] * 2
+
+
+def test_the_rate_of_a_folder_of_pictures(tmp_path):
+    path = write(tmp_path, RECORD, {**RECORD, "folder_fps": 3}, {**RECORD, "folder_fps": "x"})
+    one, three, broken = BENCHMARK.read(path)
+    assert (one.folder_fps, three.folder_fps) == (1.0, 3.0)
+    assert "has 'folder_fps' 'x'" in broken.reason
 
 
 def test_file_with_byte_order_mark(tmp_path):

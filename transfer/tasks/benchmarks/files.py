@@ -41,8 +41,17 @@ def locate(file: Path, folders: Sequence[str], names: Sequence[str]) -> Path:
     roots = (file.parent, file.parent.parent)
     places = [root / folder for root in roots for folder in folders]
     paths = [place / name for place in places for name in names]
-    expected = next((place for place in places if place.is_dir()), places[0]) / names[0]
-    return next((path for path in paths if path.exists()), expected)
+    there = (place for place in places if place not in roots and place.is_dir())
+    expected = next(there, places[0]) / names[0]
+    return next((path for path in paths if _exists(path)), expected)
+
+
+def _exists(path: Path) -> bool:
+    """Whether it does; names too long for a file, and files in closed folders, do not."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def with_suffixes(name: str) -> tuple[str, ...]:
@@ -216,14 +225,21 @@ def convert(
 
     Ids differ: a question whose id another one had before is broken.
     """
-    taken: set[str] = set()
-    return [_converted(place, row, question, taken) for place, row in enumerate(rows)]
+    rows, taken = list(rows), set[str]()
+    given = {row.id for row in rows}
+    return [_converted(place, row, question, taken, given) for place, row in enumerate(rows)]
 
 
 def _converted(
-    place: int, row: Row, question: Callable[[Row], VideoQuestion], taken: set[str]
+    place: int,
+    row: Row,
+    question: Callable[[Row], VideoQuestion],
+    taken: set[str],
+    given: set[str],
 ) -> VideoQuestion | BrokenRecord:
     name = f"{row.id} (place {place})" if row.id in taken else row.id
+    while name != row.id and name in given:
+        name += "'"
     taken.add(row.id)
     try:
         if name != row.id:
@@ -231,7 +247,8 @@ def _converted(
         if not isinstance(row.fields, Mapping):
             raise row.error("is no JSON object", "mend or delete it")
         return question(row)
-    except UserError as error:
+    # Paths that are no paths raise OSError where files beside the video are looked for.
+    except (UserError, OSError) as error:
         reason = str(error)
         named = reason.startswith(f"record {row.id} ")
         return BrokenRecord(name, reason if named else f"record {row.id}: {reason}")
@@ -249,7 +266,8 @@ def _json(path: Path) -> Any:
 
 
 def _json_lines(path: Path) -> list[Any]:
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    # At line feeds alone: JSON's texts may hold the other characters that end a line.
+    lines = path.read_text(encoding="utf-8-sig").split("\n")
     return [_loaded(line) for line in lines if line.strip()]
 
 

@@ -1,7 +1,8 @@
 """The user's own questions, one JSON object a line.
 
 `{"video": "cat.mp4", "question": "What jumps?", "options": ["a cat", "a dog"], "answer": "A"}`;
-`id`, `category`, `group`, `start` and `end` (in seconds) may stand beside them.
+`id`, `category`, `group`, `start` and `end` (in seconds) may stand beside them, and `folder_fps`,
+the pictures a second (1.0 by default) where the video is a folder of pictures.
 """
 
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ class OwnQuestions(PublishedBenchmark):
 
     def question(self, row: Row) -> VideoQuestion:
         """The question of one line."""
-        options = row.texts("options")
+        options, rate = row.texts("options"), row.number("folder_fps")
         return VideoQuestion(
             row.id,
             row.file.parent / row.text("video"),
@@ -31,6 +32,7 @@ class OwnQuestions(PublishedBenchmark):
             group=row.text("group") if row.get("group") else "",
             start=row.number("start"),
             end=row.number("end"),
+            folder_fps=1.0 if rate is None else rate,
         )
 
 
