@@ -46,13 +46,13 @@ def _accuracy(entries: Sequence[Row]) -> Table:
         f"{first['videos']} videos, {first['frames']:g} frames, chance {first['chance']:.1%}; "
         f"% right{over} [95%]"
     )
-    columns = ("policy", "budget", "likelihood", "- full", "reply", "- full", "unread")
+    columns = ("policy", "budget", "likelihood", "- full", "reply", "unread")
     rows = (
         (
             likely["policy"],
             budget_text(likely["budget"]),
             *_interval_pair(likely),
-            *_interval_pair(reply),
+            _interval_pair(reply)[0],
             str(likely["unparsed"]),
         )
         for likely, reply in zip(_of(entries, "likelihood"), _of(entries, "reply"))
