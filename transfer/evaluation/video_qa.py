@@ -22,7 +22,7 @@ TASKS = (
     "video-mme-subtitles", "next-qa", "egoschema", "mvbench", "jsonl",
 )  # fmt: skip
 #: Questions of the default task, such that all policies answer them in two or three minutes.
-QUICK_QUESTIONS = 80
+QUICK_QUESTIONS = 70
 #: Settings under which a run may go on although they have changed; they change no result.
 _FREE = ("out", "threads", "json")
 
@@ -49,7 +49,7 @@ class VideoEval:
             authors do.
         fps: frames a second for the sampling fps.
         questions: so many, spread evenly over the benchmark; by default all. video-recall asks
-            its first ones, by default 80, video by video. If there are fewer, all are asked.
+            its first ones, by default 70, video by video. If there are fewer, all are asked.
         chunk: tokens of the prompt that go through the model at once; by default all.
         dtype: of the weights; by default as they are stored.
         device_map: where the model runs, such as cuda or auto (needs accelerate).
