@@ -15,6 +15,7 @@ from transfer.checkpoints import shipped
 from transfer.envs.d4rl import normalized_score
 from transfer.envs.mujoco import make_envs
 from transfer.envs.rollout import rollout
+from transfer.evaluation.video_qa import VideoEval, evaluate_video
 from transfer.tasks.recall import TASKS, make_batch
 from transfer.tasks.scoring import score_batch
 
@@ -108,6 +109,26 @@ def test_the_paper_s_variant_prunes_by_its_own_threshold():
     kept = [tokens for layer in cache.kept() for row in layer for tokens in row]
     assert sum(kept) / len(kept) < 0.3 * 256
     assert right >= 0.85
+
+
+def test_the_video_model_answers_and_the_namm_keeps_what_random_eviction_loses(tmp_path):
+    config = VideoEval(
+        model="llava-next-video",
+        policy=("namm", "random"),
+        budget=(0.25,),
+        questions=56,
+        data=tmp_path,
+        threads=1,
+    )
+    overall = {
+        (entry["policy"], entry["metric"]): entry["mean"]
+        for entry in evaluate_video(config).summary
+        if entry["group_by"] == "all"
+    }
+    assert overall["full", "likelihood"] >= 0.85
+    assert overall["full", "reply"] >= 0.85
+    assert overall["random", "likelihood"] <= overall["full", "likelihood"] - 0.3
+    assert overall["namm", "likelihood"] >= overall["random", "likelihood"] + 0.3
 
 
 def test_everything_that_ships_has_a_card():
