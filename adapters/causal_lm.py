@@ -40,6 +40,6 @@ class CausalLMAdapter(Adapter):
         ).to(self.model.device)
 
         def run(cache: Cache | None) -> torch.Tensor:
-            return self.model(ids, past_key_values=cache, use_cache=cache is not None).logits
+            return self.model(ids, cache=cache, use_cache=cache is not None).logits
 
         return run

@@ -55,7 +55,7 @@ class DecisionTransformerAdapter(Adapter):
                 inputs_embeds=embeds,
                 attention_mask=torch.ones(shape[:2], dtype=torch.long, device=embeds.device),
                 position_ids=torch.zeros(1, tokens, dtype=torch.long, device=embeds.device),
-                past_key_values=cache,
+                cache=cache,
                 use_cache=cache is not None,
             ).last_hidden_state
 
@@ -162,7 +162,7 @@ class CachedController:
         self.control.check_horizon(self._step + 1)
         output = model.encoder(
             inputs_embeds=self._embed(states, returns_to_go, previous_actions),
-            past_key_values=self.cache,
+            cache=self.cache,
             position_ids=self._positions,
             attention_mask=self._attention_mask(len(states)),
             use_cache=True,

@@ -106,7 +106,7 @@ class LlavaNextVideoAdapter(Adapter):
         def run(cache: Cache | None) -> Tensor:
             embeddings = self.embed(ids, self.encode(pixels) if frames > 0 else None)
             return self.model(
-                inputs_embeds=embeddings, past_key_values=cache, use_cache=cache is not None
+                inputs_embeds=embeddings, cache=cache, use_cache=cache is not None
             ).logits
 
         return run

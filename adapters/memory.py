@@ -41,7 +41,7 @@ class Memory:
             module.transfer_pruning = pruning  # type: ignore[assignment]
 
     def new_cache(self) -> PrunedCache:
-        """An empty cache for one batch of sequences; pass it as `past_key_values`."""
+        """An empty cache for one batch of sequences; pass it as `cache`."""
         if self._before is None:
             raise UserError("the model is detached; attach it again to make a cache")
         self.cache = PrunedCache(self.adapter.config, self.pruning)
@@ -83,7 +83,7 @@ class Memory:
         if self.cache is None or not any(layer.seen for layer in self.cache.pruned):
             raise UserError(
                 "nothing went through the cache yet; "
-                "run the model with past_key_values=memory.new_cache() first"
+                "run the model with cache=memory.new_cache() first"
             )
         return self.cache
 

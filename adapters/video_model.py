@@ -241,7 +241,7 @@ class VideoModel:
         if cache is None:
             raise UserError("answers of several tokens need the prompt's cache; prefill with one")
         ids = torch.tensor([tokens], device=self.model.device)
-        logits = self.model(ids[:, :-1], past_key_values=_copy(cache)).logits
+        logits = self.model(ids[:, :-1], cache=_copy(cache)).logits
         chosen = logits.float().log_softmax(-1).gather(-1, ids[:, 1:, None].to(logits.device))
         return float(chosen.sum())
 
@@ -273,7 +273,7 @@ class VideoModel:
         self, cache: Cache | None, ids: Tensor | None = None, **inputs: Tensor
     ) -> Float[Tensor, "1 vocabulary"]:
         outputs = self.model(
-            ids, past_key_values=cache, use_cache=cache is not None, logits_to_keep=1, **inputs
+            ids, cache=cache, use_cache=cache is not None, logits_to_keep=1, **inputs
         )
         return outputs.logits[:, -1]
 

@@ -3,7 +3,7 @@
 from transfer import NAMM, attach
 namm = NAMM.from_pretrained("recall")
 with attach(model, namm) as memory:
-    out = model.generate(**inputs, past_key_values=memory.new_cache())
+    out = model.generate(**inputs, cache=memory.new_cache())
 memory.report()
 """
 

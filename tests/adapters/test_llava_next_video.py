@@ -65,7 +65,7 @@ def test_pruned_logits_equal_masked_ones_with_video_tokens(double_norm, chunk, p
         cache = memory.new_cache()
         embeddings = adapter.embed(ids, adapter.encode(pixels))
         parts = embeddings.split(chunk, 1)
-        pruned = torch.cat([model(inputs_embeds=p, past_key_values=cache).logits for p in parts], 1)
+        pruned = torch.cat([model(inputs_embeds=p, cache=cache).logits for p in parts], 1)
     with torch.no_grad():
         full = model(ids, pixel_values_videos=pixels, use_cache=False).logits
     masked = dense_logits(model, cache, ids, pixels)
@@ -84,7 +84,7 @@ def test_transformers_own_generate_with_pixels_is_pruned_alike(double_norm):
         out = model.generate(
             input_ids=ids,
             pixel_values_videos=pixels,
-            past_key_values=cache,
+            cache=cache,
             max_new_tokens=20,
             do_sample=False,
         )
@@ -94,7 +94,7 @@ def test_transformers_own_generate_with_pixels_is_pruned_alike(double_norm):
         embeddings = model.get_input_embeddings()(seen)
         embeddings[:, : ids.shape[1]] = adapter.embed(ids, adapter.encode(pixels))
         with torch.no_grad():
-            logits = model(inputs_embeds=embeddings, past_key_values=again).logits
+            logits = model(inputs_embeds=embeddings, cache=again).logits
     assert torch.equal(logits[:, ids.shape[1] - 1 :].argmax(-1), out[:, ids.shape[1] :])
     assert cache.kept() == again.kept()
     assert max(max(layer[0]) for layer in cache.kept()) < 40 + N_UP

@@ -11,7 +11,7 @@ from transfer.errors import UserError
 def run(memory, tokens=100, batch=1):
     ids = torch.randint(3, 97, (batch, tokens))
     with torch.no_grad():
-        return memory.adapter.model(ids, past_key_values=memory.new_cache()).logits
+        return memory.adapter.model(ids, cache=memory.new_cache()).logits
 
 
 def test_attach_and_detach_leave_the_model_as_it_was():
@@ -22,7 +22,7 @@ def test_attach_and_detach_leave_the_model_as_it_was():
         expected = model(ids).logits
         with attach(model, "recency", n_up=16, budget=8) as memory:
             assert model.config._attn_implementation == "transfer_pruned"
-            assert not torch.equal(model(ids, past_key_values=memory.new_cache()).logits, expected)
+            assert not torch.equal(model(ids, cache=memory.new_cache()).logits, expected)
         assert model.config._attn_implementation == before
         assert torch.equal(model(ids).logits, expected)
     assert not any(hasattr(module, "transfer_pruning") for module in model.modules())
@@ -74,7 +74,7 @@ def test_attention_is_that_of_the_stock_model_while_nothing_left():
     model = tiny.llama()
     ids = torch.randint(3, 97, (2, 50))
     with attach(model, "full", n_up=64, expose_attention=True) as memory, torch.no_grad():
-        model(ids, past_key_values=memory.new_cache())
+        model(ids, cache=memory.new_cache())
     model.set_attn_implementation("eager")
     with torch.no_grad():
         expected = model(ids, output_attentions=True).attentions
@@ -125,10 +125,10 @@ def test_training_mode_and_gradients_are_refused():
     ids = torch.randint(3, 97, (1, 20))
     with attach(model, "full") as memory:
         with pytest.raises(UserError, match=r"torch.no_grad\(\)"):
-            model(ids, past_key_values=memory.new_cache())
+            model(ids, cache=memory.new_cache())
         model.train()
         with pytest.raises(UserError, match=r"model.eval\(\)"), torch.no_grad():
-            model(ids, past_key_values=memory.new_cache())
+            model(ids, cache=memory.new_cache())
 
 
 def test_masks_that_are_more_than_padding_are_refused():
@@ -137,7 +137,7 @@ def test_masks_that_are_more_than_padding_are_refused():
     mask = torch.zeros(1, 1, 20, 20)
     with attach(model, "full") as memory, torch.no_grad():
         with pytest.raises(UserError, match="causality is its own"):
-            model(ids, attention_mask=mask, past_key_values=memory.new_cache())
+            model(ids, attention_mask=mask, cache=memory.new_cache())
         packed = torch.arange(10).repeat(2)[None]
         with pytest.raises(UserError, match="more than the future"):
             model(ids, position_ids=packed, use_cache=False)

@@ -231,7 +231,7 @@ def test_likelihoods_of_answers_and_the_cache_after_them(model, features, policy
         red, green = model.chat.encode_answer("red green")
         model.prefill(ids, features, longer)
         with torch.no_grad():
-            after = model.model(torch.tensor([[red]]), past_key_values=longer).logits[0, -1]
+            after = model.model(torch.tensor([[red]]), cache=longer).logits[0, -1]
     first = logits[0].log_softmax(-1)
     letters = [float(first[model.chat.encode_answer(letter)[0]]) for letter in "AB"]
     word = float(first[red] + after.log_softmax(-1)[green])

@@ -66,7 +66,7 @@ def dense_logits(model, cache: PrunedCache, ids, valid=None, position_ids=None):
 def run_chunks(model, memory, ids, chunks):
     cache = memory.new_cache()
     pieces = ids.split(chunks, 1)
-    return torch.cat([model(piece, past_key_values=cache).logits for piece in pieces], 1)
+    return torch.cat([model(piece, cache=cache).logits for piece in pieces], 1)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
@@ -107,7 +107,7 @@ def test_generate_equals_masked_dense(name, chunk, padding, double_norm):
         out = model.generate(
             ids,
             attention_mask=mask,
-            past_key_values=memory.new_cache(),
+            cache=memory.new_cache(),
             max_new_tokens=60,
             do_sample=False,
             output_logits=True,
@@ -136,7 +136,7 @@ def test_batch_with_padding_beyond_a_whole_window_has_empty_heads_and_stays_exac
     with prune(model) as memory, torch.no_grad():
         cache = memory.new_cache()
         logits = model(
-            ids, attention_mask=valid.long(), position_ids=positions, past_key_values=cache
+            ids, attention_mask=valid.long(), position_ids=positions, cache=cache
         ).logits
     empty = [p for seen, kept in cache.pruned[0].kept_positions if seen <= 64 for p in kept[:2]]
     assert len(empty) == 4
@@ -178,7 +178,7 @@ def test_stock_decision_transformer_forward_is_pruned_exactly(padding):
             inputs_embeds=torch.randn(2, 3 * steps, 64, dtype=torch.float64),
             attention_mask=valid.long(),
             position_ids=torch.zeros(1, 3 * steps, dtype=torch.long),
-            past_key_values=cache,
+            cache=cache,
             use_cache=True,
         )
     dense.register()
@@ -200,11 +200,11 @@ def test_dropping_sequences_leaves_the_others_as_they_are(double_norm):
     ids = torch.randint(3, 97, (3, TOKENS))
 
     def last(rows, memory, cache):
-        return model(ids[rows, 100:], past_key_values=cache).logits
+        return model(ids[rows, 100:], cache=cache).logits
 
     with prune(model) as memory, torch.no_grad():
         cache = memory.new_cache()
-        model(ids[:, :100], past_key_values=cache)
+        model(ids[:, :100], cache=cache)
         cache.batch_select_indices(torch.tensor([2, 0]))
         some = last([2, 0], memory, cache)
         whole = run_chunks(model, memory, ids, [100, 50])

@@ -96,7 +96,7 @@ def test_a_layer_left_over_by_an_error_is_not_used_by_the_next_model():
     assert HANDOFF.layer is other
     ids = torch.randint(3, 97, (1, 20))
     with attach(model, "full") as memory, torch.no_grad():
-        model(ids, past_key_values=memory.new_cache())
+        model(ids, cache=memory.new_cache())
     assert other.seen == 0
     assert memory.cache.pruned[0].seen == 20
 
@@ -133,9 +133,9 @@ def test_beam_search_and_a_stock_cache_are_refused():
                 attention_mask=mask,
                 num_beams=2,
                 max_new_tokens=8,
-                past_key_values=memory.new_cache(),
+                cache=memory.new_cache(),
             )
-        with pytest.raises(UserError, match=r"past_key_values=memory.new_cache\(\)"):
+        with pytest.raises(UserError, match=r"cache=memory.new_cache\(\)"):
             model.generate(ids, attention_mask=mask, max_new_tokens=8)
 
 

@@ -83,7 +83,7 @@ def test_generate_through_llama_equals_the_original_end_to_end():
         out = model.generate(
             prompt,
             attention_mask=torch.ones_like(prompt),
-            past_key_values=memory.new_cache(),
+            cache=memory.new_cache(),
             max_new_tokens=meta["gen"],
             do_sample=False,
             output_logits=True,

@@ -15,7 +15,7 @@ def test_tokens_not_scored_yet_have_no_state(policy, floats):
     is_video = torch.arange(117) < 60
     with attach(model, chosen, n_up=64, budget=32) as memory, torch.no_grad():
         cache = memory.new_cache()
-        model(torch.randint(128, (1, 117)), past_key_values=cache)
+        model(torch.randint(128, (1, 117)), cache=cache)
     row = held(cache, is_video)
     layer = cache.pruned[0]
     heads = len(cache.pruned) * layer.kv_heads

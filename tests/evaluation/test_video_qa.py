@@ -100,12 +100,12 @@ def test_the_full_cache_is_the_stock_model_to_the_last_bit(config, folder):
         ids = video.prompt_ids(BENCHMARKS["jsonl"].prompt(question, clip.seconds), 8)
         inputs = {
             "pixel_values_videos": video.preprocessing(clip.pixels),
-            "past_key_values": DynamicCache(config=video.adapter.config),
+            "cache": DynamicCache(config=video.adapter.config),
         }
         with torch.no_grad():
             logits = video.model(ids, **inputs, logits_to_keep=1).logits[0, 0]
         assert row["log_likelihoods"] == logits.log_softmax(-1)[letters].tolist()
-        inputs["past_key_values"] = DynamicCache(config=video.adapter.config)
+        inputs["cache"] = DynamicCache(config=video.adapter.config)
         written = video.model.generate(ids, **inputs, do_sample=False, max_new_tokens=2)
         reply = video.tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)
         assert row["reply"] == reply.strip()

@@ -67,7 +67,7 @@ def _layer_for_one_call(
     if not isinstance(pruning, Pruning) or query.shape[2] != key.shape[2]:
         raise UserError(
             "an attached model was given a cache that is not pruned; "
-            "pass past_key_values=memory.new_cache()"
+            "pass cache=memory.new_cache()"
         )
     layer = PrunedLayer(pruning, int(getattr(module, "layer_idx", 0)))
     layer.lazy_initialization(key, value)

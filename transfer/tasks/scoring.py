@@ -97,7 +97,7 @@ def _predictions(
     chosen, best = [], []
     for start in range(0, tokens, step):
         piece = ids[:, start : start + step]
-        logits = model(piece, past_key_values=cache, use_cache=cache is not None).logits.float()
+        logits = model(piece, cache=cache, use_cache=cache is not None).logits.float()
         following = ids[:, start + 1 : start + step + 1]
         logits = logits[:, : following.shape[1]]
         target = logits.gather(-1, following[..., None])[..., 0]
