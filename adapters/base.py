@@ -99,12 +99,17 @@ class Adapter:
             layer: index of the layer in the model.
 
         Raises:
-            UserError: the layer is not pruned, nothing ran yet, or the policy does not read
-                attention and the model was attached without `expose_attention=True`.
+            UserError: the layer is not pruned, nothing ran yet, or the model was attached without
+                `expose_attention=True`.
         """
         layers = {pruned.index: pruned for pruned in cache.pruned}
         if layer not in layers:
             raise UserError(f"layer {layer} is not pruned; pruned layers: {sorted(layers)}")
+        pruning = layers[layer].pruning
+        if not pruning.expose_attention:
+            raise UserError(
+                "this cache did not remember its queries; attach with expose_attention=True"
+            )
         return layers[layer].window().matrix()
 
     def probe(self, batch: int, tokens: int) -> Probe:

@@ -106,8 +106,7 @@ def attach(
         budget: tokens each head keeps, or a fraction (a float up to 1) of the tokens seen; turns
             any policy into top-k by its score. None: the policy's own threshold.
         eviction: `exact` or `reference`, see `Pruning`.
-        expose_attention: remember the window's queries, for `Memory.attention`, even if the
-            policy does not read them.
+        expose_attention: remember all queries of a window, for `Memory.attention`.
         settings: of the policy, when given by name.
 
     Returns:

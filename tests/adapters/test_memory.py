@@ -85,7 +85,7 @@ def test_attention_is_that_of_the_stock_model_while_nothing_left():
 
 
 def test_attention_after_eviction_covers_the_tokens_still_cached():
-    with attach(tiny.llama(), "h2o", n_up=32, budget=10) as memory:
+    with attach(tiny.llama(), "h2o", n_up=32, budget=10, expose_attention=True) as memory:
         run(memory, tokens=64)
         matrix = memory.attention(1)
     assert matrix.shape == (1, 8, 32, 10)

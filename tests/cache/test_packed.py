@@ -9,7 +9,7 @@ DIM = 3
 
 def new_store(batch, heads, slack):
     empty = torch.zeros(batch, heads, 0, DIM)
-    return PackedTokens(empty, empty, state_size=2, slack=slack)
+    return PackedTokens(empty, empty, state_size=2, half_state=False, slack=slack)
 
 
 def contents(store):
@@ -93,6 +93,6 @@ def test_evicting_frees_the_memory():
     kept[0, 1, :4] = True
     store.keep(kept, torch.zeros(1, 2, 400, 2))
     after = sum(t.untyped_storage().nbytes() for t in store.tensors)
-    slot, state = 4 * (DIM + DIM + 1), 4 * 2
-    assert after == (100 + 16 + 4 + 16) * slot + (100 + 4) * state
+    slot, state, bounds = 4 * (DIM + DIM + 1), 4 * 2, 2 * 16
+    assert after == (100 + 16 + 4 + 16) * slot + (100 + 4) * state + bounds
     assert before >= 800 * slot

@@ -18,7 +18,8 @@ from transfer.cache.attend import attend
 from transfer.cache.eviction import select
 from transfer.cache.packed import PackedTokens
 from transfer.cache.policy import Pruning
-from transfer.cache.window import AttentionWindow, Queries
+from transfer.cache.queries import STRIDE, Queries, QueryLog
+from transfer.cache.window import AttentionWindow
 from transfer.errors import UserError
 from transfer.namm.spectrogram import HOP
 
@@ -57,8 +58,7 @@ class PrunedLayer(CacheLayerMixin):
         """Forget everything."""
         self.store: PackedTokens | None = None
         self.pending: Tensor | None = None
-        self._ring: Float[Tensor, "batch heads rows dim"] | None = None
-        self._ring_lse: Float[Tensor, "batch heads rows"] | None = None
+        self._log: QueryLog | None = None
         self._scale = 1.0
         self.batch_size, self.kv_heads = 0, 0
         self.is_initialized = False
@@ -75,8 +75,11 @@ class PrunedLayer(CacheLayerMixin):
         self.padding = [0] * self.batch_size
         self.leading = [0] * self.batch_size
         policy = self.pruning.policy
-        slack = self.pruning.n_up if policy.evicts else 0
-        self.store = PackedTokens(key_states, value_states, policy.state_size, slack)
+        # Enough for a while of decoding; a longer piece makes its own room.
+        slack = min(self.pruning.n_up, STRIDE) if policy.evicts else None
+        self.store = PackedTokens(
+            key_states, value_states, policy.state_size, policy.half_state, slack
+        )
         self.is_initialized = True
 
     # transformers' cache protocol
@@ -142,8 +145,8 @@ class PrunedLayer(CacheLayerMixin):
         self.kept_positions = [
             (seen, [kept[row] for row in rows]) for seen, kept in self.kept_positions
         ]
-        if self._ring is not None and self._ring_lse is not None:
-            self._ring, self._ring_lse = self._ring[chosen], self._ring_lse[chosen]
+        if self._log is not None:
+            self._log.select(chosen)
         self.padding = [self.padding[b] for b in chosen]
         self.leading = [self.leading[b] for b in chosen]
         self.batch_size = len(chosen)
@@ -156,8 +159,8 @@ class PrunedLayer(CacheLayerMixin):
 
     def tensors(self) -> list[Tensor]:
         """Every tensor this layer holds."""
-        rings = [ring for ring in (self._ring, self._ring_lse) if ring is not None]
-        return [*self.store.tensors, *rings] if self.store else rings
+        queries = [self._log.query, self._log.lse] if self._log else []
+        return [*self.store.tensors, *queries] if self.store else queries
 
     def bytes(self) -> int:
         """Bytes of everything held: keys, values, positions, policy state, window, free slots."""
@@ -187,24 +190,18 @@ class PrunedLayer(CacheLayerMixin):
         return [store.row(store.positions, row).clone() for row in range(len(store.lengths))]
 
     def window(self) -> AttentionWindow:
-        """The current window: the queries since the last update, or all of it right after one.
+        """What a policy would see now, with as many of the newest queries as are held.
 
         Raises:
             UserError: nothing went through this layer yet.
         """
         if self.store is None:
             raise UserError(f"layer {self.index} has seen no token yet; run the model first")
-        return AttentionWindow(
-            self.store,
-            self.kv_heads,
-            self.index,
-            self.seen,
-            self._scale,
-            torch.tensor(self.padding, device=self.store.keys.device),
-            torch.tensor(self.leading, device=self.store.keys.device),
-            self._budget(),
-            self._queries(),
-        )
+        if self._log is None:
+            return self._window(None)
+        held, since = self._log.held(self.seen), self.seen % self.pruning.n_up
+        new = min(held.rows, since or min(self.seen, self.pruning.n_up))
+        return self._window(held.part(0, held.rows, new))
 
     # What is stored may be used outside inference mode too, so it must not be made inside.
     @torch.inference_mode(False)
@@ -247,11 +244,11 @@ class PrunedLayer(CacheLayerMixin):
         past = self.store.lengths
         self.store.append(key, value, self.seen, valid)
         out, lse = attend(query, key, value, valid, self.store, past, self._scale)
-        if self.pruning.reads_attention:
-            self._remember(query, lse, valid)
         if valid is not None:
             self._count_padding(valid)
         self.seen += query.shape[2]
+        if self.pruning.reads_attention:
+            self._remember(query, lse, valid)
         self.peak_bytes = max(self.peak_bytes, self.bytes())
         return out
 
@@ -264,30 +261,43 @@ class PrunedLayer(CacheLayerMixin):
         self.padding = [old + new for old, new in zip(self.padding, padding)]
 
     def _remember(self, query: Tensor, lse: Tensor, valid: Tensor | None) -> None:
-        """Write the queries of this window behind the last `HOP` of the window before."""
-        n_up = self.pruning.n_up
-        if self._ring is None or self._ring_lse is None:
-            shape = (*query.shape[:2], HOP + n_up)
-            self._ring = query.new_zeros(*shape, query.shape[-1])
-            self._ring_lse = lse.new_full(shape, torch.inf)
-        elif self.seen % n_up == 0:
-            self._ring[:, :, :HOP] = self._ring[:, :, -HOP:].clone()
-            self._ring_lse[:, :, :HOP] = self._ring_lse[:, :, -HOP:].clone()
-        row = HOP + self.seen % n_up
-        rows = slice(row, row + query.shape[2])
-        self._ring[:, :, rows] = query
-        # Padding attends to nobody.
-        self._ring_lse[:, :, rows] = (
-            lse if valid is None else lse.masked_fill(~valid[:, None], torch.inf)
-        )
+        """Let the policy observe the queries as soon as there are enough, and then forget them."""
+        if valid is not None:
+            # Padding attends to nobody.
+            lse = lse.masked_fill(~valid[:, None], torch.inf)
+        if self._log is None:
+            room = min(STRIDE, self.pruning.n_up)
+            self._log = QueryLog(query, lse, self.pruning.looks_back, room)
+        log, at_update = self._log, self.seen % self.pruning.n_up == 0
+        if log.pending + query.shape[2] < STRIDE and not at_update:
+            return log.add(query, lse)
+        queries = log.joined(query, lse, self.seen)
+        # Frames of a spectrogram are whole hops. (So are update intervals, where it matters.)
+        late = 0 if at_update else queries.new % HOP
+        self._observe(queries.part(0, queries.rows - late, queries.new - late))
+        return log.keep_last(queries, late)
 
-    def _queries(self) -> Queries | None:
-        if self._ring is None or self._ring_lse is None:
-            return None
-        count = self.seen % self.pruning.n_up or min(self.seen, self.pruning.n_up)
-        rows = slice(0, HOP + count)
-        first = self.seen - count - HOP
-        return Queries(self._ring[:, :, rows], self._ring_lse[:, :, rows], first)
+    def _observe(self, queries: Queries) -> None:
+        policy, store = self.pruning.policy, self.store
+        assert store is not None
+        if store.longest and policy.state_size:
+            window = self._window(queries)
+            store.set_state(policy.observe(window, window.state()))
+
+    def _window(self, queries: Queries | None) -> AttentionWindow:
+        assert self.store is not None
+        device = self.store.keys.device
+        return AttentionWindow(
+            self.store,
+            self.kv_heads,
+            self.index,
+            self.seen,
+            self._scale,
+            torch.tensor(self.padding, device=device),
+            torch.tensor(self.leading, device=device),
+            self._budget(),
+            queries,
+        )
 
     def _budget(self) -> Tensor | None:
         """Tokens each sequence may keep in each head, `[batch]`."""

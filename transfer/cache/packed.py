@@ -21,9 +21,18 @@ class PackedTokens:
         offsets: first slot of each row in the flat buffers.
         keys, values: `[slots, dim]` in the model's dtype.
         positions: `[slots]`, the true index of each token in its sequence.
-        state: `[tokens, state_size]` of those tokens that the policy has scored, row after row
-            without free slots; float32 (float64 for float64 models).
-        scored: how many of the first tokens of each row have a state.
+        starts, ends: `[rows]` on the device, the first slot and the one behind the last token.
+        state: `[tokens, state_size]` of those tokens that the policy has observed, row after row
+            without free slots.
+        observed: how many of the first tokens of each row have a state.
+
+    Args:
+        key, value: their shapes, dtype and device.
+        state_size: numbers of state a token.
+        half_state: store them in float16 where keys are of half precision; else they are float32
+            (float64 for float64 models).
+        slack: free slots a row after eviction; None: nothing is ever evicted, and a row without
+            room grows by an eighth, so that copying stays linear.
     """
 
     def __init__(
@@ -31,7 +40,8 @@ class PackedTokens:
         key: Float[Tensor, "batch kv_heads tokens dim"],
         value: Float[Tensor, "batch kv_heads tokens value_dim"],
         state_size: int,
-        slack: int,
+        half_state: bool,
+        slack: int | None,
     ) -> None:
         rows = key.shape[0] * key.shape[1]
         self.slack = slack
@@ -41,14 +51,18 @@ class PackedTokens:
         self.keys = key.new_empty(0, key.shape[-1])
         self.values = value.new_empty(0, value.shape[-1])
         self.positions = torch.empty(0, dtype=torch.int32, device=key.device)
-        exact = torch.promote_types(key.dtype, torch.float32)
-        self.state = torch.empty(0, state_size, dtype=exact, device=key.device)
-        self.scored = [0] * rows
+        self.starts = torch.zeros(rows, dtype=torch.long, device=key.device)
+        self.ends = self.starts.clone()
+        self.exact = torch.promote_types(key.dtype, torch.float32)
+        small = half_state and key.dtype.itemsize == 2
+        dtype = torch.float16 if small else self.exact
+        self.state = torch.empty(0, state_size, dtype=dtype, device=key.device)
+        self.observed = [0] * rows
 
     @property
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The flat buffers."""
-        return self.keys, self.values, self.positions, self.state
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Everything held, the flat buffers first."""
+        return self.keys, self.values, self.positions, self.state, self.starts, self.ends
 
     @property
     def longest(self) -> int:
@@ -95,12 +109,13 @@ class PackedTokens:
             self.dense(self.values)[:, at] = value.flatten(0, 1)
             self.dense(self.positions)[:, at] = positions.flatten(0, 1)
         else:
-            slots = self._slots(self._ends(), counts)
+            slots = self._behind(new) if valid is None else self._slots(self._ends(), counts)
             chosen = slice(None) if valid is None else valid[:, None].expand(key.shape[:3])
             self.keys[slots] = key[chosen].reshape(-1, key.shape[-1])
             self.values[slots] = value[chosen].reshape(-1, value.shape[-1])
             self.positions[slots] = positions[chosen].reshape(-1)
         self.lengths = [length + count for length, count in zip(self.lengths, counts)]
+        self.ends = self.ends + (new if valid is None else self._tensor(counts))
 
     def keep(
         self,
@@ -115,26 +130,31 @@ class PackedTokens:
         """
         flat = kept.flatten(0, 1)
         row, column = flat.nonzero(as_tuple=True)
-        ends = torch.tensor(self._ends(), device=column.device)
         lengths = flat.sum(-1).tolist()
-        self._repack(ends[row] - flat.shape[1] + column, lengths, self.slack)
-        self.state, self.scored = state[kept], list(lengths)
+        self.state = state[kept].to(self.state.dtype)
+        self.observed = list(lengths)
+        self._repack(self.ends[row] - flat.shape[1] + column, lengths, self.slack or 0)
+
+    def set_state(self, state: Float[Tensor, "batch kv_heads tokens size"]) -> None:
+        """Store the state of every token, padded as `padded` gives them."""
+        self.state = state.flatten(0, 1)[self.index()[1]].to(self.state.dtype)
+        self.observed = list(self.lengths)
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep only these rows, in this order."""
         offsets = [self.offsets[row] for row in rows]
         lengths = [self.lengths[row] for row in rows]
         self._repack(self._slots(offsets, lengths), lengths, self.slack)
-        starts, scored = _starts(self.scored), [self.scored[row] for row in rows]
-        self.state = self.state[self._slots([starts[row] for row in rows], scored)]
-        self.scored = scored
+        starts, observed = _starts(self.observed), [self.observed[row] for row in rows]
+        self.state = self.state[self._slots([starts[row] for row in rows], observed)]
+        self.observed = observed
 
     def padded_state(self) -> Float[Tensor, "rows tokens size"]:
-        """State of every token, padded on the left; zeros where the policy has not scored yet."""
-        tokens = self.longest
-        out = self.state.new_zeros(len(self.lengths), tokens, self.state.shape[-1])
+        """A copy of every token's state, padded on the left; zeros where there is none yet."""
+        tokens, rows, size = self.longest, len(self.lengths), self.state.shape[-1]
+        out = torch.zeros(rows, tokens, size, dtype=self.exact, device=self.state.device)
         starts = [tokens * (row + 1) - length for row, length in enumerate(self.lengths)]
-        out.flatten(0, 1)[self._slots(starts, self.scored)] = self.state
+        out.flatten(0, 1)[self._slots(starts, self.observed)] = self.state.to(self.exact)
         return out
 
     def padded(self, buffer: Tensor, rows: slice = slice(None)) -> Tensor:
@@ -149,30 +169,34 @@ class PackedTokens:
         self, rows: slice = slice(None)
     ) -> tuple[Int[Tensor, "rows tokens"], Bool[Tensor, "rows tokens"]]:
         """Slot of every token of these rows, padded on the left to the longest row of all."""
-        device = self.keys.device
         tokens = self.longest
-        offsets = torch.tensor(self.offsets[rows], device=device)[:, None]
-        missing = tokens - torch.tensor(self.lengths[rows], device=device)[:, None]
-        column = torch.arange(tokens, device=device) - missing
-        return torch.where(column >= 0, offsets + column, -1), column >= 0
+        slot = self.ends[rows, None] - tokens + torch.arange(tokens, device=self.ends.device)
+        valid = slot >= self.starts[rows, None]
+        return slot.masked_fill(~valid, -1), valid
 
     def _ends(self) -> list[int]:
         return [offset + length for offset, length in zip(self.offsets, self.lengths)]
 
+    def _tensor(self, numbers: Sequence[int]) -> Int[Tensor, " rows"]:
+        return torch.tensor(numbers, device=self.keys.device)
+
+    def _behind(self, new: int) -> Int[Tensor, " slots"]:
+        """The next `new` free slots of every row."""
+        return (self.ends[:, None] + torch.arange(new, device=self.ends.device)).flatten()
+
     def _slots(self, starts: Sequence[int], counts: Sequence[int]) -> Int[Tensor, " slots"]:
         """`starts[0], starts[0] + 1, ...` for each row, one after the other."""
-        device = self.keys.device
-        count = torch.tensor(counts, device=device)
-        start = torch.tensor(starts, device=device) - (count.cumsum(0) - count)
-        return torch.arange(sum(counts), device=device) + start.repeat_interleave(count)
+        total, count = sum(counts), self._tensor(counts)
+        start = self._tensor(starts) - (count.cumsum(0) - count)
+        slots = torch.arange(total, device=count.device)
+        return slots + start.repeat_interleave(count, output_size=total)
 
     def _reserve(self, counts: Sequence[int]) -> None:
         """Make room for `counts` more tokens in each row."""
         needed = [length + count for length, count in zip(self.lengths, counts)]
         if all(need <= room for need, room in zip(needed, self.capacity)):
             return
-        # A row that never evicts grows by an eighth, so that copying stays linear.
-        slack = max(self.slack, max(counts) + max(needed) // 8)
+        slack = max(counts) + max(needed) // 8 if self.slack is None else max(self.slack, *counts)
         self._repack(self._slots(self.offsets, self.lengths), self.lengths, slack)
 
     def _repack(self, source: Int[Tensor, " tokens"], lengths: Sequence[int], slack: int) -> None:
@@ -192,6 +216,8 @@ class PackedTokens:
         self.values = move(self.values)
         self.positions = move(self.positions)
         self.lengths, self.capacity, self.offsets = list(lengths), capacity, offsets
+        self.starts = self._tensor(offsets)
+        self.ends = self.starts + self._tensor(lengths)
 
 
 def _starts(counts: Sequence[int]) -> list[int]:

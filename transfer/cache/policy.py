@@ -23,25 +23,47 @@ class Policy(ABC):
     """Scores the tokens of one layer's cache; higher stays longer."""
 
     name: ClassVar[str]
-    #: Whether the layer has to remember the queries of the current window.
+    #: Whether the policy asks for attention values.
     reads_attention: ClassVar[bool] = False
     #: Whether tokens ever leave under this policy.
     evicts: ClassVar[bool] = True
-    #: Floats kept with every cached token between two updates.
+    #: Floats kept with every cached token.
     state_size: ClassVar[int] = 0
+    #: Whether they may be float16 where the model is of half precision.
+    half_state: ClassVar[bool] = False
     #: Without a budget, tokens scored below it leave; None: the policy needs a budget.
     threshold: ClassVar[float | None] = None
+
+    def looks_back(self, n_up: int) -> int:
+        """How many queries before those it was not shown yet the policy asks about.
+
+        All of a window and what a spectrogram carries over, for a policy that does not `observe`.
+        """
+        return HOP + n_up if self.reads_attention else 0
+
+    def observe(
+        self, window: "AttentionWindow", state: Float[Tensor, "batch kv_heads tokens size"]
+    ) -> Float[Tensor, "batch kv_heads tokens size"]:
+        """Take some queries' attention into the state; called with each query once, in order.
+
+        How many at a time depends on how the queries come, always a multiple of 16.
+
+        Args:
+            window: attention of these queries, and what the layer stores. Tokens are ordered old
+                to new and padded on the left to the longest head.
+            state: of the tokens, 0 for new ones; may be changed in place.
+        """
+        return state
 
     @abstractmethod
     def score(
         self, window: "AttentionWindow", state: Float[Tensor, "batch kv_heads tokens size"]
     ) -> tuple[Float[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens size"]]:
-        """Score every cached token at the end of a window.
+        """Score every cached token at an update, after all queries before it were observed.
 
         Args:
-            window: attention of the queries since the last update, and what the layer stores.
-                Tokens are ordered old to new and padded on the left to the longest head.
-            state: what this method returned for these tokens last time, 0 for new tokens.
+            window: as in `observe`, with the newest queries as far as the policy looks back.
+            state: as in `observe`.
 
         Returns:
             The scores (values at padding do not matter) and the state to keep.
@@ -60,7 +82,7 @@ class Pruning:
         eviction: `exact`: a token that scores below the threshold leaves its head, heads may
             differ in length. `reference`: the original implementation's rule, every head keeps as
             many tokens as the head of its layer that keeps most.
-        expose_attention: remember the window's queries even if the policy does not read them.
+        expose_attention: remember all queries of a window, for who wants to look at them.
         trace: remember which positions were kept at each update.
 
     Raises:
@@ -105,8 +127,13 @@ class Pruning:
 
     @property
     def reads_attention(self) -> bool:
-        """Whether the layer keeps the queries of the window."""
+        """Whether the layer keeps queries at all."""
         return self.policy.reads_attention or self.expose_attention
+
+    @property
+    def looks_back(self) -> int:
+        """How many queries the layer keeps after they were observed."""
+        return max(self.policy.looks_back(self.n_up), self.n_up if self.expose_attention else 0)
 
     def tokens(self, seen: int) -> int | None:
         """The budget in tokens for a sequence of `seen` tokens; None without a budget."""

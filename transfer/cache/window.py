@@ -15,26 +15,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from transfer.cache.packed import PackedTokens
+from transfer.cache.queries import Queries
 from transfer.errors import UserError
 from transfer.namm.spectrogram import BINS, HOP, ema_spectrogram
 
-#: Attention values computed at a time (2 MB in float32).
-BLOCK = 1 << 19
-
-
-@dataclass(frozen=True)
-class Queries:
-    """The queries of a window, after the `HOP` last ones of the window before.
-
-    Attributes:
-        query: `[batch, heads, HOP + queries, dim]`.
-        lse: `[batch, heads, HOP + queries]`, +inf where there was no query or only padding.
-        first: true position of the first row.
-    """
-
-    query: Float[Tensor, "batch heads rows dim"]
-    lse: Float[Tensor, "batch heads rows"]
-    first: int
+#: Attention values computed at a time for each thread; in float32 they and their spectrum stay in
+#: the cache of a core.
+BLOCK = 1 << 18
 
 
 class AttentionWindow:
@@ -95,52 +82,54 @@ class AttentionWindow:
         return self._by_head(self._store.padded(self._store.keys.float().norm(dim=-1)))
 
     @property
+    def lengths(self) -> list[int]:
+        """Tokens of each (sequence, KV head), without padding."""
+        return self._store.lengths
+
+    @property
     def queries(self) -> int:
-        """Queries since the last update."""
-        return self._need_queries().query.shape[2] - HOP
+        """Queries this window is about."""
+        return self._need_queries().new
 
     def state(self) -> Float[Tensor, "batch kv_heads tokens size"]:
         """What the policy stored with each token."""
         return self._by_head(self._store.padded_state())
 
     def spectrogram(self, gamma: float) -> Float[Tensor, "batch kv_heads tokens 17"]:
-        """EMA over this window of each token's attention spectrogram (paper section 3.1)."""
+        """EMA over these queries of each token's attention spectrogram (paper section 3.1)."""
 
         def reduce(block: Float[Tensor, "rows queries tokens"]) -> Tensor:
             return ema_spectrogram(block, gamma)
 
-        return self._over_blocks(reduce, (BINS,))
+        return self._over_blocks(self._last(HOP + self.queries), reduce, (BINS,))
 
     def column_sums(self) -> Float[Tensor, "batch kv_heads tokens"]:
-        """Attention each token got from the queries of this window."""
-        return self._over_blocks(lambda block: block[:, HOP:].sum(1), ())
+        """Attention each token got from these queries."""
+        return self._over_blocks(self._last(self.queries), lambda block: block.sum(1), ())
 
     def rows(self, count: int) -> Float[Tensor, "batch kv_heads count tokens"]:
-        """Attention of the last `count` queries (fewer if the window is shorter)."""
-        queries = self._need_queries()
-        count = min(count, self.queries)
-        last = Queries(
-            queries.query[:, :, -count:],
-            queries.lse[:, :, -count:],
-            queries.first + queries.query.shape[2] - count,
-        )
-        return self._by_head(self._block(last, slice(None), slice(0, self._store.longest)))
+        """Attention of the last `count` queries (fewer if there are fewer)."""
+        last = self._last(min(count, self.queries))
+        return self._by_head(self._whole(last))
 
     def matrix(self) -> Float[Tensor, "batch heads queries tokens"]:
-        """Attention of every query head of the window onto the tokens still cached."""
-        queries = self._need_queries()
-        batch, heads = queries.query.shape[:2]
-        kv_heads = self._shape[1]
-        groups = heads // kv_heads
+        """Attention of every query head onto the tokens still cached."""
+        queries, kv_heads = self._last(self.queries), self._shape[1]
+        groups = queries.query.shape[1] // kv_heads
         out = []
         for group in range(groups):
             one = Queries(
-                queries.query[:, group::groups], queries.lse[:, group::groups], queries.first
+                queries.query[:, group::groups],
+                queries.lse[:, group::groups],
+                queries.first,
+                queries.new,
             )
-            out.append(self._block(one, slice(None), slice(0, self._store.longest)))
-        stacked = torch.stack(out, 1)[:, :, HOP:]
-        stacked = stacked.view(batch, kv_heads, groups, *stacked.shape[2:])
-        return stacked.flatten(1, 2)
+            out.append(self._by_head(self._whole(one)))
+        return torch.stack(out, 2).flatten(1, 2)
+
+    def _whole(self, queries: Queries) -> Float[Tensor, "rows queries tokens"]:
+        rows = slice(0, len(self._store.lengths))
+        return self._block(self._exact(queries, rows), rows, slice(0, self._store.longest))
 
     def _by_head(self, rows: Tensor) -> Tensor:
         return rows.view(*self._shape, *rows.shape[1:])
@@ -152,69 +141,94 @@ class AttentionWindow:
             )
         return self._queries
 
+    def _last(self, count: int) -> Queries:
+        """The newest `count` queries.
+
+        Raises:
+            ValueError: the policy asked for more than it looks back at.
+        """
+        queries = self._need_queries()
+        if count > queries.rows:
+            raise ValueError(f"{count} queries were asked for, {queries.rows} are held")
+        return queries.part(queries.rows - count, queries.rows, min(count, queries.new))
+
     def _over_blocks(
-        self, reduce: Callable[[Tensor], Tensor], shape: tuple[int, ...]
+        self, queries: Queries, reduce: Callable[[Tensor], Tensor], shape: tuple[int, ...]
     ) -> Float[Tensor, "batch kv_heads tokens ..."]:
         """Apply `reduce` (`[rows, queries, tokens] -> [rows, tokens, *shape]`) block by block."""
-        queries = self._need_queries()
         tokens, rows = self._store.longest, len(self._store.lengths)
-        columns = max(1, BLOCK // queries.query.shape[2])
+        columns = max(1, BLOCK * torch.get_num_threads() // queries.rows)
         together = max(1, columns // max(tokens, 1))
         out = queries.lse.new_empty(rows, tokens, *shape)
         for row in range(0, rows, together):
             some = slice(row, min(rows, row + together))
+            exact = self._exact(queries, some)
             # A row visited alone needs no look at the padding of longer rows.
             start = tokens - self._store.lengths[row] if together == 1 else 0
             out[some, :start] = 0
             for column in range(start, tokens, columns):
                 block = slice(column, min(tokens, column + columns))
-                out[some, block] = reduce(self._block(queries, some, block))
+                out[some, block] = reduce(self._block(exact, some, block))
         return self._by_head(out)
 
-    def _block(
-        self, queries: Queries, rows: slice, columns: slice
-    ) -> Float[Tensor, "rows queries tokens"]:
-        """Attention of the window onto some tokens, averaged over the queries' groups."""
-        index, valid = self._index
-        index, valid = index[rows, columns], valid[rows, columns]
-        exact = queries.lse.dtype
-        key = self._store.keys[index.clamp(min=0)].to(exact).mT
-        kv_heads = self._shape[1]
-        groups = queries.query.shape[1] // kv_heads
-        query = queries.query.unflatten(1, (kv_heads, groups)).flatten(0, 1)[rows]
-        lse = queries.lse.unflatten(1, (kv_heads, groups)).flatten(0, 1)[rows]
+    def _exact(self, queries: Queries, rows: slice) -> "_Exact":
+        """The queries of some rows, one tensor for each query head of a KV head."""
+        groups = (self._shape[1], queries.query.shape[1] // self._shape[1])
+        dtype = queries.lse.dtype
+        query = queries.query.unflatten(1, groups).flatten(0, 1)[rows].to(dtype)
+        lse = queries.lse.unflatten(1, groups).flatten(0, 1)[rows]
         # The mean over the group is folded into the exponent.
-        shift = -(lse + math.log(groups))[..., None]
+        shift = -(lse + math.log(groups[1]))[..., None]
+        return _Exact(query.unbind(1), shift.unbind(1), queries.first)
 
-        def one(group: int) -> Tensor:
-            return torch.baddbmm(
-                shift[:, group], query[:, group].to(exact), key, alpha=self._scale
-            ).exp_()
+    def _block(
+        self, queries: "_Exact", rows: slice, columns: slice
+    ) -> Float[Tensor, "rows queries tokens"]:
+        """Attention of the queries onto some tokens, averaged over the heads of a group."""
+        key = self._stored(self._store.keys, rows, columns).to(queries.shift[0].dtype).mT
 
-        block = one(0)
-        for group in range(1, groups):
-            block += one(group)
-        return self._hide(block, queries, index, valid, columns)
+        def one(query: Tensor, shift: Tensor) -> Tensor:
+            return torch.baddbmm(shift, query, key, alpha=self._scale).exp_()
+
+        first, *others = zip(queries.query, queries.shift)
+        block = one(*first)
+        for other in others:
+            block += one(*other)
+        return self._hide(block, queries.first, rows, columns)
 
     @cached_property
     def _index(self) -> tuple[Tensor, Tensor]:
         return self._store.index()
 
+    def _stored(self, buffer: Tensor, rows: slice, columns: slice) -> Tensor:
+        """`[rows, columns, ...]` of a buffer; anything at padding."""
+        if rows.stop - rows.start == 1:
+            store, row = self._store, rows.start
+            shift = store.offsets[row] + store.lengths[row] - store.longest
+            # Nothing lies before the row's first token.
+            if shift + columns.start >= store.offsets[row]:
+                return buffer[None, shift + columns.start : shift + columns.stop]
+        return buffer[self._index[0][rows, columns].clamp(min=0)]
+
     def _hide(
-        self,
-        block: Float[Tensor, "rows queries tokens"],
-        queries: Queries,
-        index: Int[Tensor, "rows tokens"],
-        valid: Bool[Tensor, "rows tokens"],
-        columns: slice,
+        self, block: Float[Tensor, "rows queries tokens"], first: int, rows: slice, columns: slice
     ) -> Float[Tensor, "rows queries tokens"]:
         """Zero the values of padding and of tokens newer than the query, by true position."""
-        count = block.shape[1]
-        # Only as many tokens as there are queries can be newer than the first of them. (Rows that
-        # share a block share all of it, so an early block never holds padding.)
-        if columns.stop <= self._store.longest - count:
+        # Only tokens that came since the first query can be newer than one. (Rows that share a
+        # block share all of it, so an early block never holds padding.)
+        if columns.stop <= self._store.longest - (self.seen - first):
             return block
-        position = self._store.positions[index.clamp(min=0)]
-        at = torch.arange(queries.first, queries.first + count, device=block.device)
-        hidden = (at[:, None] < position[:, None]) | ~valid[:, None]
+        count = block.shape[1]
+        position = self._stored(self._store.positions, rows, columns)
+        at = torch.arange(first, first + count, device=block.device)
+        hidden = (at[:, None] < position[:, None]) | ~self._index[1][rows, columns][:, None]
         return block.masked_fill_(hidden, 0)
+
+
+@dataclass(frozen=True)
+class _Exact:
+    """Queries in the precision of their logsumexp, by query head of the group."""
+
+    query: tuple[Float[Tensor, "rows queries dim"], ...]
+    shift: tuple[Float[Tensor, "rows queries 1"], ...]
+    first: int

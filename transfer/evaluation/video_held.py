@@ -51,14 +51,15 @@ def _pruned(cache: PrunedCache, is_video: Bool[Tensor, " tokens"]) -> Row:
     video_bytes = text_bytes = 0
     for layer in cache.pruned:
         assert layer.store is not None
-        *stored, state = layer.store.tensors
-        each = sum(buffer[:1].nbytes for buffer in stored)
-        for positions, scored in zip(layer.positions(), layer.store.scored):
+        store = layer.store
+        each = sum(buffer[:1].nbytes for buffer in (store.keys, store.values, store.positions))
+        state = store.state
+        for positions, observed in zip(layer.positions(), store.observed):
             here = is_video[positions.to(is_video.device)]
             counts.append(len(here))
             video_counts.append(int(here.sum()))
-            # The oldest tokens of a head have a state, those since the last update not yet.
-            states = int(here[:scored].sum()), scored - int(here[:scored].sum())
+            # The oldest tokens of a head have a state, the newest not yet.
+            states = int(here[:observed].sum()), observed - int(here[:observed].sum())
             video_bytes += each * video_counts[-1] + state[:1].nbytes * states[0]
             text_bytes += each * (counts[-1] - video_counts[-1]) + state[:1].nbytes * states[1]
     return {

@@ -20,7 +20,7 @@ from transfer.evolution.cases import Case
 from transfer.evolution.genome import Genome
 from transfer.namm.features import FeatureStatistics
 from transfer.namm.network import NAMM, NAMMConfig
-from transfer.namm.spectrogram import BINS
+from transfer.namm.spectrogram import BINS, HOP
 from transfer.tasks.base import Language, TokenBatch
 from transfer.tasks.recall import get_task, make_batch
 from transfer.tasks.scoring import Scores, score_batch
@@ -167,11 +167,20 @@ class FeatureCollector(Policy):
     state_size: ClassVar[int] = BINS
     threshold: ClassVar[float | None] = 0.0
 
+    def looks_back(self, n_up: int) -> int:
+        """As a NAMM does."""
+        return HOP
+
+    def observe(
+        self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 17"]
+    ) -> Float[Tensor, "batch kv_heads tokens 17"]:
+        """As a NAMM does."""
+        return state * self.gamma**window.queries + window.spectrogram(self.gamma)
+
     def score(
         self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 17"]
     ) -> tuple[Float[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens 17"]]:
         """Every token scores the same, at the threshold."""
-        state = state * self.gamma**window.queries + window.spectrogram(self.gamma)
         self.statistics.add(state[window.valid])
         return state.new_zeros(state.shape[:3]), state
 
@@ -186,10 +195,13 @@ class _TimedNAMM(NAMM):
         return cls(namm.config, namm.vector, namm.mean, namm.std)
 
     def score(
-        self, features: Float[Tensor, "sequences tokens 17"], age: Int[Tensor, "sequences tokens"]
+        self,
+        features: Float[Tensor, "sequences tokens 17"],
+        age: Int[Tensor, "sequences tokens"],
+        span: int | None = None,
     ) -> Float[Tensor, "sequences tokens"]:
         began = time.perf_counter()
-        scores = super().score(features, age)
+        scores = super().score(features, age, span)
         self.seconds += time.perf_counter() - began
         return scores
 

@@ -42,6 +42,16 @@ class FastGen(Policy):
             if not 0 <= getattr(self, field) <= 1:
                 raise UserError(f"fastgen {field} {getattr(self, field)}: use a share from 0 to 1")
 
+    def looks_back(self, n_up: int) -> int:
+        """Each query counts once."""
+        return 0
+
+    def observe(
+        self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 1"]
+    ) -> Float[Tensor, "batch kv_heads tokens 1"]:
+        """The state is the attention sum of each token."""
+        return state + window.column_sums()[..., None]
+
     def score(
         self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 1"]
     ) -> tuple[Float[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens 1"]]:
@@ -49,7 +59,6 @@ class FastGen(Policy):
 
         Under a budget, members of the set so come before all others.
         """
-        state = state + window.column_sums()[..., None]
         share = state[..., 0].masked_fill(~window.valid, 0)
         share = share / share.sum(-1, keepdim=True).clamp(min=torch.finfo(share.dtype).tiny)
         return share - (~self._chosen(share, window)).to(share.dtype), state

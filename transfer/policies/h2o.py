@@ -23,15 +23,24 @@ class H2O(Policy):
     reads_attention: ClassVar[bool] = True
     state_size: ClassVar[int] = 1
 
+    def looks_back(self, n_up: int) -> int:
+        """Each query counts once."""
+        return 0
+
+    def observe(
+        self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 1"]
+    ) -> Float[Tensor, "batch kv_heads tokens 1"]:
+        """The state is the attention sum of each token."""
+        return state + window.column_sums()[..., None]
+
     def score(
         self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 1"]
     ) -> tuple[Float[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens 1"]]:
         """The attention sums; the recent half of the budget comes before all others."""
         assert window.budget is not None
-        sums = state + window.column_sums()[..., None]
         newest = torch.arange(state.shape[2], 0, -1, device=state.device)
         recent = newest <= window.budget[:, None, None] // 2
-        return self.weigh(sums[..., 0], window).masked_fill(recent, torch.inf), sums
+        return self.weigh(state[..., 0], window).masked_fill(recent, torch.inf), state
 
     def weigh(
         self, sums: Float[Tensor, "batch kv_heads tokens"], window: AttentionWindow

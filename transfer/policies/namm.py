@@ -8,8 +8,12 @@ from torch import Tensor
 
 from transfer.cache.policy import Policy
 from transfer.cache.window import AttentionWindow
+from transfer.errors import UserError
 from transfer.namm.network import NAMM
-from transfer.namm.spectrogram import BINS
+from transfer.namm.spectrogram import BINS, HOP, decay
+
+#: Uneven heads up to this many tokens are scored in one batch.
+SHORT = 512
 
 
 @dataclass(frozen=True)
@@ -19,20 +23,59 @@ class NAMMPolicy(Policy):
     Args:
         namm: its parameters may have a population axis; candidate p then scores the p-th equal
             share of the batch.
+        span: None scores exactly, in time quadratic in the tokens of a head; a number makes it
+            linear for heads with more than three times as many (`bam_scores` has its error).
+
+    Raises:
+        UserError: `span` is out of range.
     """
 
     namm: NAMM
+    span: int | None = None
 
     name: ClassVar[str] = "namm"
     reads_attention: ClassVar[bool] = True
     state_size: ClassVar[int] = BINS
+    # Its largest value is that of a token with all attention, 16.
+    half_state: ClassVar[bool] = True
     threshold: ClassVar[float | None] = 0.0
+
+    def __post_init__(self) -> None:
+        if self.span is not None and self.span < 1:
+            raise UserError(f"namm span {self.span}: use None or a whole number from 1 up")
+
+    def looks_back(self, n_up: int) -> int:
+        """The last half of a spectrogram's frame is the first of the next."""
+        return HOP
+
+    def observe(
+        self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 17"]
+    ) -> Float[Tensor, "batch kv_heads tokens 17"]:
+        """The state is the EMA of each token's spectrogram."""
+        gamma = self.namm.config.gamma
+        return state.mul_(decay(gamma, window.queries)).add_(window.spectrogram(gamma))
 
     def score(
         self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 17"]
     ) -> tuple[Float[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens 17"]]:
-        """Scores of the NAMM; the state is the EMA of each token's spectrogram."""
-        gamma = self.namm.config.gamma
-        state = state * gamma**window.queries + window.spectrogram(gamma)
-        scores = self.namm.score(state.flatten(0, 1), window.age.flatten(0, 1))
-        return scores.view(state.shape[:3]), state
+        """Scores of the NAMM."""
+        lengths = window.lengths
+        if self.namm.population > 1 or max(lengths) <= SHORT or min(lengths) == max(lengths):
+            features, age = state.flatten(0, 1), window.age.flatten(0, 1)
+            return self.namm.score(features, age, self.span).view(state.shape[:3]), state
+        return self._row_by_row(window, state, lengths), state
+
+    def _row_by_row(
+        self,
+        window: AttentionWindow,
+        state: Float[Tensor, "batch kv_heads tokens 17"],
+        lengths: list[int],
+    ) -> Float[Tensor, "batch kv_heads tokens"]:
+        """Quadratic in each head's own length, not in that of the longest."""
+        features, age = state.flatten(0, 1), window.age.flatten(0, 1)
+        scores = state.new_zeros(features.shape[:2])
+        for row, length in enumerate(lengths):
+            own = slice(row, row + 1), slice(features.shape[1] - length, None)
+            if length:
+                scores[own] = self.namm.score(features[own], age[own], self.span)
+        return scores.view(state.shape[:3])

@@ -36,6 +36,10 @@ class SnapKV(Policy):
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise UserError(f"snapkv cannot pool over {self.kernel} tokens; use an odd number")
 
+    def looks_back(self, n_up: int) -> int:
+        """The observation window."""
+        return self.observe
+
     def score(
         self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 0"]
     ) -> tuple[Float[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens 0"]]:

@@ -17,6 +17,10 @@ class TOVA(Policy):
     name: ClassVar[str] = "tova"
     reads_attention: ClassVar[bool] = True
 
+    def looks_back(self, n_up: int) -> int:
+        """The newest query."""
+        return 1
+
     def score(
         self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 0"]
     ) -> tuple[Float[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens 0"]]:
