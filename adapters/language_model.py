@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -41,10 +42,14 @@ def shipped_language_models() -> list[str]:
     return sorted(set(shipped("config.json")) - others)
 
 
-def load_language_model(name_or_path: str | Path) -> LanguageModel:
+def load_language_model(name_or_path: str | Path, **settings: Any) -> LanguageModel:
     """Load a shipped language model, a local folder, or a repository of the Hub.
 
     Models of symbols (no tokenizer) are float32 in memory, others of the type they are stored in.
+
+    Args:
+        name_or_path: of the model.
+        settings: of `from_pretrained`, as `device_map` and `distributed_config`, to shard it.
 
     Raises:
         UserError: nothing of that name, no causal language model, or weights that are missing,
@@ -53,7 +58,8 @@ def load_language_model(name_or_path: str | Path) -> LanguageModel:
     name = str(name_or_path)
     source = str(shipped("config.json")[name]) if name in shipped_language_models() else name
     tokenizer = _load_tokenizer(source)
-    model = _load_model(source, "auto" if tokenizer else torch.float32)
+    settings = {"dtype": "auto" if tokenizer else torch.float32, **settings}
+    model = _load_model(source, settings)
     return LanguageModel(model, tokenizer, Path(name).name if Path(name).is_dir() else name)
 
 
@@ -67,9 +73,9 @@ def _load_tokenizer(source: str) -> PreTrainedTokenizerBase | None:
         raise _unloadable(source, error) from error
 
 
-def _load_model(source: str, dtype: torch.dtype | str) -> PreTrainedModel:
+def _load_model(source: str, settings: dict[str, Any]) -> PreTrainedModel:
     try:
-        return load_weights(AutoModelForCausalLM, source, dtype=dtype)
+        return load_weights(AutoModelForCausalLM, source, **settings)
     except UserError:
         raise
     # safetensors' own error for a damaged file derives from Exception alone

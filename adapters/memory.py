@@ -33,6 +33,12 @@ class Memory:
         self.cache: PrunedCache | None = None
         if adapter.config._attn_implementation == IMPLEMENTATION:
             raise UserError("this model is attached already; detach it before attaching it again")
+        if pruning.compares_heads and (adapter.model.tp_size or 1) > 1:
+            raise UserError(
+                f"{pruning.policy.name} with {pruning.eviction} eviction compares all heads of a "
+                "layer, and a tensor parallel process has only some of them; shard by layers "
+                "instead (device_map)"
+            )
         # Refuses a model without a layer to prune before anything is changed.
         PrunedCache(adapter.config, pruning)
         register()

@@ -14,7 +14,7 @@ class Report:
 
     Attributes:
         seen: tokens that went through the model, padding included.
-        layers: index of each pruned layer.
+        layers: index of each pruned layer that tokens went through.
         kept: tokens held, `[layer][batch][kv_head]`.
         bytes: held now, all state included.
         peak_bytes: the most ever held.
@@ -31,10 +31,12 @@ class Report:
     @classmethod
     def of(cls, cache: PrunedCache) -> "Report":
         """Read a cache."""
+        # A rank of a pipeline runs only some of the layers.
+        used = [layer for layer in cache.pruned if layer.seen]
         return cls(
-            seen=max(layer.seen for layer in cache.pruned),
-            layers=[layer.index for layer in cache.pruned],
-            kept=cache.kept(),
+            seen=max(layer.seen for layer in used),
+            layers=[layer.index for layer in used],
+            kept=[layer.kept() for layer in used],
             bytes=cache.bytes(),
             peak_bytes=cache.peak_bytes(),
             full_bytes=cache.full_bytes(),

@@ -1,43 +1,87 @@
-"""Run every benchmark: one table each on screen, one JSON file each in `benchmarks/results/`."""
+"""Run benchmarks: a table each on screen, a JSON file each in `benchmarks/results/`.
+
+    python -m benchmarks                      all but generate-1b, which takes over an hour
+    python -m benchmarks features decode      these
+
+One core, unless OMP_NUM_THREADS says otherwise.
+"""
 
 import os
 import platform
+import sys
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
-# Before torch is imported: a benchmark is of one core.
-os.environ["OMP_NUM_THREADS"] = "1"
+# Before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import control
+from benchmarks import control, decode, evolution, features, generate, layer_70b, scoring
+from benchmarks.measure import Row
+from transfer.errors import UserError, unknown_name
+from transfer.evaluation.results import versions
 from transfer.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
+#: Name -> title, and what measures the rows.
+BENCHMARKS: dict[str, tuple[str, Callable[[], list[Row]]]] = {
+    "features": (features.TITLE, features.run),
+    "decode": (decode.TITLE, decode.run),
+    "layer-70b": (layer_70b.TITLE, layer_70b.run),
+    "scoring": (scoring.TITLE, scoring.run),
+    "evolution": (evolution.TITLE, evolution.run),
+    "generate": (generate.TITLE, generate.run),
+    "control": (control.TITLE, control.run),
+    "generate-1b": (generate.TITLE, generate.run_1b),
+}
+LONG = ("generate-1b",)
 
 
-def show(title: str, rows: list[control.Row]) -> None:
+def show(title: str, rows: list[Row]) -> None:
     """One table with a column for each field."""
     table = Table(*rows[0], title=title)
     for row in rows:
         table.add_row(*map(str, row.values()))
-    Console().print(table)
+    Console(width=220 if not sys.stdout.isatty() else None).print(table)
 
 
-def main() -> None:
+def machine() -> dict[str, str | int]:
+    """What it ran on."""
+    names = {line.split(":")[1].strip() for line in _cpu_lines() if line.startswith("model name")}
+    return {
+        "processor": ", ".join(sorted(names)) or platform.machine(),
+        "threads": torch.get_num_threads(),
+        **versions(),
+    }
+
+
+def _cpu_lines() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.is_file() else []
+
+
+def main(names: list[str]) -> None:
     """Run, print and save."""
-    rows = control.run()
-    title = (
-        f"{control.EPISODES} Hopper episodes of {control.STEPS} steps, "
-        f"{control.TOGETHER} at once, one thread"
-    )
-    show(title, rows)
-    machine = {"processor": platform.processor() or platform.machine(), "torch": torch.__version__}
-    content = {"title": title, "date": str(date.today()), "machine": machine, "rows": rows}
-    write_json(RESULTS / "control.json", content)
+    for name in names:
+        if name not in BENCHMARKS:
+            raise unknown_name("benchmark", name, BENCHMARKS)
+    for name in names or [name for name in BENCHMARKS if name not in LONG]:
+        title, run = BENCHMARKS[name]
+        rows = run()
+        if not rows:
+            continue
+        show(title, rows)
+        content = {"title": title, "date": str(date.today()), "machine": machine(), "rows": rows}
+        write_json(RESULTS / f"{name}.json", content)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

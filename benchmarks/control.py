@@ -9,8 +9,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 import gymnasium
-import torch
 
+from benchmarks.measure import Row
 from transfer.adapters.decision_transformer import (
     CachedController,
     ControlModel,
@@ -23,7 +23,7 @@ from transfer.envs.rollout import Controller, rollout
 
 EPISODES, STEPS, TOGETHER, INTERVAL, BUDGET = 100, 1000, 64, 48, 24
 
-Row = dict[str, str | float]
+TITLE = f"{EPISODES} Hopper episodes of {STEPS} steps, {TOGETHER} at once; seconds"
 
 
 def cached(policy: str, **settings: float) -> Callable[[ControlModel, ExitStack], Controller]:
@@ -50,7 +50,6 @@ def protocols(context: int) -> dict[str, Callable[[ControlModel, ExitStack], Con
 
 def run(name: str = "decision-transformer-hopper-mixed") -> list[Row]:
     """Seconds for each protocol, split into simulator and the rest."""
-    torch.set_num_threads(1)
     control = load_control_model(name)
     gymnasium.logger.min_level = 50
     envs = [

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,19 @@ class _Collect:
     """Train a behaviour policy and record its episodes in D4RL's file format."""
 
 
+class _Plan:
+    """Say what a model's cache will weigh, full and pruned, without loading the model."""
+
+
+#: Commands whose options need heavy modules: what stands for them in the help of the others, the
+#: module, its configuration, and what runs it.
+_LAZY: dict[str, tuple[type, str, str, str]] = {
+    "evolve": (_Evolve, "transfer.evolution.evolve", "EvolveConfig", "evolve"),
+    "collect": (_Collect, "transfer.envs.collect", "CollectConfig", "collect"),
+    "plan": (_Plan, "transfer.plan", "Plan", "print_plan"),
+}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -153,24 +167,18 @@ def _run(words: list[str]) -> int:
         return _pretrain(words[1:])
     commands = {
         "eval": _EVALS[eval_kind(words) if words[:1] == ["eval"] else "control"],
-        "evolve": _Evolve,
         "pretrain": _Pretrain,
-        "collect": _Collect,
+        **{name: stand_in for name, (stand_in, *_) in _LAZY.items()},
         "inspect": InspectConfig,
         "import": Import,
         "report": Report,
         "doctor": Doctor,
     }
-    if words[:1] == ["collect"]:
-        from transfer.envs.collect import CollectConfig, collect
-
-        collect(_parse("transfer", words, {**commands, "collect": CollectConfig}))
-        return 0
-    if words[:1] == ["evolve"]:
-        from transfer.evolution.config import EvolveConfig
-        from transfer.evolution.evolve import evolve
-
-        evolve(_parse("transfer", words, {**commands, "evolve": EvolveConfig}))
+    if words and words[0] in _LAZY:
+        _, path, kind, run = _LAZY[words[0]]
+        module = import_module(path)
+        config = _parse("transfer", words, {**commands, words[0]: getattr(module, kind)})
+        getattr(module, run)(config)
         return 0
     config = _parse("transfer", words, commands)
     runners = {

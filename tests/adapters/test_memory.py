@@ -171,3 +171,18 @@ def test_a_gradient_through_the_values_alone_is_refused_too():
     model.model.layers[0].self_attn.v_proj.requires_grad_(True)
     with attach(model, "full"), pytest.raises(UserError, match="no gradient"):
         model(torch.randint(3, 97, (1, 8)), use_cache=False)
+
+
+@pytest.mark.parametrize(
+    ("policy", "settings"), [("tova", {"budget": 8}), ("namm", {"eviction": "reference"})]
+)
+def test_rules_that_compare_heads_are_refused_where_a_process_has_only_some(
+    policy, settings, monkeypatch
+):
+    model = tiny.llama()
+    monkeypatch.setattr(type(model), "tp_size", 2)
+    if policy == "namm":
+        settings = {**settings, "namm": NAMM(NAMMConfig())}
+    with pytest.raises(UserError, match=r"compares all heads.*shard by layers"):
+        attach(model, policy, **settings)
+    attach(model, "h2o", budget=8).detach()

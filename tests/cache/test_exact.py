@@ -135,9 +135,7 @@ def test_batch_with_padding_beyond_a_whole_window_has_empty_heads_and_stays_exac
     positions = (valid.long().cumsum(-1) - 1).clamp(min=0)
     with prune(model) as memory, torch.no_grad():
         cache = memory.new_cache()
-        logits = model(
-            ids, attention_mask=valid.long(), position_ids=positions, cache=cache
-        ).logits
+        logits = model(ids, attention_mask=valid.long(), position_ids=positions, cache=cache).logits
     empty = [p for seen, kept in cache.pruned[0].kept_positions if seen <= 64 for p in kept[:2]]
     assert len(empty) == 4
     assert all(len(p) == 0 for p in empty)

@@ -117,3 +117,47 @@ def test_mlp_equals_the_formula(seed, hidden, bias):
         expected = inner @ parameters["score"][member, :, 0] + parameters["score_bias"][member]
         scores = mlp_scores(x, parameters)[member]
         torch.testing.assert_close(scores, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("tokens", [1, 255, 256, 768])
+def test_up_to_three_spans_are_exact(tokens):
+    parameters = _parameters(bam_shapes(WIDTH, 8, True))
+    x = _features(1, 1, 2, tokens)
+    assert torch.equal(bam_scores(x, parameters, 256), bam_scores(x, parameters))
+
+
+@pytest.mark.parametrize("tokens", [400, 1000, 1500])
+def test_sampling_is_exact_where_distant_tokens_are_alike(tokens):
+    parameters = _parameters(bam_shapes(WIDTH, 8, True))
+    x = _features(2, 1, 2, tokens)
+    # Whatever the sample of the newest 300 is, each stands for its like; older tokens, which see
+    # all of them, have near ones of their own.
+    x[:, :, -300:] = x[:, :, -1:]
+    exact, sampled = bam_scores(x, parameters), bam_scores(x, parameters, 100)
+    alike = slice(max(0, tokens - 400), tokens)
+    torch.testing.assert_close(sampled[..., alike], exact[..., alike], rtol=1e-9, atol=1e-9)
+
+
+def test_sampling_errs_by_its_standard_error():
+    """Mild logits: the error of a mean over L tokens from a sample of m is spread / sqrt(m)."""
+    parameters = _parameters(bam_shapes(WIDTH, 8, True), seed=4)
+    parameters = {name: value * (0.3 if name == "qkv" else 1) for name, value in parameters.items()}
+    x = _features(3, 1, 1, 6000)
+    exact = backward_attention(x, parameters)[0, 0, :2000]
+    # All of what attention mixes, as a token would get it from one newer token alone.
+    values = x[0, 0] @ parameters["qkv"][0, :, 16:] + parameters["qkv_bias"][0, 16:]
+    spread = (values @ parameters["out"][0]).std(0)
+    for span in (64, 256, 1024):
+        error = backward_attention(x, parameters, span)[0, 0, :2000] - exact
+        assert (error.square().mean(0).sqrt() <= 1.5 * spread / math.sqrt(span)).all()
+        assert error.abs().max() > 0
+
+
+def test_sampling_sees_no_older_token():
+    parameters = _parameters(bam_shapes(WIDTH, 8, True))
+    x = _features(5, 1, 1, 900)
+    changed = x.clone()
+    changed[0, 0, 500] += 1
+    moved = bam_scores(changed, parameters, 64)[0, 0] != bam_scores(x, parameters, 64)[0, 0]
+    assert not moved[501:].any()
+    assert moved[400:501].all()

@@ -10,6 +10,7 @@ from transfer.cache.layer import PrunedLayer
 from transfer.cache.policy import Pruning
 from transfer.errors import UserError
 from transfer.policies import POLICIES, get_policy
+from transfer.policies import namm as module
 
 N_UP, UPDATES, HEADS, GROUPS, DIM, SCALE = 32, 3, 2, 2, 8, 0.5
 
@@ -219,6 +220,25 @@ def test_namm_scores_do_not_depend_on_the_population_it_rides_in():
     assert alone[0] != alone[1]
 
 
+def test_long_uneven_heads_are_scored_as_in_one_padded_batch(monkeypatch):
+    torch.manual_seed(2)
+    config = NAMMConfig(features="log")
+    namm = NAMM(config, torch.randn(config.size) * 0.3)
+    query, key = inputs()
+
+    def kept(short):
+        monkeypatch.setattr(module, "SHORT", short)
+        layer = PrunedLayer(Pruning(get_policy("namm", namm=namm), N_UP, trace=True), 0)
+        layer.update(key, key)
+        layer.attend(query, key, key, None, SCALE)
+        return [[head.tolist() for head in kept] for _, kept in layer.kept_positions]
+
+    padded = kept(10_000)
+    assert padded == kept(0)
+    lengths = [len(head) for head in padded[0]]
+    assert lengths[0] != lengths[1], "heads should differ"
+
+
 def test_an_unknown_policy_is_answered_with_the_nearest():
     with pytest.raises(UserError, match="unknown policy 'h20'; did you mean h2o"):
         get_policy("h20")
@@ -231,6 +251,7 @@ def test_an_unknown_policy_is_answered_with_the_nearest():
         ("snapkv", {"observe": 0}),
         ("snapkv", {"kernel": 4}),
         ("fastgen", {"recovery": 1.5}),
+        ("namm", {"namm": NAMM(NAMMConfig()), "span": 0}),
     ],
 )
 def test_settings_out_of_range_are_refused(name, settings):

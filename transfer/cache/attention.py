@@ -66,8 +66,7 @@ def _layer_for_one_call(
     pruning = getattr(module, "transfer_pruning", None)
     if not isinstance(pruning, Pruning) or query.shape[2] != key.shape[2]:
         raise UserError(
-            "an attached model was given a cache that is not pruned; "
-            "pass cache=memory.new_cache()"
+            "an attached model was given a cache that is not pruned; pass cache=memory.new_cache()"
         )
     layer = PrunedLayer(pruning, int(getattr(module, "layer_idx", 0)))
     layer.lazy_initialization(key, value)

@@ -58,5 +58,5 @@ class PrunedCache(DynamicCache):
         return sum(layer.full_bytes() for layer in self.pruned)
 
     def policy_seconds(self) -> float:
-        """Seconds spent scoring and evicting."""
+        """Seconds spent observing, scoring and evicting."""
         return sum(layer.policy_seconds for layer in self.pruned)

@@ -40,7 +40,7 @@ class PrunedLayer(CacheLayerMixin):
         index: of the layer in the model.
         seen: tokens that went through, padding included.
         peak_bytes: the most this layer ever held.
-        policy_seconds: time spent scoring and evicting.
+        policy_seconds: time spent observing, scoring and evicting.
         kept_positions: with `Pruning.trace`, `(seen, positions)` after each update, positions
             being one tensor for each (sequence, KV head).
     """
@@ -278,11 +278,12 @@ class PrunedLayer(CacheLayerMixin):
         return log.keep_last(queries, late)
 
     def _observe(self, queries: Queries) -> None:
-        policy, store = self.pruning.policy, self.store
+        policy, store, started = self.pruning.policy, self.store, time.perf_counter()
         assert store is not None
         if store.longest and policy.state_size:
             window = self._window(queries)
-            store.set_state(policy.observe(window, window.state()))
+            store.set_state(policy.accumulate(window, window.state()))
+        self.policy_seconds += time.perf_counter() - started
 
     def _window(self, queries: Queries | None) -> AttentionWindow:
         assert self.store is not None
@@ -316,6 +317,8 @@ class PrunedLayer(CacheLayerMixin):
                 scores, window.valid, policy.threshold, window.budget, self.pruning.eviction
             )
             self.store.keep(kept, state)
+        # Freshly packed rows have room again, which can outweigh the little that left.
+        self.peak_bytes = max(self.peak_bytes, self.bytes())
         if self.pruning.trace:
             self.kept_positions.append((self.seen, self.positions()))
         self.policy_seconds += time.perf_counter() - started

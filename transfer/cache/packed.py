@@ -137,14 +137,17 @@ class PackedTokens:
 
     def set_state(self, state: Float[Tensor, "batch kv_heads tokens size"]) -> None:
         """Store the state of every token, padded as `padded` gives them."""
-        self.state = state.flatten(0, 1)[self.index()[1]].to(self.state.dtype)
+        flat = state.flatten(0, 2)
+        if min(self.lengths) < self.longest:
+            flat = flat[self._slots(self._padded_starts(), self.lengths)]
+        self.state = flat.to(self.state.dtype)
         self.observed = list(self.lengths)
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep only these rows, in this order."""
         offsets = [self.offsets[row] for row in rows]
         lengths = [self.lengths[row] for row in rows]
-        self._repack(self._slots(offsets, lengths), lengths, self.slack)
+        self._repack(self._slots(offsets, lengths), lengths, self.slack or 0)
         starts, observed = _starts(self.observed), [self.observed[row] for row in rows]
         self.state = self.state[self._slots([starts[row] for row in rows], observed)]
         self.observed = observed
@@ -152,9 +155,11 @@ class PackedTokens:
     def padded_state(self) -> Float[Tensor, "rows tokens size"]:
         """A copy of every token's state, padded on the left; zeros where there is none yet."""
         tokens, rows, size = self.longest, len(self.lengths), self.state.shape[-1]
+        if min(self.observed) == tokens:
+            return self.state.to(self.exact, copy=True).view(rows, tokens, size)
         out = torch.zeros(rows, tokens, size, dtype=self.exact, device=self.state.device)
-        starts = [tokens * (row + 1) - length for row, length in enumerate(self.lengths)]
-        out.flatten(0, 1)[self._slots(starts, self.observed)] = self.state.to(self.exact)
+        slots = self._slots(self._padded_starts(), self.observed)
+        out.flatten(0, 1)[slots] = self.state.to(self.exact)
         return out
 
     def padded(self, buffer: Tensor, rows: slice = slice(None)) -> Tensor:
@@ -173,6 +178,10 @@ class PackedTokens:
         slot = self.ends[rows, None] - tokens + torch.arange(tokens, device=self.ends.device)
         valid = slot >= self.starts[rows, None]
         return slot.masked_fill(~valid, -1), valid
+
+    def _padded_starts(self) -> list[int]:
+        """Where each row begins in a tensor that is padded on the left, its rows in one line."""
+        return [self.longest * (row + 1) - length for row, length in enumerate(self.lengths)]
 
     def _ends(self) -> list[int]:
         return [offset + length for offset, length in zip(self.offsets, self.lengths)]

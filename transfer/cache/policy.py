@@ -31,17 +31,19 @@ class Policy(ABC):
     state_size: ClassVar[int] = 0
     #: Whether they may be float16 where the model is of half precision.
     half_state: ClassVar[bool] = False
+    #: Whether a head's scores depend on the other heads of its layer.
+    compares_heads: ClassVar[bool] = False
     #: Without a budget, tokens scored below it leave; None: the policy needs a budget.
     threshold: ClassVar[float | None] = None
 
     def looks_back(self, n_up: int) -> int:
         """How many queries before those it was not shown yet the policy asks about.
 
-        All of a window and what a spectrogram carries over, for a policy that does not `observe`.
+        For a policy that does not `accumulate`: a window, and what a spectrogram carries over.
         """
         return HOP + n_up if self.reads_attention else 0
 
-    def observe(
+    def accumulate(
         self, window: "AttentionWindow", state: Float[Tensor, "batch kv_heads tokens size"]
     ) -> Float[Tensor, "batch kv_heads tokens size"]:
         """Take some queries' attention into the state; called with each query once, in order.
@@ -62,8 +64,8 @@ class Policy(ABC):
         """Score every cached token at an update, after all queries before it were observed.
 
         Args:
-            window: as in `observe`, with the newest queries as far as the policy looks back.
-            state: as in `observe`.
+            window: as in `accumulate`, with the newest queries as far as the policy looks back.
+            state: as in `accumulate`.
 
         Returns:
             The scores (values at padding do not matter) and the state to keep.
@@ -129,6 +131,11 @@ class Pruning:
     def reads_attention(self) -> bool:
         """Whether the layer keeps queries at all."""
         return self.policy.reads_attention or self.expose_attention
+
+    @property
+    def compares_heads(self) -> bool:
+        """Whether what a head keeps depends on the other heads of its layer."""
+        return self.policy.compares_heads or (self.eviction == "reference" and self.budget is None)
 
     @property
     def looks_back(self) -> int:

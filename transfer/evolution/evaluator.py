@@ -171,7 +171,7 @@ class FeatureCollector(Policy):
         """As a NAMM does."""
         return HOP
 
-    def observe(
+    def accumulate(
         self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 17"]
     ) -> Float[Tensor, "batch kv_heads tokens 17"]:
         """As a NAMM does."""

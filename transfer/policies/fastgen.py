@@ -46,7 +46,7 @@ class FastGen(Policy):
         """Each query counts once."""
         return 0
 
-    def observe(
+    def accumulate(
         self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 1"]
     ) -> Float[Tensor, "batch kv_heads tokens 1"]:
         """The state is the attention sum of each token."""

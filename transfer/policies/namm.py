@@ -48,7 +48,7 @@ class NAMMPolicy(Policy):
         """The last half of a spectrogram's frame is the first of the next."""
         return HOP
 
-    def observe(
+    def accumulate(
         self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 17"]
     ) -> Float[Tensor, "batch kv_heads tokens 17"]:
         """The state is the EMA of each token's spectrogram."""

@@ -16,6 +16,7 @@ class TOVA(Policy):
 
     name: ClassVar[str] = "tova"
     reads_attention: ClassVar[bool] = True
+    compares_heads: ClassVar[bool] = True
 
     def looks_back(self, n_up: int) -> int:
         """The newest query."""

@@ -1,0 +1,118 @@
+"""One layer with a long cache: a step of decoding, and a chunk of 512 tokens.
+
+Stock is `DynamicCache` with sdpa, ours the pruned layer: with everything kept (and a NAMM that
+reads all attention), and with 25 % kept, as unevenly as heads do it.
+"""
+
+import copy
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from benchmarks.layers import LLAMA_8B, LLAMA_70B, Shape, pruned_layer, stock_cache, with_dtype
+from benchmarks.measure import Prepare, Row, side_by_side
+from transfer.cache.layer import PrunedLayer
+
+TITLE = "Attention of one layer, cache included; ms (median, fastest, slowest)"
+SHAPES = (LLAMA_8B, LLAMA_70B, with_dtype(LLAMA_70B, torch.bfloat16))
+CACHED, STEPS, CHUNK = (4096, 16384), 8, 512
+REPEATS = {1: 7, CHUNK: 3}
+
+
+def run() -> list[Row]:
+    """One row a shape, length, and number of new tokens."""
+    return [row(shape, cached, new) for shape in SHAPES for cached in CACHED for new in (1, CHUNK)]
+
+
+def row(shape: Shape, cached: int, new: int) -> Row:
+    """Stock, everything kept, a quarter kept."""
+    torch.manual_seed(0)
+    key, value = shape.keys(cached), shape.keys(cached)
+    layers = {
+        "all kept": pruned_layer(key, value, "namm"),
+        "25% kept": pruned_layer(key, value, "namm", uneven=True),
+    }
+    prepared = {"stock": stock_steps(shape, stock_cache(key, value), new)}
+    prepared |= {name: our_steps(shape, layer, new) for name, layer in layers.items()}
+    times = side_by_side(prepared, REPEATS[new])
+    each = 1 if new > 1 else STEPS
+    stock = times["stock"].median
+    return {
+        "shape": f"{shape.name} {str(shape.dtype).removeprefix('torch.')}",
+        "cached": cached,
+        "new": new,
+        **{f"{name} ms": _milliseconds(times[name], each) for name in prepared},
+        **{f"{name} / stock": round(times[name].median / stock, 3) for name in layers},
+        **{f"{name} bytes": round(held(layers[name], new) / _full(key), 3) for name in layers},
+    }
+
+
+def _milliseconds(timing: object, each: int) -> str:
+    numbers = (getattr(timing, name) for name in ("median", "low", "high"))
+    middle, low, high = (f"{1e3 * number / each:.2f}" for number in numbers)
+    return f"{middle} [{low} {high}]"
+
+
+def _full(key: Tensor) -> int:
+    return 2 * key.nbytes
+
+
+def held(layer: PrunedLayer, new: int) -> int:
+    """Bytes of the layer, with room for its window's queries if nothing went through it yet."""
+    step = copy.deepcopy(layer)
+    assert step.store is not None
+    _, heads, dim = 1, step.kv_heads, step.store.keys.shape[-1]
+    token = step.store.keys.new_zeros(1, heads, 1, dim)
+    step.update(token, token)
+    step.attend(token.repeat_interleave(8, 1), token, token, None, 1.0)
+    return step.bytes()
+
+
+def our_steps(shape: Shape, layer: PrunedLayer, new: int) -> Prepare:
+    """A copy of the layer, and new tokens through it."""
+
+    def prepare() -> Callable[[], None]:
+        fresh, inputs = copy.deepcopy(layer), new_tokens(shape, new)
+
+        def step() -> None:
+            for query, key, value in inputs:
+                fresh.update(key, value)
+                fresh.attend(query, key, value, None, shape.dim**-0.5)
+
+        return step
+
+    return prepare
+
+
+def stock_steps(shape: Shape, cache: DynamicCache, new: int) -> Prepare:
+    """The same through transformers' own code."""
+    module = SimpleNamespace(num_key_value_groups=shape.groups, is_causal=True, training=False)
+
+    def prepare() -> Callable[[], None]:
+        fresh, inputs = copy.deepcopy(cache), new_tokens(shape, new)
+
+        def step() -> None:
+            for query, key, value in inputs:
+                keys, values = fresh.update(key, value, 0)
+                mask = _causal(new, keys) if new > 1 else None
+                sdpa_attention_forward(module, query, keys, values, mask, scaling=shape.dim**-0.5)
+
+        return step
+
+    return prepare
+
+
+def _causal(new: int, keys: Tensor) -> Tensor:
+    tokens = keys.shape[2]
+    visible = torch.ones(new, tokens, dtype=torch.bool, device=keys.device)
+    return visible.tril(tokens - new)[None, None]
+
+
+def new_tokens(shape: Shape, new: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Queries, keys and values of one chunk, or of some single tokens."""
+    calls = 1 if new > 1 else STEPS
+    return [(shape.queries(new), shape.keys(new), shape.keys(new)) for _ in range(calls)]

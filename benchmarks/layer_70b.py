@@ -1,0 +1,104 @@
+"""One whole layer of Llama 3 70B in bfloat16: attention, projections and all.
+
+Stock is `DynamicCache` with sdpa; ours keeps everything under a NAMM that reads all attention, or
+25 % as unevenly as heads do it. Scoring and eviction happen at the end of the chunk.
+"""
+
+import copy
+from collections.abc import Callable
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from benchmarks.layers import LLAMA_70B, pruned_layer, stock_cache, with_dtype
+from benchmarks.measure import Prepare, Row, side_by_side
+from transfer.adapters.memory import attach
+from transfer.cache.cache import PrunedCache
+from transfer.namm.network import NAMM
+
+TITLE = "One layer of Llama 3 70B, bfloat16; seconds (median, fastest, slowest)"
+CACHED, CHUNK = (4096, 16384), 512
+REPEATS = {1: 5, CHUNK: 2}
+HIDDEN = 8192
+
+
+def run() -> list[Row]:
+    """One row a length and number of new tokens."""
+    model = one_layer()
+    return [row(model, cached, new) for cached in CACHED for new in (1, CHUNK)]
+
+
+def one_layer() -> LlamaForCausalLM:
+    """860 million random parameters; the vocabulary is small, so that the layer is all there is."""
+    config = LlamaConfig(
+        vocab_size=256,
+        hidden_size=HIDDEN,
+        intermediate_size=28672,
+        num_hidden_layers=1,
+        num_attention_heads=64,
+        num_key_value_heads=8,
+        max_position_embeddings=131072,
+    )
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config).to(torch.bfloat16)
+    model.to_empty(device="cpu")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.uniform_(-0.02, 0.02)
+    model.model.rotary_emb = type(model.model.rotary_emb)(config)
+    return model.eval()
+
+
+@torch.no_grad()
+def row(model: LlamaForCausalLM, cached: int, new: int) -> Row:
+    """Stock, everything kept, a quarter kept."""
+    shape = with_dtype(LLAMA_70B, torch.bfloat16)
+    key, value = shape.keys(cached), shape.keys(cached)
+    ids = torch.randint(256, (1, new))
+    prepared: dict[str, Prepare] = {"stock": stock(model, key, value, ids)}
+    for name, uneven in (("all kept", False), ("25% kept", True)):
+        prepared[name] = ours(model, key, value, ids, uneven)
+    times = side_by_side(prepared, REPEATS[new])
+    return {
+        "cached": cached,
+        "new": new,
+        **{f"{name} s": str(timing) for name, timing in times.items()},
+        **{
+            f"{name} / stock": round(times[name].median / times["stock"].median, 3)
+            for name in prepared
+            if name != "stock"
+        },
+    }
+
+
+def stock(model: LlamaForCausalLM, key: torch.Tensor, value: torch.Tensor, ids: torch.Tensor):
+    """The model as it is."""
+
+    def prepare() -> Callable[[], object]:
+        cache = stock_cache(key, value)
+        return lambda: model(ids, cache=cache, logits_to_keep=1)
+
+    return prepare
+
+
+def ours(
+    model: LlamaForCausalLM,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    ids: torch.Tensor,
+    uneven: bool,
+) -> Prepare:
+    """The model attached, its cache already at an update."""
+    layer = pruned_layer(key, value, "namm", uneven)
+
+    def prepare() -> Callable[[], object]:
+        cache = PrunedCache(model.config, layer.pruning)
+        cache.layers = [copy.deepcopy(layer)]
+
+        def step() -> None:
+            with attach(model, NAMM.from_pretrained("recall")):
+                model(ids, cache=cache, logits_to_keep=1)
+
+        return step
+
+    return prepare

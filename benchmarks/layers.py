@@ -1,0 +1,83 @@
+"""Layers of the shapes that are measured, with a cache that is already long."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from transfer.cache.layer import PrunedLayer
+from transfer.cache.policy import Pruning
+from transfer.namm.network import NAMM
+from transfer.policies import get_policy
+
+#: Kept by each of eight heads: 25 % on average, far from even.
+UNEVEN = (0.05, 0.08, 0.12, 0.16, 0.22, 0.32, 0.45, 0.60)
+WINDOW = 512
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of one attention layer: KV heads, query heads for each of them, their size."""
+
+    name: str
+    kv_heads: int
+    groups: int
+    dim: int
+    dtype: torch.dtype = torch.float32
+    device: str = "cpu"
+
+    def keys(self, tokens: int) -> Tensor:
+        """Random keys (or values) of so many tokens."""
+        return self._normal(self.kv_heads, tokens)
+
+    def queries(self, tokens: int) -> Tensor:
+        """Random queries, for attention that is neither flat nor a single peak."""
+        return 1.5 * self._normal(self.kv_heads * self.groups, tokens)
+
+    def _normal(self, heads: int, tokens: int) -> Tensor:
+        return torch.randn(1, heads, tokens, self.dim, dtype=self.dtype, device=self.device)
+
+
+TOY = Shape("toy", 8, 1, 64)
+LLAMA_8B = Shape("Llama 8B", 8, 4, 128)
+LLAMA_70B = Shape("Llama 70B", 8, 8, 128)
+
+
+def with_dtype(shape: Shape, dtype: torch.dtype) -> Shape:
+    """The same shape in another type."""
+    return replace(shape, dtype=dtype)
+
+
+def stock_cache(key: Tensor, value: Tensor) -> DynamicCache:
+    """transformers' own cache, holding these."""
+    cache = DynamicCache()
+    cache.update(key, value, 0)
+    return cache
+
+
+def pruned_layer(
+    key: Tensor, value: Tensor, policy: str, uneven: bool = False, n_up: int = WINDOW
+) -> PrunedLayer:
+    """A layer that went through these tokens and is at an update.
+
+    Args:
+        key, value: of the tokens.
+        policy: by name; `namm` is the shipped one.
+        uneven: whether `UNEVEN` shares are kept, at random, or everything.
+        n_up: update interval.
+    """
+    settings = {"namm": NAMM.from_pretrained("recall")} if policy == "namm" else {}
+    layer = PrunedLayer(Pruning(get_policy(policy, **settings), n_up), 0)
+    layer.lazy_initialization(key, value)
+    store = layer.store
+    assert store is not None
+    store.append(key, value, 0, None)
+    tokens = layer.seen = key.shape[2]
+    shares = UNEVEN if uneven else (1.0,) * key.shape[1]
+    kept = torch.zeros(key.shape[:3], dtype=torch.bool)
+    for head, share in enumerate(shares):
+        kept[0, head, torch.randperm(tokens)[: int(share * tokens)]] = True
+    state = torch.rand(*key.shape[:3], store.state.shape[-1], device=key.device)
+    store.keep(kept.to(key.device), state)
+    return layer

@@ -1,0 +1,107 @@
+"""`transfer plan` against what models really hold, and against sums by hand."""
+
+import json
+
+import pytest
+import tiny
+import torch
+from transformers import MistralConfig
+
+from transfer import NAMM, NAMMConfig, attach, cli
+from transfer.errors import UserError
+from transfer.plan import Plan, plan_cache
+
+
+def test_llama_70b_by_hand():
+    [found] = plan_cache(Plan("llama-3-70b", "128k", kept=0.25))
+    tokens, token = 131072, 2 * 128 * 2
+    assert found.full == 80 * 8 * tokens * token
+    kept = tokens // 4
+    assert found.cache == 80 * 8 * ((kept + 64) * (token + 4) + 16)
+    assert found.state == 80 * (8 * kept * 17 * 2 + 64 * (16 + 64) * (128 * 2 + 4))
+    assert found.peak == 80 * (
+        8 * ((kept - 128 + 512) * (token + 4 + 17 * 2) + 16) + 64 * 80 * (128 * 2 + 4)
+    )
+
+
+@pytest.mark.parametrize("policy", ["namm", "h2o", "recency"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("tokens", [512, 700])
+def test_a_model_holds_what_the_plan_says(policy, dtype, tokens, tmp_path):
+    model = tiny.llama(kv_heads=2).to(getattr(torch, dtype))
+    model.save_pretrained(tmp_path)
+    plan = Plan(str(tmp_path), str(tokens), 0.25, policy, n_up=128, batch=2)
+    [found] = plan_cache(plan)
+    chosen = NAMM(NAMMConfig()) if policy == "namm" else policy
+    with attach(model, chosen, n_up=128, budget=0.25) as memory, torch.no_grad():
+        cache = memory.new_cache()
+        model(torch.randint(3, 97, (2, tokens)), cache=cache)
+    assert found.cache + found.state == cache.bytes()
+    assert found.peak == cache.peak_bytes()
+    assert found.full == cache.full_bytes()
+    assert found.layers == found.pruned_layers == 3
+
+
+def test_layers_and_heads_are_shared_out():
+    [whole] = plan_cache(Plan())
+    parts = plan_cache(Plan(devices=3))
+    assert [part.layers for part in parts] == [27, 27, 26]
+    for field in ("full", "cache", "state", "peak"):
+        assert sum(getattr(part, field) for part in parts) == getattr(whole, field)
+    [rank] = plan_cache(Plan(tensor_parallel=8))
+    assert (8 * rank.full, 8 * rank.cache, 8 * rank.state) == (whole.full, whole.cache, whole.state)
+
+
+def test_sliding_windows_hold_their_window(tmp_path):
+    config = MistralConfig(
+        hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2
+    )
+    config.sliding_window = 100
+    config.save_pretrained(tmp_path)
+    [found] = plan_cache(Plan(str(tmp_path), "1000", dtype="float32"))
+    assert found.pruned_layers == found.state == 0
+    assert found.full == found.cache == 2 * 2 * 100 * 2 * 16 * 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"context": "12x"}, "context '12x'"),
+        ({"context": "0"}, "context '0'"),
+        ({"kept": 0.0}, "kept 0.0"),
+        ({"kept": 1.5}, "kept 1.5"),
+        ({"devices": 0}, "devices 0"),
+        ({"policy": "h20"}, "did you mean h2o"),
+        ({"dtype": "int3"}, "unknown dtype 'int3'"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        Plan(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"devices": 81}, "has 80 layers"),
+        ({"tensor_parallel": 3}, "does not divide the 64 heads"),
+        ({"tensor_parallel": 16}, "does not divide the 8 KV heads"),
+        ({"model": "./nowhere"}, r"no configuration of ./nowhere .*llama-3-70b"),
+    ],
+)
+def test_what_does_not_fit_the_model_is_refused(settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        plan_cache(Plan(**settings))
+
+
+def test_the_command_prints_a_table_or_json(capsys):
+    assert cli.main(["plan", "--model", "llama-3-8b", "--context", "16k", "--devices", "2"]) == 0
+    table = capsys.readouterr().out
+    assert "llama-3-8b, 16384 tokens, 25% kept by namm every 512" in table
+    assert table.split()[-9:-7] == ["all", "32"]
+    assert cli.main(["plan", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["plan"]["model"] == "llama-3-70b"
+    assert printed["devices"][0]["full"] == 80 * 8 * 131072 * 512
+    assert cli.main(["plan", "--kept", "2"]) == 2
+    assert "error: kept 2.0" in capsys.readouterr().err

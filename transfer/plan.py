@@ -1,0 +1,229 @@
+"""What a cache will weigh, full and pruned, from a model's configuration alone.
+
+No weights are loaded. The sums are those of `transfer.cache.footprint`, which tests compare with
+measured bytes.
+"""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from transformers import AutoConfig, DynamicCache, LlamaConfig, PreTrainedConfig
+from transformers.cache_utils import DynamicLayer
+
+from transfer.adapters.loading import first_line, quiet
+from transfer.cache.footprint import LayerShape, held, peak
+from transfer.cache.policy import Pruning
+from transfer.checkpoints import shipped
+from transfer.errors import UserError, unknown_name
+from transfer.evaluation.tables import WIDTH, new_table
+from transfer.namm.network import NAMM, NAMMConfig
+from transfer.policies import POLICIES, get_policy
+
+_LLAMA_3 = {"vocab_size": 128256, "num_key_value_heads": 8, "max_position_embeddings": 131072}
+#: Shapes that need no download.
+KNOWN: dict[str, dict[str, int]] = {
+    "llama-3-1b": {"hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32},
+    "llama-3-8b": {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32},
+    "llama-3-70b": {"hidden_size": 8192, "num_hidden_layers": 80, "num_attention_heads": 64},
+    "llama-3-405b": {"hidden_size": 16384, "num_hidden_layers": 126, "num_attention_heads": 128},
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Say what a model's cache will weigh, full and pruned, without loading the model.
+
+    Args:
+        model: llama-3-1b, llama-3-8b, llama-3-70b, llama-3-405b, a shipped model, a folder or a hub
+            id; only its configuration is read.
+        context: tokens of the prompt, such as 4096 or 128k (times 1024).
+        kept: share of the tokens that each head keeps.
+        policy: who prunes; the state it keeps counts.
+        n_up: tokens between two updates.
+        batch: sequences.
+        dtype: of the cache; by default the one that the configuration names.
+        devices: the layers are shared out in order, as device_map does it.
+        tensor_parallel: ranks that share the heads of each layer.
+        json: print numbers in bytes as JSON, and nothing else.
+
+    Raises:
+        UserError: a value is out of range or does not fit the model.
+    """
+
+    model: str = "llama-3-70b"
+    context: str = "128k"
+    kept: float = 0.25
+    policy: str = "namm"
+    n_up: int = 512
+    batch: int = 1
+    dtype: str | None = None
+    devices: int = 1
+    tensor_parallel: int = 1
+    json: bool = False
+
+    def __post_init__(self) -> None:
+        self.tokens  # noqa: B018  (says what is wrong with it)
+        for name in ("batch", "devices", "tensor_parallel"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} {getattr(self, name)}: use a whole number from 1 up")
+        if not 0 < self.kept <= 1:
+            raise UserError(f"kept {self.kept}: use a share above 0, up to 1")
+        if self.policy not in POLICIES:
+            raise unknown_name("policy", self.policy, POLICIES)
+        if self.dtype is not None:
+            _dtype(self.dtype)
+
+    @property
+    def tokens(self) -> int:
+        """The context as a number."""
+        match = re.fullmatch(r"(\d+)(k?)", self.context.lower())
+        if not match or not int(match[1]):
+            raise UserError(f"context {self.context!r}: use a number of tokens, such as 4096, 128k")
+        return int(match[1]) * (1024 if match[2] else 1)
+
+    @property
+    def pruning(self) -> Pruning:
+        """The settings the cache is pruned under."""
+        settings = {"namm": NAMM(NAMMConfig())} if self.policy == "namm" else {}
+        policy = get_policy(self.policy, **settings)
+        return Pruning(policy, self.n_up, float(self.kept) if policy.evicts else None)
+
+
+@dataclass(frozen=True)
+class DevicePlan:
+    """Bytes on one device.
+
+    Attributes:
+        device: its number.
+        layers: how many layers it holds, all of them.
+        pruned_layers: how many are pruned; the others have sliding windows.
+        full: keys and values of the stock cache.
+        cache: keys, values and positions of the pruned one, sliding windows included.
+        state: what the policy holds beside them.
+        peak: the most that is held while the prompt is read.
+    """
+
+    device: int
+    layers: int
+    pruned_layers: int
+    full: int
+    cache: int
+    state: int
+    peak: int
+
+
+def plan_cache(plan: Plan) -> list[DevicePlan]:
+    """One entry a device (a rank, under tensor parallelism: all are alike).
+
+    Raises:
+        UserError: no such model, or its heads or layers cannot be shared out that way.
+    """
+    config = _config(plan.model)
+    shape = _shape(config, plan)
+    windows = [_window(layer) for layer in DynamicCache(config=config).layers]
+    if not windows:
+        windows = [None] * config.num_hidden_layers
+    if plan.devices > len(windows):
+        raise UserError(f"devices {plan.devices}: {plan.model} has {len(windows)} layers to share")
+    each, more = divmod(len(windows), plan.devices)
+    cuts = [device * each + min(device, more) for device in range(plan.devices + 1)]
+    shares = [windows[start:stop] for start, stop in pairwise(cuts)]
+    return [_device(number, share, shape, plan) for number, share in enumerate(shares)]
+
+
+def _device(number: int, windows: list[int | None], shape: LayerShape, plan: Plan) -> DevicePlan:
+    pruned = windows.count(None)
+    sliding = sum(shape.full_bytes(min(size, plan.tokens)) for size in windows if size is not None)
+    rest, most = (of(shape, plan.pruning, plan.tokens) for of in (held, peak))
+    return DevicePlan(
+        device=number,
+        layers=len(windows),
+        pruned_layers=pruned,
+        full=pruned * shape.full_bytes(plan.tokens) + sliding,
+        cache=pruned * rest.tokens + sliding,
+        state=pruned * rest.state,
+        peak=pruned * most.total + sliding,
+    )
+
+
+def _window(layer: Any) -> int | None:
+    """Tokens that a layer's own window holds; None where the layer is pruned."""
+    return None if type(layer) is DynamicLayer else int(layer.sliding_window)
+
+
+def _shape(config: PreTrainedConfig, plan: Plan) -> LayerShape:
+    heads = config.num_attention_heads
+    kv_heads = getattr(config, "num_key_value_heads", None) or heads
+    for name, count in (("heads", heads), ("KV heads", kv_heads)):
+        if count % plan.tensor_parallel:
+            raise UserError(
+                f"tensor_parallel {plan.tensor_parallel} does not divide the {count} {name} of "
+                f"{plan.model}"
+            )
+    dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    dtype = _dtype(plan.dtype) if plan.dtype else config.dtype or torch.float32
+    ranks = plan.tensor_parallel
+    return LayerShape(plan.batch, heads // ranks, kv_heads // ranks, dim, dtype)
+
+
+def _dtype(name: str) -> torch.dtype:
+    known = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+    if name not in known:
+        raise unknown_name("dtype", name, known)
+    return known[name]
+
+
+def _config(model: str) -> PreTrainedConfig:
+    """The text decoder's configuration."""
+    if model in KNOWN:
+        return LlamaConfig(**_LLAMA_3, **KNOWN[model], dtype=torch.bfloat16)
+    source = str(shipped("config.json").get(model, model))
+    try:
+        with quiet():
+            config = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"there is no configuration of {model} ({first_line(error)}); give a folder, a hub id, "
+            f"a shipped model or one of {', '.join(KNOWN)}"
+        ) from error
+    return config.get_text_config(decoder=True)
+
+
+def print_plan(plan: Plan) -> None:
+    """A table with a row for each device, or JSON."""
+    devices = plan_cache(plan)
+    if plan.json:
+        content = {"plan": asdict(plan), "devices": [asdict(device) for device in devices]}
+        print(json.dumps(content, indent=1))
+    else:
+        Console(width=WIDTH).print(_table(plan, devices))
+
+
+def _table(plan: Plan, devices: list[DevicePlan]) -> Table:
+    ranks = f", one of {plan.tensor_parallel} ranks" if plan.tensor_parallel > 1 else ""
+    title = (
+        f"{plan.model}, {plan.tokens} tokens, {plan.kept:.0%} kept by {plan.policy} every "
+        f"{plan.n_up}{ranks}; GB (10^9 bytes)"
+    )
+    columns = ["device", "layers", "pruned", "full", "cache", "state", "of full", "peak", "of full"]
+    rows = [_row(str(device.device), device) for device in devices]
+    if len(devices) > 1:
+        numbers = [list(asdict(device).values())[1:] for device in devices]
+        rows.append(_row("all", DevicePlan(-1, *map(sum, zip(*numbers)))))
+    return new_table(title, columns, rows)
+
+
+def _row(name: str, device: DevicePlan) -> list[str]:
+    def share(size: int) -> str:
+        return f"{size / device.full:.3f}"
+
+    sizes = (f"{size / 1e9:.3f}" for size in (device.full, device.cache, device.state))
+    peak = f"{device.peak / 1e9:.3f}"
+    counts = (str(device.layers), str(device.pruned_layers))
+    return [name, *counts, *sizes, share(device.cache + device.state), peak, share(device.peak)]
