@@ -26,6 +26,7 @@ import torch
 from rich.console import Console
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.measure import Row
 from transfer.adapters.loading import quiet
 from transfer.errors import UserError
 from transfer.evaluation.tables import new_table
@@ -55,7 +56,6 @@ VOCABULARY = 4096
 #: Longest prompt whose whole attention matrix is made: of 8192 tokens it has 2 GB, in each copy.
 LONGEST_MATRIX = 2048
 
-Row = dict[str, str | float]
 Job = dict[str, Any]
 
 
@@ -178,7 +178,7 @@ def main() -> None:
     except UserError as error:
         sys.exit(str(error))
     table = new_table(TITLE, list(rows[0]), [[str(cell) for cell in row.values()] for row in rows])
-    Console(width=140).print(table)
+    Console(width=165).print(table)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
 """Attention of new queries over a packed, ragged cache.
 
-Three layouts, one result. Rows of equal length are read through a dense view; many short uneven
-rows are gathered once into a padded batch; long uneven rows are visited one by one, which beats
-padding as soon as a row holds a few hundred tokens. Masks are never larger than the new tokens.
+On a GPU one Triton kernel does it. Elsewhere three layouts, one result: rows of equal length are
+read through a dense view; many short uneven rows are gathered once into a padded batch; long uneven
+rows are visited one by one, which beats padding as soon as a row holds a few hundred tokens. Masks
+are never larger than the new tokens.
 """
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from transfer.cache import kernels
 from transfer.cache.kernels import attention, merge
 from transfer.cache.packed import PackedTokens
 
@@ -41,7 +43,7 @@ def attend(
         scale: of the scores.
     """
     heads, new = key.shape[1], query.shape[2]
-    if valid is None and new <= FEW:
+    if valid is None and (new <= FEW or kernels.fused(query)):
         lengths = [length + new for length in past]
         return _over_store(query, heads, store, lengths, scale, causal=new > 1)
     bias = None if valid is None else _padding_bias(valid, query.dtype)
@@ -76,7 +78,9 @@ def _over_store(
     batch, heads, new, dim = query.shape
     rows, groups = batch * kv_heads, heads // kv_heads
     folded = query.reshape(rows, 1, groups * new, dim)
-    if store.uniform and len(set(lengths)) == 1:
+    if kernels.fused(query):
+        out, lse = _in_one_launch(folded[:, 0], store, lengths, scale, new if causal else 0)
+    elif store.uniform and len(set(lengths)) == 1:
         length = lengths[0]
         key = store.dense(store.keys)[:, None, :length]
         value = store.dense(store.values)[:, None, :length]
@@ -87,6 +91,22 @@ def _over_store(
     else:
         out, lse = _row_by_row(folded, store, lengths, scale, new if causal else 0)
     return out.view(batch, heads, new, -1), lse.view(batch, heads, new)
+
+
+def _in_one_launch(
+    folded: Float[Tensor, "rows queries dim"],
+    store: PackedTokens,
+    lengths: list[int],
+    scale: float,
+    new: int,
+) -> tuple[Float[Tensor, "rows queries value_dim"], Float[Tensor, "rows queries"]]:
+    from transfer.cache.triton_kernels import ragged_attention
+
+    held = store.ends - store.starts
+    if lengths != store.lengths:
+        held = torch.tensor(lengths, device=folded.device)
+    tokens = (store.keys, store.values, store.starts, held)
+    return ragged_attention(folded, *tokens, max(lengths), scale, new)
 
 
 def _causal_bias(

@@ -4,9 +4,22 @@ The logsumexp is what lets attention over evicted heads be merged from parts, an
 window's attention values be recomputed later from the queries alone.
 """
 
+from functools import cache
+from importlib.util import find_spec
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+
+def fused(states: Tensor) -> bool:
+    """Whether these are for `transfer.cache.triton_kernels`: on a GPU, and no float64."""
+    return states.is_cuda and states.dtype.itemsize <= 4 and _has_triton()
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
 
 
 def attention(

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from transfer.cache import kernels
+
 
 class PackedTokens:
     """Keys, values, positions and policy state of the tokens of one layer.
@@ -103,7 +105,9 @@ class PackedTokens:
         self._reserve(counts)
         positions = torch.arange(first, first + new, dtype=torch.int32, device=key.device)
         positions = positions.expand(key.shape[:3])
-        if valid is None and self.uniform:
+        if valid is None and kernels.fused(key):
+            self._append_in_one_launch(key, value, first)
+        elif valid is None and self.uniform:
             at = slice(self.lengths[0], self.lengths[0] + new)
             self.dense(self.keys)[:, at] = key.flatten(0, 1)
             self.dense(self.values)[:, at] = value.flatten(0, 1)
@@ -116,6 +120,12 @@ class PackedTokens:
             self.positions[slots] = positions[chosen].reshape(-1)
         self.lengths = [length + count for length, count in zip(self.lengths, counts)]
         self.ends = self.ends + (new if valid is None else self._tensor(counts))
+
+    def _append_in_one_launch(self, key: Tensor, value: Tensor, first: int) -> None:
+        from transfer.cache.triton_kernels import append
+
+        held, new = self.ends - self.starts, (key.flatten(0, 1), value.flatten(0, 1))
+        append(self.keys, self.values, self.positions, self.starts, held, *new, first)
 
     def keep(
         self,

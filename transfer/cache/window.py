@@ -9,11 +9,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from transfer.cache import kernels
 from transfer.cache.packed import PackedTokens
 from transfer.cache.queries import Queries
 from transfer.errors import UserError
@@ -97,15 +99,25 @@ class AttentionWindow:
 
     def spectrogram(self, gamma: float) -> Float[Tensor, "batch kv_heads tokens 17"]:
         """EMA over these queries of each token's attention spectrogram (paper section 3.1)."""
+        queries = self._last(HOP + self.queries)
+        if kernels.fused(queries.query):
+            from transfer.cache.triton_kernels import window_spectrogram
+
+            return self._by_head(window_spectrogram(*self._for_kernel(queries), gamma))
 
         def reduce(block: Float[Tensor, "rows queries tokens"]) -> Tensor:
             return ema_spectrogram(block, gamma)
 
-        return self._over_blocks(self._last(HOP + self.queries), reduce, (BINS,))
+        return self._over_blocks(queries, reduce, (BINS,))
 
     def column_sums(self) -> Float[Tensor, "batch kv_heads tokens"]:
         """Attention each token got from these queries."""
-        return self._over_blocks(self._last(self.queries), lambda block: block.sum(1), ())
+        queries = self._last(self.queries)
+        if kernels.fused(queries.query):
+            from transfer.cache.triton_kernels import column_sums
+
+            return self._by_head(column_sums(*self._for_kernel(queries)))
+        return self._over_blocks(queries, lambda block: block.sum(1), ())
 
     def rows(self, count: int) -> Float[Tensor, "batch kv_heads count tokens"]:
         """Attention of the last `count` queries (fewer if there are fewer)."""
@@ -151,6 +163,14 @@ class AttentionWindow:
         if count > queries.rows:
             raise ValueError(f"{count} queries were asked for, {queries.rows} are held")
         return queries.part(queries.rows - count, queries.rows, min(count, queries.new))
+
+    def _for_kernel(self, queries: Queries) -> tuple[Any, ...]:
+        """What the kernels take: the queries by row, and where the tokens of each row are."""
+        groups = (self._shape[1], queries.query.shape[1] // self._shape[1])
+        query, lse = (x.unflatten(1, groups).flatten(0, 1) for x in (queries.query, queries.lse))
+        store = self._store
+        tokens = (store.keys, store.positions, store.starts, store.ends - store.starts)
+        return query, lse, *tokens, store.longest, queries.first, self._scale
 
     def _over_blocks(
         self, queries: Queries, reduce: Callable[[Tensor], Tensor], shape: tuple[int, ...]
