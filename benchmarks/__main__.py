@@ -20,7 +20,17 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import control, decode, evolution, features, generate, layer_70b, scoring
+from benchmarks import (
+    control,
+    decode,
+    evolution,
+    features,
+    generate,
+    gpu,
+    kvpress,
+    layer_70b,
+    scoring,
+)
 from benchmarks.measure import Row
 from transfer.errors import UserError, unknown_name
 from transfer.evaluation.results import versions
@@ -36,6 +46,9 @@ BENCHMARKS: dict[str, tuple[str, Callable[[], list[Row]]]] = {
     "evolution": (evolution.TITLE, evolution.run),
     "generate": (generate.TITLE, generate.run),
     "control": (control.TITLE, control.run),
+    "kvpress": (kvpress.TITLE, kvpress.run),
+    "gpu-features": (gpu.FEATURES_TITLE, gpu.run_features),
+    "gpu-decode": (gpu.DECODE_TITLE, gpu.run_decode),
     "generate-1b": (generate.TITLE, generate.run_1b),
 }
 LONG = ("generate-1b",)
@@ -54,6 +67,7 @@ def machine() -> dict[str, str | int]:
     names = {line.split(":")[1].strip() for line in _cpu_lines() if line.startswith("model name")}
     return {
         "processor": ", ".join(sorted(names)) or platform.machine(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "threads": torch.get_num_threads(),
         **versions(),
     }
@@ -71,8 +85,12 @@ def main(names: list[str]) -> None:
             raise unknown_name("benchmark", name, BENCHMARKS)
     for name in names or [name for name in BENCHMARKS if name not in LONG]:
         title, run = BENCHMARKS[name]
-        rows = run()
-        if not rows:
+        try:
+            rows = run()
+        except UserError as error:
+            if names:
+                raise
+            print(f"{name} is left out: {error}")
             continue
         show(title, rows)
         content = {"title": title, "date": str(date.today()), "machine": machine(), "rows": rows}

@@ -14,7 +14,7 @@ from transformers import DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from benchmarks.layers import LLAMA_8B, LLAMA_70B, Shape, pruned_layer, stock_cache, with_dtype
-from benchmarks.measure import Prepare, Row, side_by_side
+from benchmarks.measure import Prepare, Row, Timing, side_by_side
 from transfer.cache.layer import PrunedLayer
 
 TITLE = "Attention of one layer, cache included; ms (median, fastest, slowest)"
@@ -47,29 +47,26 @@ def row(shape: Shape, cached: int, new: int) -> Row:
         "new": new,
         **{f"{name} ms": _milliseconds(times[name], each) for name in prepared},
         **{f"{name} / stock": round(times[name].median / stock, 3) for name in layers},
-        **{f"{name} bytes": round(held(layers[name], new) / _full(key), 3) for name in layers},
+        **{
+            f"{name} bytes": round(held(shape, layers[name]) / (2 * key.nbytes), 3)
+            for name in layers
+        },
     }
 
 
-def _milliseconds(timing: object, each: int) -> str:
-    numbers = (getattr(timing, name) for name in ("median", "low", "high"))
-    middle, low, high = (f"{1e3 * number / each:.2f}" for number in numbers)
+def _milliseconds(timing: Timing, each: int) -> str:
+    numbers = (timing.median, timing.low, timing.high)
+    middle, low, high = (f"{1e3 * number / each:.3g}" for number in numbers)
     return f"{middle} [{low} {high}]"
 
 
-def _full(key: Tensor) -> int:
-    return 2 * key.nbytes
-
-
-def held(layer: PrunedLayer, new: int) -> int:
-    """Bytes of the layer, with room for its window's queries if nothing went through it yet."""
-    step = copy.deepcopy(layer)
-    assert step.store is not None
-    _, heads, dim = 1, step.kv_heads, step.store.keys.shape[-1]
-    token = step.store.keys.new_zeros(1, heads, 1, dim)
-    step.update(token, token)
-    step.attend(token.repeat_interleave(8, 1), token, token, None, 1.0)
-    return step.bytes()
+def held(shape: Shape, layer: PrunedLayer) -> int:
+    """Bytes of the layer after one more token, when it has its window's queries too."""
+    [(query, key, value)] = new_tokens(shape, 2)
+    fresh = copy.deepcopy(layer)
+    fresh.update(key[:, :, :1], value[:, :, :1])
+    fresh.attend(query[:, :, :1], key[:, :, :1], value[:, :, :1], None, 1.0)
+    return fresh.bytes()
 
 
 def our_steps(shape: Shape, layer: PrunedLayer, new: int) -> Prepare:

@@ -15,7 +15,7 @@ from benchmarks.layers import LLAMA_8B, LLAMA_70B, TOY, WINDOW, Shape, pruned_la
 from benchmarks.measure import Row, peak_mb, side_by_side
 from transfer.namm.spectrogram import HOP
 
-TITLE = "Attention and features of 512 queries; seconds (median, fastest, slowest), MB over inputs"
+TITLE = "Attention and features of 512 queries; s (median, fastest, slowest), MB over inputs"
 GAMMA = 0.99
 SHAPES, KEYS, REPEATS = (TOY, LLAMA_8B, LLAMA_70B), (4096, 16384, 32768), 3
 

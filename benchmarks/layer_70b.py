@@ -19,7 +19,8 @@ from transfer.namm.network import NAMM
 TITLE = "One layer of Llama 3 70B, bfloat16; seconds (median, fastest, slowest)"
 CACHED, CHUNK = (4096, 16384), 512
 REPEATS = {1: 5, CHUNK: 2}
-HIDDEN = 8192
+SHAPE = with_dtype(LLAMA_70B, torch.bfloat16)
+SIZES = {"hidden_size": 8192, "intermediate_size": 28672, "num_attention_heads": 64}
 
 
 def run() -> list[Row]:
@@ -32,11 +33,9 @@ def one_layer() -> LlamaForCausalLM:
     """860 million random parameters; the vocabulary is small, so that the layer is all there is."""
     config = LlamaConfig(
         vocab_size=256,
-        hidden_size=HIDDEN,
-        intermediate_size=28672,
         num_hidden_layers=1,
-        num_attention_heads=64,
         num_key_value_heads=8,
+        **SIZES,
         max_position_embeddings=131072,
     )
     with torch.device("meta"):
@@ -52,8 +51,7 @@ def one_layer() -> LlamaForCausalLM:
 @torch.no_grad()
 def row(model: LlamaForCausalLM, cached: int, new: int) -> Row:
     """Stock, everything kept, a quarter kept."""
-    shape = with_dtype(LLAMA_70B, torch.bfloat16)
-    key, value = shape.keys(cached), shape.keys(cached)
+    key, value = SHAPE.keys(cached), SHAPE.keys(cached)
     ids = torch.randint(256, (1, new))
     prepared: dict[str, Prepare] = {"stock": stock(model, key, value, ids)}
     for name, uneven in (("all kept", False), ("25% kept", True)):
@@ -71,7 +69,9 @@ def row(model: LlamaForCausalLM, cached: int, new: int) -> Row:
     }
 
 
-def stock(model: LlamaForCausalLM, key: torch.Tensor, value: torch.Tensor, ids: torch.Tensor):
+def stock(
+    model: LlamaForCausalLM, key: torch.Tensor, value: torch.Tensor, ids: torch.Tensor
+) -> Prepare:
     """The model as it is."""
 
     def prepare() -> Callable[[], object]:

@@ -63,8 +63,11 @@ def peak_mb(prepare: Prepare) -> float:
 
 
 def reset_peak() -> int:
-    """Forget the process's peak of memory and return the bytes that are resident now."""
+    """Forget the peak of memory and return the bytes in use now: of the GPU, or resident."""
     gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -72,6 +75,8 @@ def reset_peak() -> int:
 
 
 def process_peak() -> int:
-    """The most bytes that were resident since `reset_peak`."""
+    """The most bytes in use since `reset_peak`."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
     status = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))

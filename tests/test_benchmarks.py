@@ -1,0 +1,135 @@
+"""Every benchmark measures what it says, at small sizes; how long it takes is not asked."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import __main__ as command
+from benchmarks import decode, evolution, features, generate, layer_70b, measure, scoring
+from benchmarks.layers import UNEVEN, Shape, pruned_layer
+from transfer.cache.layer import PrunedLayer
+from transfer.errors import UserError
+from transfer.evolution.config import EvolveConfig
+
+SMALL = Shape("small", 8, 2, 16)
+
+
+def test_timings_are_of_what_runs_and_not_of_what_prepares():
+    ran = []
+    prepared = {name: lambda name=name: lambda: ran.append(name) for name in "ab"}
+    times = measure.side_by_side(prepared, repeats=3)
+    # One round more than is counted, taking turns.
+    assert ran == list("abababab")
+    assert all(0 <= t.low <= t.median <= t.high for t in times.values())
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+def test_peak_memory_is_beyond_the_inputs():
+    held = torch.ones(50_000_000)
+    assert measure.peak_mb(lambda: lambda: held.sum()) < 20
+    assert measure.peak_mb(lambda: lambda: held * 2) == pytest.approx(200, abs=20)
+
+
+def test_the_naive_features_are_ours():
+    """Both sides of the comparison compute the same, so that one may be compared with the other."""
+    torch.manual_seed(0)
+    key, value, query = SMALL.keys(1024), SMALL.keys(1024), SMALL.queries(512)
+    out, wanted = features.naive(query, key, value)
+    seen: list[PrunedLayer] = []
+    attend = PrunedLayer.attend
+
+    def watched(self, *inputs):
+        seen.append(self)
+        return attend(self, *inputs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PrunedLayer, "attend", watched)
+        ours = features.ours(SMALL, key, value, query)()()
+    torch.testing.assert_close(ours, out, rtol=1e-4, atol=1e-5)
+    # The state before was random; after 512 queries little is left of it.
+    left = features.GAMMA**features.WINDOW
+    assert (seen[0].store.padded_state().flatten(0, 1) - wanted).abs().max() <= left + 1e-4
+    assert wanted.abs().max() > 10 * left
+    assert seen[0].seen % seen[0].pruning.n_up, "no update should be timed"
+
+
+def test_a_layer_that_keeps_a_quarter_does():
+    layer = pruned_layer(SMALL.keys(1000), SMALL.keys(1000), "namm", uneven=True)
+    assert layer.store.lengths == [int(share * 1000) for share in UNEVEN]
+    assert sum(UNEVEN) / len(UNEVEN) == 0.25
+    assert layer.store.state.shape == (sum(layer.store.lengths), 17)
+
+
+@pytest.mark.parametrize("new", [1, 512])
+def test_decode(new, monkeypatch):
+    monkeypatch.setattr(decode, "STEPS", 2)
+    row = decode.row(SMALL, 1024, new)
+    assert row["25% kept bytes"] < row["all kept bytes"]
+    assert set(row) >= {"stock ms", "all kept / stock", "25% kept / stock"}
+
+
+def test_layer_70b(monkeypatch):
+    monkeypatch.setattr(layer_70b, "SIZES", {**layer_70b.SIZES, "intermediate_size": 64})
+    monkeypatch.setattr(layer_70b, "SHAPE", Shape("small", 8, 2, 16, torch.bfloat16))
+    monkeypatch.setitem(layer_70b.SIZES, "hidden_size", 256)
+    monkeypatch.setitem(layer_70b.SIZES, "num_attention_heads", 16)
+    row = layer_70b.row(layer_70b.one_layer(), 512, 1)
+    assert set(row) >= {"stock s", "all kept / stock", "25% kept / stock"}
+
+
+def test_scoring():
+    row = scoring.row(256)
+    # So few are exact either way.
+    assert row["rms error / std"] == "0.0000"
+    assert row["sign differs"] == "0.00%"
+
+
+def test_evolution(monkeypatch):
+    monkeypatch.setattr(evolution, "GENERATIONS", 2)
+    config = EvolveConfig(Path("unused"), tasks=("recall",), documents=1, validation_documents=2)
+    row = evolution.row("small", config)
+    assert set(row) == {
+        "setting", "model", "features", "scoring", "optimiser", "validation", "total",
+    }  # fmt: skip
+    assert 0 < row["model"] < row["total"]
+
+
+def test_generate(monkeypatch):
+    monkeypatch.setattr(generate, "KEPT", (None, 0.25))
+    rows = generate.rows(generate.Setting("llama-recall", (64, 128), 4, 16))
+    assert [(row["context"], row["kept"]) for row in rows] == [
+        (64, "all"), (64, "25%"), (128, "all"), (128, "25%"),
+    ]  # fmt: skip
+    assert [row["cache / full"] for row in rows][::2] == [1.0, 1.0]
+    # 128 tokens read, and twice 5 generated, of which the last did not go in.
+    assert rows[2]["cache MB"] == round((128 + 4) * 3 * 2 * 2 * 16 * 4 / 1e6, 3)
+
+
+def test_an_unknown_benchmark_and_a_missing_gpu_are_one_sentence(capsys, monkeypatch, tmp_path):
+    with pytest.raises(UserError, match="did you mean features"):
+        command.main(["feature"])
+    monkeypatch.setattr(command, "RESULTS", tmp_path)
+
+    def broken():
+        raise UserError("this machine has none")
+
+    rows = [{"a": 1, "b": "x"}]
+    monkeypatch.setattr(command, "BENCHMARKS", {"no": ("No", broken), "yes": ("Yes", lambda: rows)})
+    command.main([])
+    assert "no is left out: this machine has none" in capsys.readouterr().out
+    saved = json.loads((tmp_path / "yes.json").read_text())
+    assert saved["rows"] == rows
+    assert saved["machine"]["threads"] == torch.get_num_threads()
+    with pytest.raises(UserError, match="this machine has none"):
+        command.main(["no"])
+
+
+def test_bad_input_leaves_with_2():
+    run = [sys.executable, "-m", "benchmarks", "nosuch"]
+    done = subprocess.run(run, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: unknown benchmark 'nosuch'")
