@@ -1,7 +1,8 @@
 """One whole layer of Llama 3 70B in bfloat16: attention, projections and all.
 
-Stock is `DynamicCache` with sdpa; ours keeps everything under a NAMM that reads all attention, or
-25 % as unevenly as heads do it. Scoring and eviction happen at the end of the chunk.
+Stock is `DynamicCache` with sdpa; ours evicts nothing (`full`), or keeps everything under a NAMM
+that reads all attention, or 25 % as unevenly as heads do it. Scores are made at the end of the
+chunk.
 """
 
 import copy
@@ -14,11 +15,12 @@ from benchmarks.layers import LLAMA_70B, pruned_layer, stock_cache, with_dtype
 from benchmarks.measure import Prepare, Row, side_by_side
 from transfer.adapters.memory import attach
 from transfer.cache.cache import PrunedCache
-from transfer.namm.network import NAMM
+from transfer.cache.layer import PrunedLayer
 
 TITLE = "One layer of Llama 3 70B, bfloat16; seconds (median, fastest, slowest)"
 CACHED, CHUNK = (4096, 16384), 512
 REPEATS = {1: 5, CHUNK: 2}
+OURS = (("full", "full", False), ("all kept", "namm", False), ("25% kept", "namm", True))
 SHAPE = with_dtype(LLAMA_70B, torch.bfloat16)
 SIZES = {"hidden_size": 8192, "intermediate_size": 28672, "num_attention_heads": 64}
 
@@ -50,12 +52,12 @@ def one_layer() -> LlamaForCausalLM:
 
 @torch.no_grad()
 def row(model: LlamaForCausalLM, cached: int, new: int) -> Row:
-    """Stock, everything kept, a quarter kept."""
+    """Stock, and ours three ways."""
     key, value = SHAPE.keys(cached), SHAPE.keys(cached)
     ids = torch.randint(256, (1, new))
     prepared: dict[str, Prepare] = {"stock": stock(model, key, value, ids)}
-    for name, uneven in (("all kept", False), ("25% kept", True)):
-        prepared[name] = ours(model, key, value, ids, uneven)
+    for name, policy, uneven in OURS:
+        prepared[name] = ours(model, ids, pruned_layer(key, value, policy, uneven))
     times = side_by_side(prepared, REPEATS[new])
     return {
         "cached": cached,
@@ -81,22 +83,15 @@ def stock(
     return prepare
 
 
-def ours(
-    model: LlamaForCausalLM,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    ids: torch.Tensor,
-    uneven: bool,
-) -> Prepare:
+def ours(model: LlamaForCausalLM, ids: torch.Tensor, layer: PrunedLayer) -> Prepare:
     """The model attached, its cache already at an update."""
-    layer = pruned_layer(key, value, "namm", uneven)
 
     def prepare() -> Callable[[], object]:
         cache = PrunedCache(model.config, layer.pruning)
         cache.layers = [copy.deepcopy(layer)]
 
         def step() -> None:
-            with attach(model, NAMM.from_pretrained("recall")):
+            with attach(model, layer.pruning.policy):
                 model(ids, cache=cache, logits_to_keep=1)
 
         return step

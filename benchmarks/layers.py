@@ -79,5 +79,5 @@ def pruned_layer(
     for head, share in enumerate(shares):
         kept[0, head, torch.randperm(tokens)[: int(share * tokens)]] = True
     state = torch.rand(*key.shape[:3], store.state.shape[-1], device=key.device)
-    store.keep(kept.to(key.device), state)
+    store.keep(kept.to(key.device), state, WINDOW)
     return layer

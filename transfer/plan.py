@@ -103,8 +103,9 @@ class DevicePlan:
         device: its number.
         layers: how many layers it holds, all of them.
         pruned_layers: how many are pruned; the others have sliding windows.
-        full: keys and values of the stock cache.
-        cache: keys, values and positions of the pruned one, sliding windows included.
+        full: keys and values of the stock cache after the prompt.
+        cache: keys, values and positions of the pruned one when it begins to generate, sliding
+            windows included.
         state: what the policy holds beside them.
         peak: the most that is held while the prompt is read.
     """
@@ -140,7 +141,9 @@ def plan_cache(plan: Plan) -> list[DevicePlan]:
 def _device(number: int, windows: list[int | None], shape: LayerShape, plan: Plan) -> DevicePlan:
     pruned = windows.count(None)
     sliding = sum(shape.full_bytes(min(size, plan.tokens)) for size in windows if size is not None)
-    rest, most = (of(shape, plan.pruning, plan.tokens) for of in (held, peak))
+    # The first generated token is when the room for another window of the prompt is given back.
+    rest = held(shape, plan.pruning, plan.tokens + 1)
+    most = peak(shape, plan.pruning, plan.tokens)
     return DevicePlan(
         device=number,
         layers=len(windows),

@@ -61,7 +61,7 @@ def check(lengths, new, groups, layout, padded, seed):
         store.append(old, -old, 0, None)
         column = torch.arange(max(lengths))
         kept = column >= max(lengths) - torch.tensor(lengths)[:, None]
-        store.keep(kept.view(batch, kv_heads, -1), old[..., :0])
+        store.keep(kept.view(batch, kv_heads, -1), old[..., :0], 4)
         # What was never written must never be read.
         used = torch.zeros(len(store.keys), dtype=torch.bool)
         for offset, length in zip(store.offsets, lengths):

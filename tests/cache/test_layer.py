@@ -167,7 +167,7 @@ def test_the_cache_never_holds_more_than_budget_and_one_window(pieces):
     layer = PrunedLayer(Pruning(get_policy("recency"), 32, 12), 0)
     longest = []
     original = layer._prune
-    layer._prune = lambda: (longest.append(layer.store.longest), original())
+    layer._prune = lambda room: (longest.append(layer.store.longest), original(room))
     for tokens in pieces:
         feed(layer, tokens)
     longest.append(layer.store.longest)

@@ -60,7 +60,7 @@ def test_any_sequence_of_operations_equals_lists(steps, slack, seed):
             _, valid = store.index()
             kept = (torch.rand(valid.shape, generator=random) < 0.5) & valid
             state = torch.full((*kept.shape, 2), float(number))
-            store.keep(kept.view(batch, heads, -1), state.view(batch, heads, -1, 2))
+            store.keep(kept.view(batch, heads, -1), state.view(batch, heads, -1, 2), slack)
             for row, tokens in enumerate(model):
                 chosen = kept[row, kept.shape[1] - len(tokens) :].tolist()
                 model[row] = [(*t[:3], float(number)) for t, c in zip(tokens, chosen) if c]
@@ -77,7 +77,7 @@ def test_padded_puts_the_newest_token_last_and_zeros_before_the_oldest():
     store = new_store(1, 2, slack=4)
     key = torch.arange(12.0).view(1, 2, 2, 3) + 1
     store.append(key, key, 0, None)
-    store.keep(torch.tensor([[[False, True], [True, True]]]), torch.zeros(1, 2, 2, 2))
+    store.keep(torch.tensor([[[False, True], [True, True]]]), torch.zeros(1, 2, 2, 2), 4)
     assert store.lengths == [1, 2]
     assert store.padded(store.keys).tolist() == [[[0, 0, 0], [4, 5, 6]], [[7, 8, 9], [10, 11, 12]]]
     assert store.padded(store.positions).tolist() == [[0, 1], [0, 1]]
@@ -91,8 +91,24 @@ def test_evicting_frees_the_memory():
     kept = torch.zeros(1, 2, 400, dtype=torch.bool)
     kept[0, 0, :100] = True
     kept[0, 1, :4] = True
-    store.keep(kept, torch.zeros(1, 2, 400, 2))
+    store.keep(kept, torch.zeros(1, 2, 400, 2), 16)
     after = sum(t.untyped_storage().nbytes() for t in store.tensors)
     slot, state, bounds = 4 * (DIM + DIM + 1), 4 * 2, 2 * 16
     assert after == (100 + 16 + 4 + 16) * slot + (100 + 4) * state + bounds
     assert before >= 800 * slot
+
+
+def test_room_for_a_window_is_given_back_when_tokens_come_one_by_one():
+    store = new_store(1, 2, slack=8)
+    key = torch.randn(1, 2, 100, DIM)
+    store.append(key, key, 0, None)
+    kept = torch.zeros(1, 2, 100, dtype=torch.bool)
+    kept[0, 0, :30], kept[0, 1, :70] = True, True
+    store.keep(kept, torch.zeros(1, 2, 100, 2), 100)
+    store.append(key[:, :, :60], key[:, :, :60], 100, None)
+    assert store.capacity == [130, 170]
+    store.append(key[:, :, :1], key[:, :, :1], 160, None)
+    assert store.capacity == [98, 138]
+    assert store.lengths == [91, 131]
+    rows = [torch.cat([key[0, 0, :30], key[0, 0, :60], key[0, 0, :1]])]
+    assert torch.equal(store.row(store.keys, 0), rows[0])

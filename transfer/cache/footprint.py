@@ -53,36 +53,42 @@ class Footprint:
 def held(shape: LayerShape, pruning: Pruning, seen: int) -> Footprint:
     """What a layer holds after a prompt of `seen` tokens, heads keeping what the budget says.
 
-    Equal to what `PrunedLayer.bytes` measures after one call with the whole prompt.
+    Equal to what `PrunedLayer.bytes` measures after one call with the whole prompt, or two that
+    part at an update.
     """
     late = seen % pruning.n_up
     kept = _kept(pruning, seen - late)
-    room = _slack(pruning) if not late else max(_slack(pruning) - late, 0)
     observed = late if late >= STRIDE and pruning.policy.reads_attention else 0
-    return _footprint(shape, pruning, kept + late, room, kept + observed)
+    return _footprint(shape, pruning, kept + late, _room(pruning, seen), kept + observed)
 
 
 def peak(shape: LayerShape, pruning: Pruning, seen: int) -> Footprint:
     """The most it held on the way: what was kept before the last whole window, and that window."""
     last = seen - seen % pruning.n_up
-    if not last:
-        return held(shape, pruning, seen)
-    kept = _kept(pruning, last - pruning.n_up)
-    tokens = kept + pruning.n_up
-    # A window brings as many tokens as rows have free slots, or makes room for all of them.
-    window = _footprint(
-        shape, pruning, tokens, 0, tokens if pruning.policy.reads_attention else kept
-    )
-    return max(window, held(shape, pruning, seen), key=lambda footprint: footprint.total)
+    steps = [held(shape, pruning, seen)]
+    if last:
+        kept = _kept(pruning, last - pruning.n_up)
+        tokens = kept + pruning.n_up
+        observed = tokens if pruning.policy.reads_attention else kept
+        steps += [
+            held(shape, pruning, last),
+            _footprint(shape, pruning, tokens, 0, observed),
+        ]
+    return max(steps, key=lambda step: step.total)
+
+
+def _room(pruning: Pruning, seen: int) -> int:
+    """Free slots of a row: of a window after an update, few once few tokens come at a time."""
+    late, slack = seen % pruning.n_up, min(pruning.n_up, STRIDE)
+    if seen < pruning.n_up:
+        return max(slack - late, 0)
+    few = 0 < late <= slack and pruning.n_up - late > 2 * slack
+    return (slack if few else pruning.n_up) - late
 
 
 def _kept(pruning: Pruning, seen: int) -> int:
     budget = pruning.tokens(seen)
     return seen if budget is None else min(seen, budget)
-
-
-def _slack(pruning: Pruning) -> int:
-    return min(pruning.n_up, STRIDE)
 
 
 def _footprint(

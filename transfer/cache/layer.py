@@ -75,7 +75,6 @@ class PrunedLayer(CacheLayerMixin):
         self.padding = [0] * self.batch_size
         self.leading = [0] * self.batch_size
         policy = self.pruning.policy
-        # Enough for a while of decoding; a longer piece makes its own room.
         slack = min(self.pruning.n_up, STRIDE) if policy.evicts else None
         self.store = PackedTokens(
             key_states, value_states, policy.state_size, policy.half_state, slack
@@ -231,7 +230,8 @@ class PrunedLayer(CacheLayerMixin):
                 self._attend_piece(query[:, :, piece], key[:, :, piece], value[:, :, piece], pad)
             )
             if self.seen % n_up == 0 and self.pruning.policy.evicts:
-                self._prune()
+                # Where a long piece came another may follow, and would have to move everything.
+                self._prune(n_up if stop - start > STRIDE else min(n_up, STRIDE))
             start = stop
         # Not before: a cache left by an error in the middle must not be used again.
         self.pending = None
@@ -307,7 +307,7 @@ class PrunedLayer(CacheLayerMixin):
             return None
         return torch.tensor(tokens, device=self.store.keys.device)
 
-    def _prune(self) -> None:
+    def _prune(self, room: int) -> None:
         started = time.perf_counter()
         assert self.store is not None
         window, policy = self.window(), self.pruning.policy
@@ -316,7 +316,7 @@ class PrunedLayer(CacheLayerMixin):
             kept = select(
                 scores, window.valid, policy.threshold, window.budget, self.pruning.eviction
             )
-            self.store.keep(kept, state)
+            self.store.keep(kept, state, room)
         # Freshly packed rows have room again, which can outweigh the little that left.
         self.peak_bytes = max(self.peak_bytes, self.bytes())
         if self.pruning.trace:

@@ -33,8 +33,8 @@ class PackedTokens:
         state_size: numbers of state a token.
         half_state: store them in float16 where keys are of half precision; else they are float32
             (float64 for float64 models).
-        slack: free slots a row after eviction; None: nothing is ever evicted, and a row without
-            room grows by an eighth, so that copying stays linear.
+        slack: free slots a row that gets few tokens at a time; None: nothing is ever evicted, and a
+            row without room grows by an eighth, so that copying stays linear.
     """
 
     def __init__(
@@ -131,19 +131,21 @@ class PackedTokens:
         self,
         kept: Bool[Tensor, "batch kv_heads tokens"],
         state: Float[Tensor, "batch kv_heads tokens size"],
+        room: int,
     ) -> None:
         """Drop every token that is not `kept`, free its memory, and store the others' `state`.
 
         Args:
             kept: over tokens padded on the left, as `padded` gives them.
             state: the new policy state of the same tokens.
+            room: free slots for each row.
         """
         flat = kept.flatten(0, 1)
         row, column = flat.nonzero(as_tuple=True)
         lengths = flat.sum(-1).tolist()
         self.state = state[kept].to(self.state.dtype)
         self.observed = list(lengths)
-        self._repack(self.ends[row] - flat.shape[1] + column, lengths, self.slack or 0)
+        self._repack(self.ends[row] - flat.shape[1] + column, lengths, room)
 
     def set_state(self, state: Float[Tensor, "batch kv_heads tokens size"]) -> None:
         """Store the state of every token, padded as `padded` gives them."""
@@ -211,16 +213,22 @@ class PackedTokens:
         return slots + start.repeat_interleave(count, output_size=total)
 
     def _reserve(self, counts: Sequence[int]) -> None:
-        """Make room for `counts` more tokens in each row."""
+        """Make room for `counts` more tokens in each row, and give back what is far too much."""
         needed = [length + count for length, count in zip(self.lengths, counts)]
-        if all(need <= room for need, room in zip(needed, self.capacity)):
-            return
-        slack = max(counts) + max(needed) // 8 if self.slack is None else max(self.slack, *counts)
-        self._repack(self._slots(self.offsets, self.lengths), self.lengths, slack)
+        spare = min(room - need for room, need in zip(self.capacity, needed))
+        if self.slack is None:
+            room = max(counts) + max(needed) // 8
+        elif spare > 2 * self.slack >= 2 * max(counts):
+            # The prompt is over: rows that had room for a window get a few tokens at a time now.
+            spare, room = -1, self.slack
+        else:
+            room = max(self.slack, *counts)
+        if spare < 0:
+            self._repack(self._slots(self.offsets, self.lengths), self.lengths, room)
 
-    def _repack(self, source: Int[Tensor, " tokens"], lengths: Sequence[int], slack: int) -> None:
-        """Move the tokens in the slots `source` into new buffers with `slack` free slots a row."""
-        capacity = [length + slack for length in lengths]
+    def _repack(self, source: Int[Tensor, " tokens"], lengths: Sequence[int], room: int) -> None:
+        """Move the tokens in the slots `source` into new buffers with `room` free slots a row."""
+        capacity = [length + room for length in lengths]
         offsets, slots = _starts(capacity), sum(capacity)
         index = torch.zeros(slots, dtype=torch.long, device=self.keys.device)
         index[self._slots(offsets, lengths)] = source
