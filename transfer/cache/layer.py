@@ -282,8 +282,12 @@ class PrunedLayer(CacheLayerMixin):
         assert store is not None
         if store.longest and policy.state_size:
             window = self._window(queries)
-            store.set_state(policy.accumulate(window, window.state()))
+            store.set_state(policy.accumulate(window, self._take_state()))
         self.policy_seconds += time.perf_counter() - started
+
+    def _take_state(self) -> Float[Tensor, "batch kv_heads tokens size"]:
+        assert self.store is not None
+        return self.store.take_state().unflatten(0, (self.batch_size, self.kv_heads))
 
     def _window(self, queries: Queries | None) -> AttentionWindow:
         assert self.store is not None
@@ -312,7 +316,7 @@ class PrunedLayer(CacheLayerMixin):
         assert self.store is not None
         window, policy = self.window(), self.pruning.policy
         if self.store.longest:
-            scores, state = policy.score(window, window.state())
+            scores, state = policy.score(window, self._take_state())
             kept = select(
                 scores, window.valid, policy.threshold, window.budget, self.pruning.eviction
             )

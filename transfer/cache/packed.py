@@ -167,12 +167,22 @@ class PackedTokens:
     def padded_state(self) -> Float[Tensor, "rows tokens size"]:
         """A copy of every token's state, padded on the left; zeros where there is none yet."""
         tokens, rows, size = self.longest, len(self.lengths), self.state.shape[-1]
-        if min(self.observed) == tokens:
-            return self.state.to(self.exact, copy=True).view(rows, tokens, size)
         out = torch.zeros(rows, tokens, size, dtype=self.exact, device=self.state.device)
-        slots = self._slots(self._padded_starts(), self.observed)
-        out.flatten(0, 1)[slots] = self.state.to(self.exact)
+        if min(self.lengths) == tokens and len(set(self.observed)) == 1:
+            out[:, : self.observed[0]] = self.state.view(rows, -1, size)
+        else:
+            slots = self._slots(self._padded_starts(), self.observed)
+            out.flatten(0, 1)[slots] = self.state.to(self.exact)
         return out
+
+    def take_state(self) -> Float[Tensor, "rows tokens size"]:
+        """The same without a second copy: the store forgets it until it is given a new one."""
+        if min(self.observed) == self.longest:
+            state = self.state.to(self.exact).view(len(self.lengths), self.longest, -1)
+        else:
+            state = self.padded_state()
+        self.state, self.observed = self.state[:0].clone(), [0] * len(self.lengths)
+        return state
 
     def padded(self, buffer: Tensor, rows: slice = slice(None)) -> Tensor:
         """`[rows, tokens, ...]` copy of a buffer, padded with zeros on the left."""

@@ -93,10 +93,6 @@ class AttentionWindow:
         """Queries this window is about."""
         return self._need_queries().new
 
-    def state(self) -> Float[Tensor, "batch kv_heads tokens size"]:
-        """What the policy stored with each token."""
-        return self._by_head(self._store.padded_state())
-
     def spectrogram(self, gamma: float) -> Float[Tensor, "batch kv_heads tokens 17"]:
         """EMA over these queries of each token's attention spectrogram (paper section 3.1)."""
         queries = self._last(HOP + self.queries)
@@ -105,8 +101,8 @@ class AttentionWindow:
 
             return self._by_head(window_spectrogram(*self._for_kernel(queries), gamma))
 
-        def reduce(block: Float[Tensor, "rows queries tokens"]) -> Tensor:
-            return ema_spectrogram(block, gamma)
+        def reduce(block: Tensor, out: Tensor) -> None:
+            ema_spectrogram(block, gamma, out)
 
         return self._over_blocks(queries, reduce, (BINS,))
 
@@ -117,7 +113,7 @@ class AttentionWindow:
             from transfer.cache.triton_kernels import column_sums
 
             return self._by_head(column_sums(*self._for_kernel(queries)))
-        return self._over_blocks(queries, lambda block: block.sum(1), ())
+        return self._over_blocks(queries, lambda block, out: torch.sum(block, 1, out=out), ())
 
     def rows(self, count: int) -> Float[Tensor, "batch kv_heads count tokens"]:
         """Attention of the last `count` queries (fewer if there are fewer)."""
@@ -173,9 +169,12 @@ class AttentionWindow:
         return query, lse, *tokens, store.longest, queries.first, self._scale
 
     def _over_blocks(
-        self, queries: Queries, reduce: Callable[[Tensor], Tensor], shape: tuple[int, ...]
+        self,
+        queries: Queries,
+        reduce: Callable[[Tensor, Tensor], object],
+        shape: tuple[int, ...],
     ) -> Float[Tensor, "batch kv_heads tokens ..."]:
-        """Apply `reduce` (`[rows, queries, tokens] -> [rows, tokens, *shape]`) block by block."""
+        """Let `reduce` turn blocks of `[rows, queries, tokens]` into `[rows, tokens, *shape]`."""
         tokens, rows = self._store.longest, len(self._store.lengths)
         columns = max(1, BLOCK * torch.get_num_threads() // queries.rows)
         together = max(1, columns // max(tokens, 1))
@@ -188,7 +187,7 @@ class AttentionWindow:
             out[some, :start] = 0
             for column in range(start, tokens, columns):
                 block = slice(column, min(tokens, column + columns))
-                out[some, block] = reduce(self._block(exact, some, block))
+                reduce(self._block(exact, some, block), out[some, block])
         return self._by_head(out)
 
     def _exact(self, queries: Queries, rows: slice) -> "_Exact":
