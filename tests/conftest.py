@@ -12,6 +12,10 @@ import pytest
 import torch
 from hypothesis import settings
 
+if not torch.cuda.is_available():
+    # Read when Triton is imported, which transformers may do first.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 settings.register_profile("transfer", deadline=None, derandomize=True)
 settings.load_profile("transfer")
 

@@ -1,6 +1,5 @@
 """The Triton kernels against plain formulas; without a GPU they run in Triton's interpreter."""
 
-import os
 from itertools import pairwise
 
 import numpy as np
@@ -10,9 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-if DEVICE == "cpu":
-    # Read when the kernels are defined.
-    os.environ.setdefault("TRITON_INTERPRET", "1")
 triton = pytest.importorskip("triton")
 
 import triton.language as tl  # noqa: E402

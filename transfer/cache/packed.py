@@ -169,7 +169,7 @@ class PackedTokens:
         tokens, rows, size = self.longest, len(self.lengths), self.state.shape[-1]
         out = torch.zeros(rows, tokens, size, dtype=self.exact, device=self.state.device)
         if min(self.lengths) == tokens and len(set(self.observed)) == 1:
-            out[:, : self.observed[0]] = self.state.view(rows, -1, size)
+            out[:, : self.observed[0]] = self.state.view(rows, self.observed[0], size)
         else:
             slots = self._slots(self._padded_starts(), self.observed)
             out.flatten(0, 1)[slots] = self.state.to(self.exact)
@@ -178,7 +178,8 @@ class PackedTokens:
     def take_state(self) -> Float[Tensor, "rows tokens size"]:
         """The same without a second copy: the store forgets it until it is given a new one."""
         if min(self.observed) == self.longest:
-            state = self.state.to(self.exact).view(len(self.lengths), self.longest, -1)
+            shape = (len(self.lengths), self.longest, self.state.shape[-1])
+            state = self.state.to(self.exact).view(shape)
         else:
             state = self.padded_state()
         self.state, self.observed = self.state[:0].clone(), [0] * len(self.lengths)

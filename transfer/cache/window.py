@@ -93,18 +93,28 @@ class AttentionWindow:
         """Queries this window is about."""
         return self._need_queries().new
 
-    def spectrogram(self, gamma: float) -> Float[Tensor, "batch kv_heads tokens 17"]:
-        """EMA over these queries of each token's attention spectrogram (paper section 3.1)."""
+    def spectrogram(
+        self, gamma: float, onto: Float[Tensor, "batch kv_heads tokens 17"] | None = None
+    ) -> Float[Tensor, "batch kv_heads tokens 17"]:
+        """EMA over these queries of each token's attention spectrogram (paper section 3.1).
+
+        Args:
+            gamma: decay a query.
+            onto: what the result is added to, in place; contiguous.
+        """
         queries = self._last(HOP + self.queries)
+        if onto is None:
+            onto = queries.lse.new_zeros(*self._shape, self._store.longest, BINS)
         if kernels.fused(queries.query):
             from transfer.cache.triton_kernels import window_spectrogram
 
-            return self._by_head(window_spectrogram(*self._for_kernel(queries), gamma))
+            return onto.add_(self._by_head(window_spectrogram(*self._for_kernel(queries), gamma)))
 
-        def reduce(block: Tensor, out: Tensor) -> None:
-            ema_spectrogram(block, gamma, out)
+        def reduce(block: Tensor) -> Tensor:
+            return ema_spectrogram(block, gamma)
 
-        return self._over_blocks(queries, reduce, (BINS,))
+        self._add_blocks(queries, reduce, onto.flatten(0, 1))
+        return onto
 
     def column_sums(self) -> Float[Tensor, "batch kv_heads tokens"]:
         """Attention each token got from these queries."""
@@ -113,7 +123,9 @@ class AttentionWindow:
             from transfer.cache.triton_kernels import column_sums
 
             return self._by_head(column_sums(*self._for_kernel(queries)))
-        return self._over_blocks(queries, lambda block, out: torch.sum(block, 1, out=out), ())
+        sums = queries.lse.new_zeros(len(self._store.lengths), self._store.longest)
+        self._add_blocks(queries, lambda block: block.sum(1), sums)
+        return self._by_head(sums)
 
     def rows(self, count: int) -> Float[Tensor, "batch kv_heads count tokens"]:
         """Attention of the last `count` queries (fewer if there are fewer)."""
@@ -168,27 +180,24 @@ class AttentionWindow:
         tokens = (store.keys, store.positions, store.starts, store.ends - store.starts)
         return query, lse, *tokens, store.longest, queries.first, self._scale
 
-    def _over_blocks(
+    def _add_blocks(
         self,
         queries: Queries,
-        reduce: Callable[[Tensor, Tensor], object],
-        shape: tuple[int, ...],
-    ) -> Float[Tensor, "batch kv_heads tokens ..."]:
-        """Let `reduce` turn blocks of `[rows, queries, tokens]` into `[rows, tokens, *shape]`."""
+        reduce: Callable[[Tensor], Tensor],
+        onto: Float[Tensor, "rows tokens ..."],
+    ) -> None:
+        """Add what `reduce` makes of `[rows, queries, tokens]`, block by block."""
         tokens, rows = self._store.longest, len(self._store.lengths)
         columns = max(1, BLOCK * torch.get_num_threads() // queries.rows)
         together = max(1, columns // max(tokens, 1))
-        out = queries.lse.new_empty(rows, tokens, *shape)
         for row in range(0, rows, together):
             some = slice(row, min(rows, row + together))
             exact = self._exact(queries, some)
             # A row visited alone needs no look at the padding of longer rows.
             start = tokens - self._store.lengths[row] if together == 1 else 0
-            out[some, :start] = 0
             for column in range(start, tokens, columns):
                 block = slice(column, min(tokens, column + columns))
-                reduce(self._block(exact, some, block), out[some, block])
-        return self._by_head(out)
+                onto[some, block] += reduce(self._block(exact, some, block))
 
     def _exact(self, queries: Queries, rows: slice) -> "_Exact":
         """The queries of some rows, one tensor for each query head of a KV head."""

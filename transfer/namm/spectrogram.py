@@ -52,9 +52,7 @@ def decay(gamma: float, queries: int) -> float:
 
 @torch.no_grad()
 def ema_spectrogram(
-    attention: Float[Tensor, "*lead rows tokens"],
-    gamma: float,
-    out: Float[Tensor, "*lead tokens 17"] | None = None,
+    attention: Float[Tensor, "*lead rows tokens"], gamma: float
 ) -> Float[Tensor, "*lead tokens 17"]:
     """EMA over hops of the magnitude spectrogram of each token's attention column (section 3.1).
 
@@ -67,7 +65,6 @@ def ema_spectrogram(
             the window before (zeros when there was none, or for a token that was not cached
             then), the others the new queries, old to new.
         gamma: decay a query.
-        out: where to write the result.
 
     Raises:
         ValueError: the new rows are not a positive multiple of 16.
@@ -77,13 +74,11 @@ def ema_spectrogram(
         raise ValueError(
             f"{rows} rows of attention; give {HOP} carried ones and a positive multiple of {HOP}"
         )
-    if out is None:
-        out = attention.new_empty(*attention.shape[:-2], tokens, BINS)
-    flat, reduced = attention.reshape(-1, rows, tokens), out.view(-1, tokens, BINS)
+    flat = attention.reshape(-1, rows, tokens)
     together = max(1, (_CPU_BLOCK if attention.is_cpu else _BLOCK) // (rows * tokens))
-    for block, result in zip(flat.split(together), reduced.split(together)):
-        result.copy_(_reduced(block, gamma).mT)
-    return out
+    reduced = [_reduced(block, gamma).mT for block in flat.split(together)]
+    whole = reduced[0] if len(reduced) == 1 else torch.cat(reduced)
+    return whole.reshape(*attention.shape[:-2], tokens, BINS)
 
 
 def _reduced(

@@ -53,7 +53,7 @@ class NAMMPolicy(Policy):
     ) -> Float[Tensor, "batch kv_heads tokens 17"]:
         """The state is the EMA of each token's spectrogram."""
         gamma = self.namm.config.gamma
-        return state.mul_(decay(gamma, window.queries)).add_(window.spectrogram(gamma))
+        return window.spectrogram(gamma, onto=state.mul_(decay(gamma, window.queries)))
 
     def score(
         self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 17"]
