@@ -1,6 +1,6 @@
 """Run benchmarks: a table each on screen, a JSON file each in `benchmarks/results/`.
 
-    python -m benchmarks                      all but generate-1b, which takes over an hour
+    python -m benchmarks                      all
     python -m benchmarks features decode      these
 
 One core, unless OMP_NUM_THREADS says otherwise.
@@ -51,7 +51,6 @@ BENCHMARKS: dict[str, tuple[str, Callable[[], list[Row]]]] = {
     "gpu-decode": (gpu.DECODE_TITLE, gpu.run_decode),
     "generate-1b": (generate.TITLE, generate.run_1b),
 }
-LONG = ("generate-1b",)
 
 
 def show(title: str, rows: list[Row]) -> None:
@@ -83,7 +82,7 @@ def main(names: list[str]) -> None:
     for name in names:
         if name not in BENCHMARKS:
             raise unknown_name("benchmark", name, BENCHMARKS)
-    for name in names or [name for name in BENCHMARKS if name not in LONG]:
+    for name in names or BENCHMARKS:
         title, run = BENCHMARKS[name]
         try:
             rows = run()

@@ -1,4 +1,4 @@
-"""100 Hopper episodes of 1000 steps, 64 environments at once, on one thread.
+"""100 Hopper episodes of 1000 steps, 64 environments at once.
 
 Episodes never end early here (`terminate_when_unhealthy=False`), so every protocol computes the
 same number of steps.

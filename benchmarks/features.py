@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from benchmarks.layers import LLAMA_8B, LLAMA_70B, TOY, WINDOW, Shape, pruned_layer
+from benchmarks.layers import (
+    LLAMA_8B,
+    LLAMA_70B,
+    TOY,
+    WINDOW,
+    Shape,
+    namm_pruning,
+    pruned_layer,
+)
 from benchmarks.measure import Row, peak_mb, side_by_side
 from transfer.namm.spectrogram import HOP
 
@@ -37,7 +45,7 @@ def row(shape: Shape, tokens: int) -> Row:
     slow = {"naive": prepared.pop("naive")}
     times = side_by_side(prepared, REPEATS) | side_by_side(slow, 1)
     prepared |= slow
-    peaks = {name: round(peak_mb(prepare), 1) for name, prepare in prepared.items()}
+    peaks = {name: round(peak_mb(prepare, shape.device), 1) for name, prepare in prepared.items()}
     return {
         "shape": shape.name,
         "keys": tokens,
@@ -52,7 +60,7 @@ def ours(shape: Shape, key: Tensor, value: Tensor, query: Tensor) -> Callable:
     """The pruned layer's own way, up to the features; scoring and eviction come later."""
     past = slice(0, key.shape[2] - WINDOW)
     # Half of its update interval: the queries are observed, and the update is not reached.
-    layer = pruned_layer(key[:, :, past], value[:, :, past], "namm", n_up=2 * WINDOW)
+    layer = pruned_layer(key[:, :, past], value[:, :, past], namm_pruning(2 * WINDOW))
     layer.seen += -layer.seen % (2 * WINDOW)
 
     def prepare() -> Callable[[], Tensor]:

@@ -1,42 +1,57 @@
-"""End to end: `generate()` with the full cache and under the shipped NAMM, as a context grows.
+"""End to end: `generate()` with the full cache and under the shipped NAMM, by length of context.
 
-One conversation for each share kept: the context is read on from length to length in chunks of 512
-tokens, and at each length some tokens are generated. Prefill seconds are of the whole context.
-Stock is transformers' own cache and sdpa.
+A shipped model reads the whole context. The model of Llama's 1B shape finds all but the last 512
+tokens of it in a cache filled at random, and reads those: what the next chunk of a prompt costs at
+that length. Then some tokens are generated. Stock is transformers' own cache and sdpa.
 """
 
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from statistics import median
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from benchmarks.layers import WINDOW, Shape, namm_pruning, pruned_layer
 from benchmarks.measure import Row, process_peak, reset_peak
 from transfer.adapters.language_model import load_language_model
-from transfer.adapters.memory import Memory, attach
+from transfer.adapters.memory import attach
 from transfer.cache.cache import PrunedCache
-from transfer.namm.network import NAMM
 
-TITLE = "generate() as the context grows; peak MB beyond the model's weights"
+TITLE = "generate(): s to read, ms a token (median, fastest, slowest); peak MB beyond the weights"
 KEPT: tuple[float | None, ...] = (None, 0.5, 0.25, 0.1)
-CHUNK = 512
+REPEATS = 3
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A model, the lengths at which it generates, how many tokens there, its update interval."""
+    """A model, the lengths of context, tokens generated, update interval, tokens not read."""
 
     name: str
     lengths: tuple[int, ...]
     new: int
     n_up: int
+    read_before: bool = False
 
 
 SHIPPED = Setting("llama-recall", (256, 1024), 64, 64)
 WIDE = Setting("llama-recall-wide", (256, 1024), 64, 64)
-LLAMA_1B = Setting("Llama 1B, random weights", (1024, 4096, 8192, 16384, 32768), 8, 512)
+LLAMA_1B = Setting(
+    "Llama 1B, random weights", (1024, 2048, 4096, 8192, 16384, 32768), 16, WINDOW, True
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Seconds to read, seconds a token, bytes of the cache then, bytes at the peak."""
+
+    read: float
+    token: float
+    cache: int
+    peak: int
 
 
 def run() -> list[Row]:
@@ -45,35 +60,57 @@ def run() -> list[Row]:
 
 
 def run_1b() -> list[Row]:
-    """The shape of Llama 3.2 1B; takes over an hour."""
+    """The shape of Llama 3.2 1B, in float32."""
     return rows(LLAMA_1B)
 
 
 def rows(setting: Setting) -> list[Row]:
-    """One row a length and share kept; at each length the shares take turns."""
+    """One row a length and share kept; the shares take turns."""
     model = load(setting)
-    random = torch.Generator().manual_seed(1)
-    document = torch.randint(model.config.vocab_size, (1, max(setting.lengths)), generator=random)
     # What is slow once is not what is measured.
-    _generate(model, document[:, :CHUNK], DynamicCache(config=model.config), 2)
-    talks = [Talk(model, setting, document, kept) for kept in KEPT]
-    found = []
-    for length in setting.lengths:
-        found += [talk.go_on(length) for talk in talks]
-        for row in found[-len(talks) :]:
-            for new, old in (
-                ("prefill / full", "prefill s"),
-                ("token / full", "ms a token"),
-                ("cache / full", "cache MB"),
-                ("peak / full", "peak MB"),
-            ):
-                row[new] = round(float(row[old]) / float(found[-len(talks)][old]), 3)
-    return found
+    one_run(model, setting, WINDOW, 0.5)
+    return [row for length in setting.lengths for row in rows_at(model, setting, length)]
+
+
+def rows_at(model: PreTrainedModel, setting: Setting, length: int) -> list[Row]:
+    """Of one length, the full cache first."""
+    runs: dict[float | None, list[Run]] = {kept: [] for kept in KEPT}
+    for _ in range(REPEATS):
+        for kept in KEPT:
+            runs[kept].append(one_run(model, setting, length, kept))
+    full = runs[None]
+    return [
+        {
+            "model": setting.name,
+            "context": length,
+            "kept": "all" if kept is None else f"{kept:.0%}",
+            "read s": spread([run.read for run in some]),
+            "ms a token": spread([1e3 * run.token for run in some]),
+            "tokens/s": round(1 / median(run.token for run in some), 2),
+            "cache MB": round(some[-1].cache / 1e6, 3),
+            "peak MB": round(max(run.peak for run in some) / 1e6, 1),
+            "read / full": ratio(some, full, "read"),
+            "token / full": ratio(some, full, "token"),
+            "cache / full": ratio(some, full, "cache"),
+        }
+        for kept, some in runs.items()
+    ]
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median, fastest, slowest."""
+    return f"{median(values):.3g} [{min(values):.3g} {max(values):.3g}]"
+
+
+def ratio(some: list[Run], full: list[Run], field: str) -> float:
+    """Of the medians."""
+    ours, theirs = (median(getattr(run, field) for run in runs) for runs in (some, full))
+    return round(ours / theirs, 3)
 
 
 def load(setting: Setting) -> PreTrainedModel:
     """A shipped model, or one of the 1B shape of Llama 3.2 with random weights."""
-    if setting is not LLAMA_1B:
+    if not setting.read_before:
         return load_language_model(setting.name).model
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -92,62 +129,59 @@ def load(setting: Setting) -> PreTrainedModel:
     return model
 
 
-class Talk:
-    """One conversation: what was read and generated so far, and its cache."""
-
-    def __init__(
-        self, model: PreTrainedModel, setting: Setting, document: Tensor, kept: float | None
-    ) -> None:
-        self.model, self.setting, self.document, self.kept = model, setting, document, kept
-        self.ids = document[:, :0]
-        self.prefill, self.peak = 0.0, 0
-        with self._attached() as memory:
-            self.cache = memory.new_cache() if memory else DynamicCache(config=model.config)
-
-    def _attached(self) -> AbstractContextManager[Memory | None]:
-        if self.kept is None:
-            return nullcontext()
-        return attach(self.model, NAMM.from_pretrained("recall"), self.setting.n_up, self.kept)
-
-    def go_on(self, length: int) -> Row:
-        """Read on to this length, then generate."""
-        held, resident, new = _bytes(self.cache), reset_peak(), self.setting.new
-        ids = torch.cat([self.ids, self.document[:, self.ids.shape[1] : length]], 1)
-        with self._attached():
-            began = time.perf_counter()
-            ids = _generate(self.model, ids, self.cache, 1)
-            read = time.perf_counter()
-            self.ids = _generate(self.model, ids, self.cache, new)
-            ended = time.perf_counter()
-        self.prefill += read - began
-        # What the other conversations hold is resident too, and not counted.
-        self.peak = max(self.peak, held + process_peak() - resident)
-        return {
-            "model": self.setting.name,
-            "context": length,
-            "kept": "all" if self.kept is None else f"{self.kept:.0%}",
-            "prefill s": round(self.prefill, 2),
-            "ms a token": round(1e3 * (ended - read) / new, 2),
-            "tokens/s": round(new / (ended - read), 2),
-            "cache MB": round(_bytes(self.cache) / 1e6, 3),
-            "peak MB": round(self.peak / 1e6, 1),
-        }
+@torch.no_grad()
+def one_run(model: PreTrainedModel, setting: Setting, length: int, kept: float | None) -> Run:
+    """Read what is not in the cache yet, then generate."""
+    ids = torch.randint(model.config.vocab_size, (1, length))
+    before = length - WINDOW if setting.read_before else 0
+    cache = filled_cache(model, setting, before, kept)
+    pruning = attach(model, namm_pruning().policy, setting.n_up, kept) if kept else nullcontext()
+    with pruning:
+        resident = reset_peak() - cache_bytes(cache)
+        began = time.perf_counter()
+        ids = generate(model, ids, cache, 1)
+        read = time.perf_counter()
+        generate(model, ids, cache, setting.new)
+        ended = time.perf_counter()
+        peak = process_peak() - resident
+    return Run(read - began, (ended - read) / setting.new, cache_bytes(cache), peak)
 
 
-def _generate(model: PreTrainedModel, ids: Tensor, cache: DynamicCache, new: int) -> Tensor:
+def filled_cache(
+    model: PreTrainedModel, setting: Setting, tokens: int, kept: float | None
+) -> DynamicCache:
+    """A cache that holds what is left of so many random tokens."""
+    config, pruning = model.config, namm_pruning(setting.n_up, kept)
+    cache = PrunedCache(config, pruning) if kept else DynamicCache(config=config)
+    if not tokens:
+        return cache
+    heads = config.num_key_value_heads
+    shape = Shape("", heads, config.num_attention_heads // heads, config.head_dim)
+    for index in range(config.num_hidden_layers):
+        key, value = shape.keys(tokens), shape.keys(tokens)
+        if kept:
+            cache.layers[index] = pruned_layer(key, value, pruning, (kept,) * heads, index)
+        else:
+            cache.update(key, value, index)
+    return cache
+
+
+def generate(model: PreTrainedModel, ids: Tensor, cache: DynamicCache, new: int) -> Tensor:
+    """So many tokens after these, greedily."""
     return model.generate(
-        ids.to(model.device),
-        attention_mask=torch.ones_like(ids, device=model.device),
+        ids,
+        attention_mask=torch.ones_like(ids),
         cache=cache,
         max_new_tokens=new,
         min_new_tokens=new,
         do_sample=False,
-        prefill_chunk_size=CHUNK,
+        prefill_chunk_size=WINDOW,
         pad_token_id=0,
-    ).cpu()
+    )
 
 
-def _bytes(cache: DynamicCache) -> int:
+def cache_bytes(cache: DynamicCache) -> int:
+    """What it holds."""
     if isinstance(cache, PrunedCache):
         return cache.bytes()
     filled = [layer for layer in cache.layers if layer.is_initialized]

@@ -11,7 +11,15 @@ from collections.abc import Callable
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from benchmarks.layers import LLAMA_70B, pruned_layer, stock_cache, with_dtype
+from benchmarks.layers import (
+    LLAMA_70B,
+    UNEVEN,
+    full_pruning,
+    namm_pruning,
+    pruned_layer,
+    stock_cache,
+    with_dtype,
+)
 from benchmarks.measure import Prepare, Row, side_by_side
 from transfer.adapters.memory import attach
 from transfer.cache.cache import PrunedCache
@@ -20,7 +28,6 @@ from transfer.cache.layer import PrunedLayer
 TITLE = "One layer of Llama 3 70B, bfloat16; seconds (median, fastest, slowest)"
 CACHED, CHUNK = (4096, 16384), 512
 REPEATS = {1: 5, CHUNK: 2}
-OURS = (("full", "full", False), ("all kept", "namm", False), ("25% kept", "namm", True))
 SHAPE = with_dtype(LLAMA_70B, torch.bfloat16)
 SIZES = {"hidden_size": 8192, "intermediate_size": 28672, "num_attention_heads": 64}
 
@@ -56,8 +63,12 @@ def row(model: LlamaForCausalLM, cached: int, new: int) -> Row:
     key, value = SHAPE.keys(cached), SHAPE.keys(cached)
     ids = torch.randint(256, (1, new))
     prepared: dict[str, Prepare] = {"stock": stock(model, key, value, ids)}
-    for name, policy, uneven in OURS:
-        prepared[name] = ours(model, ids, pruned_layer(key, value, policy, uneven))
+    layers = {
+        "full": pruned_layer(key, value, full_pruning()),
+        "all kept": pruned_layer(key, value, namm_pruning()),
+        "25% kept": pruned_layer(key, value, namm_pruning(), UNEVEN),
+    }
+    prepared |= {name: ours(model, ids, layer) for name, layer in layers.items()}
     times = side_by_side(prepared, REPEATS[new])
     return {
         "cached": cached,

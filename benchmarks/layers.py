@@ -1,5 +1,6 @@
 """Layers of the shapes that are measured, with a cache that is already long."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -57,27 +58,39 @@ def stock_cache(key: Tensor, value: Tensor) -> DynamicCache:
 
 
 def pruned_layer(
-    key: Tensor, value: Tensor, policy: str, uneven: bool = False, n_up: int = WINDOW
+    key: Tensor,
+    value: Tensor,
+    pruning: Pruning,
+    shares: Sequence[float] = (1.0,) * 8,
+    index: int = 0,
 ) -> PrunedLayer:
-    """A layer that went through these tokens and is at an update.
+    """A layer that went through these tokens and is at an update, the next window still to come.
 
     Args:
         key, value: of the tokens.
-        policy: by name; `namm` is the shipped one.
-        uneven: whether `UNEVEN` shares are kept, at random, or everything.
-        n_up: update interval.
+        pruning: its settings.
+        shares: what each KV head kept, at random.
+        index: of the layer.
     """
-    settings = {"namm": NAMM.from_pretrained("recall")} if policy == "namm" else {}
-    layer = PrunedLayer(Pruning(get_policy(policy, **settings), n_up), 0)
+    layer = PrunedLayer(pruning, index)
     layer.lazy_initialization(key, value)
     store = layer.store
     assert store is not None
     store.append(key, value, 0, None)
     tokens = layer.seen = key.shape[2]
-    shares = UNEVEN if uneven else (1.0,) * key.shape[1]
     kept = torch.zeros(key.shape[:3], dtype=torch.bool)
     for head, share in enumerate(shares):
         kept[0, head, torch.randperm(tokens)[: int(share * tokens)]] = True
     state = torch.rand(*key.shape[:3], store.state.shape[-1], device=key.device)
     store.keep(kept.to(key.device), state, WINDOW)
     return layer
+
+
+def namm_pruning(n_up: int = WINDOW, budget: float | None = None) -> Pruning:
+    """The shipped NAMM."""
+    return Pruning(get_policy("namm", namm=NAMM.from_pretrained("recall")), n_up, budget)
+
+
+def full_pruning() -> Pruning:
+    """Nothing is read, nothing leaves."""
+    return Pruning(get_policy("full"), WINDOW)

@@ -52,20 +52,20 @@ def _synchronise() -> None:
         torch.cuda.synchronize()
 
 
-def peak_mb(prepare: Prepare) -> float:
+def peak_mb(prepare: Prepare, device: str = "cpu") -> float:
     """Memory in MB (10^6 bytes) that a function needs at its peak beyond its inputs."""
     run = prepare()
-    before = reset_peak()
+    before = reset_peak(device)
     result = run()
-    peak = process_peak()
+    peak = process_peak(device)
     del result
     return (peak - before) / 1e6
 
 
-def reset_peak() -> int:
+def reset_peak(device: str = "cpu") -> int:
     """Forget the peak of memory and return the bytes in use now: of the GPU, or resident."""
     gc.collect()
-    if torch.cuda.is_available():
+    if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
@@ -74,9 +74,9 @@ def reset_peak() -> int:
     return pages * resource.getpagesize()
 
 
-def process_peak() -> int:
+def process_peak(device: str = "cpu") -> int:
     """The most bytes in use since `reset_peak`."""
-    if torch.cuda.is_available():
+    if device == "cuda":
         return torch.cuda.max_memory_allocated()
     status = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))

@@ -10,7 +10,8 @@ import torch
 
 from benchmarks import __main__ as command
 from benchmarks import decode, evolution, features, generate, layer_70b, measure, scoring
-from benchmarks.layers import UNEVEN, Shape, pruned_layer
+from benchmarks.layers import UNEVEN, Shape, namm_pruning, pruned_layer
+from transfer.adapters.language_model import load_language_model
 from transfer.cache.layer import PrunedLayer
 from transfer.errors import UserError
 from transfer.evolution.config import EvolveConfig
@@ -58,7 +59,7 @@ def test_the_naive_features_are_ours():
 
 
 def test_a_layer_that_keeps_a_quarter_does():
-    layer = pruned_layer(SMALL.keys(1000), SMALL.keys(1000), "namm", uneven=True)
+    layer = pruned_layer(SMALL.keys(1000), SMALL.keys(1000), namm_pruning(), UNEVEN)
     assert layer.store.lengths == [int(share * 1000) for share in UNEVEN]
     assert sum(UNEVEN) / len(UNEVEN) == 0.25
     assert layer.store.state.shape == (sum(layer.store.lengths), 17)
@@ -69,7 +70,20 @@ def test_decode(new, monkeypatch):
     monkeypatch.setattr(decode, "STEPS", 2)
     row = decode.row(SMALL, 1024, new)
     assert row["25% kept bytes"] < row["all kept bytes"]
+    assert 1 < row["full bytes"] < 1.7
     assert set(row) >= {"stock ms", "all kept / stock", "25% kept / stock"}
+    # The end of a window is an update, which is no ordinary step.
+    end = row["all kept window's end ms"]
+    assert end == "-" if new > 1 else end > 0
+
+
+def test_the_end_of_a_window_is_an_update():
+    layer = pruned_layer(SMALL.keys(512), SMALL.keys(512), namm_pruning(), UNEVEN)
+    updates = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PrunedLayer, "_prune", lambda self, room: updates.append(self.seen))
+        decode.update_ms(SMALL, layer)
+    assert updates == [1024]
 
 
 def test_layer_70b(monkeypatch):
@@ -100,13 +114,28 @@ def test_evolution(monkeypatch):
 
 def test_generate(monkeypatch):
     monkeypatch.setattr(generate, "KEPT", (None, 0.25))
+    monkeypatch.setattr(generate, "REPEATS", 1)
     rows = generate.rows(generate.Setting("llama-recall", (64, 128), 4, 16))
     assert [(row["context"], row["kept"]) for row in rows] == [
         (64, "all"), (64, "25%"), (128, "all"), (128, "25%"),
     ]  # fmt: skip
     assert [row["cache / full"] for row in rows][::2] == [1.0, 1.0]
-    # 128 tokens read, and twice 5 generated, of which the last did not go in.
+    # 128 tokens read, and 1 and 4 generated, of which the last did not go in.
     assert rows[2]["cache MB"] == round((128 + 4) * 3 * 2 * 2 * 16 * 4 / 1e6, 3)
+
+
+@pytest.mark.parametrize("kept", [None, 0.25])
+def test_a_cache_that_was_filled_before_goes_on_from_there(kept):
+    setting = generate.Setting("llama-recall", (1024,), 2, 512, read_before=True)
+    model = load_language_model("llama-recall").model
+    cache = generate.filled_cache(model, setting, 512, kept)
+    assert cache.get_seq_length() == 512
+    assert generate.cache_bytes(cache) > 0
+    run = generate.one_run(model, setting, 1024, kept)
+    tokens = 1026 if kept is None else 256 + 2
+    assert run.cache >= tokens * 3 * 2 * 2 * 16 * 4
+    assert run.cache < 1.8 * (tokens + 64) * 3 * 2 * 2 * 16 * 4
+    assert min(run.read, run.token) > 0
 
 
 def test_an_unknown_benchmark_and_a_missing_gpu_are_one_sentence(capsys, monkeypatch, tmp_path):
