@@ -5,9 +5,18 @@ import json
 import pytest
 import tiny
 import torch
-from transformers import MistralConfig
+from transformers import (
+    DeepseekV3Config,
+    JambaConfig,
+    LlavaNextVideoConfig,
+    MambaConfig,
+    MistralConfig,
+)
 
 from transfer import NAMM, NAMMConfig, attach, cli
+from transfer.adapters.control_model import load_control_model
+from transfer.adapters.language_model import load_language_model
+from transfer.adapters.video_model import load_video_model
 from transfer.errors import UserError
 from transfer.plan import Plan, plan_cache
 
@@ -54,6 +63,51 @@ def test_layers_and_heads_are_shared_out():
     assert (8 * rank.full, 8 * rank.cache, 8 * rank.state) == (whole.full, whole.cache, whole.state)
 
 
+@pytest.mark.parametrize("name", ["llama-recall", "gpt2-recall", "llama-recall-wide"])
+def test_a_shipped_model_holds_what_the_plan_says(name):
+    [found] = plan_cache(Plan(name, "512", 0.25, n_up=64))
+    model = load_language_model(name).model
+    with attach(model, NAMM(NAMMConfig()), n_up=64, budget=0.25) as memory, torch.no_grad():
+        cache = memory.new_cache()
+        model(torch.randint(3, 97, (1, 512)), cache=cache)
+        assert (found.full, found.peak) == (cache.full_bytes(), cache.peak_bytes())
+        model(torch.randint(3, 97, (1, 1)), cache=cache)
+    assert found.cache + found.state == cache.bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "load"),
+    [
+        ("llava-next-video-recall", load_video_model),
+        ("decision-transformer-hopper-mixed", load_control_model),
+    ],
+)
+def test_shipped_models_of_other_kinds_are_planned_as_they_are_loaded(name, load):
+    model = load(name).model
+    config = model.config.get_text_config(decoder=True)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    token = (
+        config.num_hidden_layers * heads * 2 * (config.hidden_size // config.num_attention_heads)
+    )
+    assert plan_cache(Plan(name, "300"))[0].full == 300 * token * model.dtype.itemsize
+
+
+def test_the_type_of_a_model_of_two_parts_is_that_of_the_whole(tmp_path):
+    config = LlavaNextVideoConfig(dtype="bfloat16")
+    config.text_config.dtype = None
+    config.save_pretrained(tmp_path)
+    heads, dim, layers = 32, 128, 32
+    [found] = plan_cache(Plan(str(tmp_path), "1k"))
+    assert found.full == 1024 * layers * heads * 2 * dim * 2
+
+
+def test_latents_and_recurrent_states_are_refused(tmp_path):
+    for number, config in enumerate((DeepseekV3Config(), MambaConfig(), JambaConfig())):
+        config.save_pretrained(tmp_path / str(number))
+        with pytest.raises(UserError, match=r"latents|no cache to plan|something else than keys"):
+            plan_cache(Plan(str(tmp_path / str(number)), "512"))
+
+
 def test_sliding_windows_hold_their_window(tmp_path):
     config = MistralConfig(
         hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2
@@ -74,6 +128,7 @@ def test_sliding_windows_hold_their_window(tmp_path):
         ({"kept": 1.5}, "kept 1.5"),
         ({"devices": 0}, "devices 0"),
         ({"policy": "h20"}, "did you mean h2o"),
+        ({"policy": "full"}, "unknown policy that prunes 'full'"),
         ({"dtype": "int3"}, "unknown dtype 'int3'"),
     ],
 )

@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from transformers import AutoConfig, DynamicCache, LlamaConfig, PreTrainedConfig
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from transfer.adapters.loading import first_line, quiet
 from transfer.cache.footprint import LayerShape, held, peak
@@ -74,8 +74,9 @@ class Plan:
                 raise UserError(f"{name} {getattr(self, name)}: use a whole number from 1 up")
         if not 0 < self.kept <= 1:
             raise UserError(f"kept {self.kept}: use a share above 0, up to 1")
-        if self.policy not in POLICIES:
-            raise unknown_name("policy", self.policy, POLICIES)
+        pruning = sorted(set(POLICIES) - {"full"})
+        if self.policy not in pruning:
+            raise unknown_name("policy that prunes", self.policy, pruning)
         if self.dtype is not None:
             _dtype(self.dtype)
 
@@ -92,7 +93,7 @@ class Plan:
         """The settings the cache is pruned under."""
         settings = {"namm": NAMM(NAMMConfig())} if self.policy == "namm" else {}
         policy = get_policy(self.policy, **settings)
-        return Pruning(policy, self.n_up, float(self.kept) if policy.evicts else None)
+        return Pruning(policy, self.n_up, self.kept)
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ class DevicePlan:
         cache: keys, values and positions of the pruned one when it begins to generate, sliding
             windows included.
         state: what the policy holds beside them.
-        peak: the most that is held while the prompt is read.
+        peak: the most that is held while the prompt is read, in chunks where layers have sliding
+            windows (transformers lets those hold all of one call's tokens).
     """
 
     device: int
@@ -126,10 +128,8 @@ def plan_cache(plan: Plan) -> list[DevicePlan]:
         UserError: no such model, or its heads or layers cannot be shared out that way.
     """
     config = _config(plan.model)
+    windows = [_window(layer, plan.model) for layer in DynamicCache(config=config).layers]
     shape = _shape(config, plan)
-    windows = [_window(layer) for layer in DynamicCache(config=config).layers]
-    if not windows:
-        windows = [None] * config.num_hidden_layers
     if plan.devices > len(windows):
         raise UserError(f"devices {plan.devices}: {plan.model} has {len(windows)} layers to share")
     each, more = divmod(len(windows), plan.devices)
@@ -155,9 +155,16 @@ def _device(number: int, windows: list[int | None], shape: LayerShape, plan: Pla
     )
 
 
-def _window(layer: Any) -> int | None:
+def _window(layer: Any, model: str) -> int | None:
     """Tokens that a layer's own window holds; None where the layer is pruned."""
-    return None if type(layer) is DynamicLayer else int(layer.sliding_window)
+    if type(layer) is DynamicLayer:
+        return None
+    if type(layer) is not DynamicSlidingWindowLayer:
+        raise UserError(
+            f"{model} has layers that cache something else than keys and values "
+            f"({type(layer).__name__}), which cannot be planned"
+        )
+    return int(layer.sliding_window)
 
 
 def _shape(config: PreTrainedConfig, plan: Plan) -> LayerShape:
@@ -169,8 +176,10 @@ def _shape(config: PreTrainedConfig, plan: Plan) -> LayerShape:
                 f"tensor_parallel {plan.tensor_parallel} does not divide the {count} {name} of "
                 f"{plan.model}"
             )
+    if getattr(config, "kv_lora_rank", None) is not None:
+        raise UserError(f"{plan.model} caches latents instead of keys, which cannot be pruned yet")
     dim = getattr(config, "head_dim", None) or config.hidden_size // heads
-    dtype = _dtype(plan.dtype) if plan.dtype else config.dtype or torch.float32
+    dtype = _dtype(plan.dtype) if plan.dtype else config.dtype
     ranks = plan.tensor_parallel
     return LayerShape(plan.batch, heads // ranks, kv_heads // ranks, dim, dtype)
 
@@ -183,9 +192,9 @@ def _dtype(name: str) -> torch.dtype:
 
 
 def _config(model: str) -> PreTrainedConfig:
-    """The text decoder's configuration."""
+    """The text decoder's configuration, with the type that the model is loaded as."""
     if model in KNOWN:
-        return LlamaConfig(**_LLAMA_3, **KNOWN[model], dtype=torch.bfloat16)
+        return LlamaConfig(**{**_LLAMA_3, **KNOWN[model]}, dtype=torch.bfloat16)  # pyright: ignore[reportArgumentType]
     source = str(shipped("config.json").get(model, model))
     try:
         with quiet():
@@ -195,7 +204,14 @@ def _config(model: str) -> PreTrainedConfig:
             f"there is no configuration of {model} ({first_line(error)}); give a folder, a hub id, "
             f"a shipped model or one of {', '.join(KNOWN)}"
         ) from error
-    return config.get_text_config(decoder=True)
+    text = config.get_text_config(decoder=True)
+    if not hasattr(text, "num_attention_heads"):
+        raise UserError(f"{model} has no attention heads, so there is no cache to plan")
+    text.dtype = text.dtype or config.dtype or torch.float32
+    if model in shipped("config.json"):
+        # Stored in half the space, and widened when they are loaded.
+        text.dtype = torch.float32
+    return text
 
 
 def print_plan(plan: Plan) -> None:

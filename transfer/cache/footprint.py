@@ -101,6 +101,6 @@ def _footprint(
     state = rows * observed * policy.state_size * (2 if small else exact)
     queries = 0
     if pruning.reads_attention:
-        remembered = pruning.looks_back + min(STRIDE, pruning.n_up)
+        remembered = pruning.carried + min(STRIDE, pruning.n_up)
         queries = shape.batch * shape.heads * remembered * (shape.dim * each + exact)
     return Footprint(slots, state + queries)

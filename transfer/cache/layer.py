@@ -267,7 +267,7 @@ class PrunedLayer(CacheLayerMixin):
             lse = lse.masked_fill(~valid[:, None], torch.inf)
         if self._log is None:
             room = min(STRIDE, self.pruning.n_up)
-            self._log = QueryLog(query, lse, self.pruning.looks_back, room)
+            self._log = QueryLog(query, lse, self.pruning.carried, room)
         log, at_update = self._log, self.seen % self.pruning.n_up == 0
         if log.pending + query.shape[2] < STRIDE and not at_update:
             return log.add(query, lse)

@@ -138,8 +138,8 @@ class Pruning:
         return self.policy.compares_heads or (self.eviction == "reference" and self.budget is None)
 
     @property
-    def looks_back(self) -> int:
-        """How many queries the layer keeps after they were observed."""
+    def carried(self) -> int:
+        """How many queries the layer keeps after the policy saw them."""
         return max(self.policy.looks_back(self.n_up), self.n_up if self.expose_attention else 0)
 
     def tokens(self, seen: int) -> int | None:

@@ -98,9 +98,7 @@ class QueryLog:
         self.pending = pending
         rows = self.carried + pending
         last = queries.part(queries.rows - rows, queries.rows, pending)
-        # `queries` may be views of the very rows that are written to.
-        self.query[:, :, :rows] = last.query.clone()
-        self.lse[:, :, :rows] = last.lse.clone()
+        self.query[:, :, :rows], self.lse[:, :, :rows] = last.query, last.lse
 
     def select(self, sequences: list[int]) -> None:
         """Keep only these sequences of the batch, in this order."""

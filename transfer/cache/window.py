@@ -27,7 +27,7 @@ BLOCK = 1 << 18
 
 
 class AttentionWindow:
-    """The tokens of one layer at an update, and the attention they got since the last one.
+    """The tokens of one layer, and the attention they got from some of its newest queries.
 
     Everything per token is `[batch, kv_heads, tokens, ...]`, ordered old to new, padded on the
     left to the longest head of the layer. Attention is averaged over the query heads of a KV
@@ -155,7 +155,7 @@ class AttentionWindow:
         return rows.view(*self._shape, *rows.shape[1:])
 
     def _need_queries(self) -> Queries:
-        if self._queries is None:
+        if self._queries is None or not self._queries.rows:
             raise UserError(
                 "this cache did not remember its queries; attach with expose_attention=True"
             )

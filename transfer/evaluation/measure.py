@@ -26,7 +26,7 @@ class MeasuredController:
 
     Attributes:
         act_seconds: wall seconds inside the inner controller, eviction included.
-        policy_seconds: wall seconds of scoring and eviction.
+        policy_seconds: wall seconds of observing, scoring and eviction.
     """
 
     def __init__(

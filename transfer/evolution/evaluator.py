@@ -20,7 +20,7 @@ from transfer.evolution.cases import Case
 from transfer.evolution.genome import Genome
 from transfer.namm.features import FeatureStatistics
 from transfer.namm.network import NAMM, NAMMConfig
-from transfer.namm.spectrogram import BINS, HOP
+from transfer.namm.spectrogram import BINS, HOP, decay
 from transfer.tasks.base import Language, TokenBatch
 from transfer.tasks.recall import get_task, make_batch
 from transfer.tasks.scoring import Scores, score_batch
@@ -175,7 +175,7 @@ class FeatureCollector(Policy):
         self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 17"]
     ) -> Float[Tensor, "batch kv_heads tokens 17"]:
         """As a NAMM does."""
-        return state * self.gamma**window.queries + window.spectrogram(self.gamma)
+        return window.spectrogram(self.gamma, onto=state.mul_(decay(self.gamma, window.queries)))
 
     def score(
         self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 17"]

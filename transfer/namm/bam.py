@@ -9,14 +9,15 @@ import math
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from transfer.namm.parameters import Shapes, affine
 
-# Queries at a time of sampled attention.
-_BLOCK = 256
+# Queries at a time of sampled attention; tokens it is checked on, and by how much of the scores'
+# spread it may be wrong.
+_BLOCK, _CHECKED, _TOLERANCE = 256, 128, 0.05
 
 
 def bam_shapes(width: int, hidden: int, bias: bool) -> Shapes:
@@ -72,12 +73,44 @@ def bam_scores(
         parameters: the pieces of the flat vector.
         span: None: exact, in time quadratic in the tokens. A number: each token attends exactly to
             at least its `span` next newer ones, and to `span` of the still newer ones, one of each
-            stratum of equal size; linear time, and standard error of what attention gives at most
-            its spread over the newer ones / sqrt(span). Up to 3 `span` tokens are always exact.
+            stratum of equal size, in linear time. A distant token that draws most of the attention
+            can be missed or count too much, so 128 tokens are scored exactly as well: where the rms
+            error of their scores is above a twentieth of the scores' spread, all are scored
+            exactly. Up to 3 `span` tokens always are.
     """
-    shift, gate = backward_attention(features, parameters, span).chunk(2, -1)
+    scores = _gated(features, backward_attention(features, parameters, span), parameters)
+    if span is None or features.shape[-2] <= 3 * span or _near(scores, features, parameters):
+        return scores
+    return bam_scores(features, parameters)
+
+
+def _gated(
+    features: Float[Tensor, "population sequences tokens width"],
+    attended: Float[Tensor, "population sequences tokens 2*width"],
+    parameters: Mapping[str, Tensor],
+) -> Float[Tensor, "population sequences tokens"]:
+    shift, gate = attended.chunk(2, -1)
     gated = (gate + 1).mul_(features).add_(shift)
     return affine(gated, parameters["score"], parameters["score_bias"]).squeeze(-1)
+
+
+def _near(
+    scores: Float[Tensor, "population sequences tokens"],
+    features: Float[Tensor, "population sequences tokens width"],
+    parameters: Mapping[str, Tensor],
+) -> bool:
+    """Whether scores are near the exact ones, as far as some tokens tell."""
+    tokens = scores.shape[-1]
+    some = _strata(tokens, _CHECKED, scores.device)
+    qkv = affine(features, parameters["qkv"], parameters.get("qkv_bias"))
+    query, key, value = qkv.chunk(3, -1)
+    older = torch.arange(tokens, device=scores.device) < some[:, None]
+    bias = scores.new_zeros(older.shape).masked_fill_(older, -torch.inf)
+    mixed = scaled_dot_product_attention(query[..., some, :], key, value, attn_mask=bias)
+    attended = affine(mixed, parameters["out"], parameters.get("out_bias"))
+    exact = _gated(features[..., some, :], attended, parameters)
+    error = (scores[..., some] - exact).square().mean().sqrt()
+    return bool(error <= _TOLERANCE * scores.std())
 
 
 def _sampled_attention(
@@ -96,11 +129,15 @@ def _sampled_attention(
         scores = query[..., start:stop, :] @ key[..., seen, :].mT
         # Each sampled token stands for its stratum.
         scores[..., : len(sample)] += math.log(max(1, far) / max(1, len(sample)))
+        scores[..., start - stop :].masked_fill_(_future(stop - start, query.device), -torch.inf)
         weights = scores.sub_(scores.amax(-1, keepdim=True)).exp_()
-        weights[..., start - stop :].tril_()
         mixed = weights @ value[..., seen, :]
         torch.div(mixed, weights.sum(-1, keepdim=True), out=out[..., start:stop, :])
     return out
+
+
+def _future(tokens: int, device: torch.device) -> Bool[Tensor, "tokens tokens"]:
+    return torch.ones(tokens, tokens, dtype=torch.bool, device=device).triu(1)
 
 
 def _strata(tokens: int, count: int, device: torch.device) -> Int[Tensor, " sample"]:

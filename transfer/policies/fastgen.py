@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from transfer.cache.policy import Policy
 from transfer.cache.window import AttentionWindow
 from transfer.errors import UserError
+from transfer.policies.attention_sum import AttentionSum
 
 
 @dataclass(frozen=True)
-class FastGen(Policy):
+class FastGen(AttentionSum):
     """Of some sets of tokens, each head keeps the first that recovers enough of its attention.
 
     The sets, cheapest first: the first tokens; with the recent ones; with the heavy hitters; with
@@ -33,24 +33,12 @@ class FastGen(Policy):
     heavy: float = 0.3
 
     name: ClassVar[str] = "fastgen"
-    reads_attention: ClassVar[bool] = True
-    state_size: ClassVar[int] = 1
     threshold: ClassVar[float | None] = 0.0
 
     def __post_init__(self) -> None:
         for field in ("recovery", "recent", "heavy"):
             if not 0 <= getattr(self, field) <= 1:
                 raise UserError(f"fastgen {field} {getattr(self, field)}: use a share from 0 to 1")
-
-    def looks_back(self, n_up: int) -> int:
-        """Each query counts once."""
-        return 0
-
-    def accumulate(
-        self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 1"]
-    ) -> Float[Tensor, "batch kv_heads tokens 1"]:
-        """The state is the attention sum of each token."""
-        return state + window.column_sums()[..., None]
 
     def score(
         self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 1"]

@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from transfer.cache.policy import Policy
 from transfer.cache.window import AttentionWindow
+from transfer.policies.attention_sum import AttentionSum
 
 
 @dataclass(frozen=True)
-class H2O(Policy):
+class H2O(AttentionSum):
     """Keeps the tokens with the largest accumulated attention, and the most recent ones.
 
     Half of the budget is for the recent tokens, the rest for heavy hitters. Attention is summed
@@ -20,18 +20,6 @@ class H2O(Policy):
     """
 
     name: ClassVar[str] = "h2o"
-    reads_attention: ClassVar[bool] = True
-    state_size: ClassVar[int] = 1
-
-    def looks_back(self, n_up: int) -> int:
-        """Each query counts once."""
-        return 0
-
-    def accumulate(
-        self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 1"]
-    ) -> Float[Tensor, "batch kv_heads tokens 1"]:
-        """The state is the attention sum of each token."""
-        return state + window.column_sums()[..., None]
 
     def score(
         self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 1"]

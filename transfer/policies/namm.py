@@ -60,7 +60,9 @@ class NAMMPolicy(Policy):
     ) -> tuple[Float[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens 17"]]:
         """Scores of the NAMM."""
         lengths = window.lengths
-        if self.namm.population > 1 or max(lengths) <= SHORT or min(lengths) == max(lengths):
+        alike = max(lengths) <= SHORT or min(lengths) == max(lengths)
+        # On a GPU many launches cost more than padding.
+        if self.namm.population > 1 or alike or not state.is_cpu:
             features, age = state.flatten(0, 1), window.age.flatten(0, 1)
             return self.namm.score(features, age, self.span).view(state.shape[:3]), state
         return self._row_by_row(window, state, lengths), state

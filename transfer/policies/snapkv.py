@@ -15,7 +15,7 @@ from transfer.errors import UserError
 
 @dataclass(frozen=True)
 class SnapKV(Policy):
-    """Keeps the last `accumulate` tokens, and those before them that their queries attend to.
+    """Keeps the last `observe` tokens, and those before them that their queries attend to.
 
     The original does this once, at the end of the prompt; here it happens at every update.
 
