@@ -23,7 +23,7 @@ from transfer.cache.cache import PrunedCache
 
 TITLE = "generate(): s to read, ms a token (median, fastest, slowest); peak MB beyond the weights"
 KEPT: tuple[float | None, ...] = (None, 0.5, 0.25, 0.1)
-REPEATS = 3
+REPEATS = 2
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Setting:
 SHIPPED = Setting("llama-recall", (256, 1024), 64, 64)
 WIDE = Setting("llama-recall-wide", (256, 1024), 64, 64)
 LLAMA_1B = Setting(
-    "Llama 1B, random weights", (1024, 2048, 4096, 8192, 16384, 32768), 16, WINDOW, True
+    "Llama 1B, random weights", (1024, 2048, 4096, 8192, 16384, 32768), 8, WINDOW, True
 )
 
 
