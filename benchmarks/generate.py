@@ -39,9 +39,7 @@ class Setting:
 
 SHIPPED = Setting("llama-recall", (256, 1024), 64, 64)
 WIDE = Setting("llama-recall-wide", (256, 1024), 64, 64)
-LLAMA_1B = Setting(
-    "Llama 1B, random weights", (1024, 2048, 4096, 8192, 16384, 32768), 8, WINDOW, True
-)
+LLAMA_1B = Setting("Llama 1B, random weights", (1024, 4096, 16384, 32768), 8, WINDOW, True)
 
 
 @dataclass(frozen=True)
