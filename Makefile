@@ -10,7 +10,7 @@ eval: $(VENV)/installed  ## Decision Transformer on MuJoCo's Hopper, its cache p
 	$(BIN)/transfer eval --model decision-transformer --env hopper
 
 test: $(VENV)/installed-dev  ## the test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -23,7 +23,7 @@ types: $(VENV)/installed-dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/pip install --quiet --no-deps --editable .
 
-bench: $(VENV)/installed
+bench: $(VENV)/installed  ## time and memory, side by side, on one core
 	$(BIN)/python -m benchmarks
 
 $(VENV)/installed: pyproject.toml
