@@ -180,6 +180,7 @@ def _shape(config: PreTrainedConfig, plan: Plan) -> LayerShape:
         raise UserError(f"{plan.model} caches latents instead of keys, which cannot be pruned yet")
     dim = getattr(config, "head_dim", None) or config.hidden_size // heads
     dtype = _dtype(plan.dtype) if plan.dtype else config.dtype
+    assert isinstance(dtype, torch.dtype), "_config gave it one"
     ranks = plan.tensor_parallel
     return LayerShape(plan.batch, heads // ranks, kv_heads // ranks, dim, dtype)
 

@@ -108,7 +108,9 @@ class AttentionWindow:
         if kernels.fused(queries.query):
             from transfer.cache.triton_kernels import window_spectrogram
 
-            return onto.add_(self._by_head(window_spectrogram(*self._for_kernel(queries), gamma)))
+            return onto.add_(
+                self._by_head(window_spectrogram(*self._for_kernel(queries), gamma=gamma))
+            )
 
         def reduce(block: Tensor) -> Tensor:
             return ema_spectrogram(block, gamma)
