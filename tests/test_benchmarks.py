@@ -97,9 +97,8 @@ def test_layer_70b(monkeypatch):
 
 def test_scoring():
     row = scoring.row(256)
-    # So few are exact either way.
-    assert row["rms error / std"] == "0.0000"
-    assert row["sign differs"] == "0.00%"
+    assert set(row) >= {"equal heads s", "uneven, padded s", "uneven, each its own s"}
+    assert row["padded / own"] > 0
 
 
 def test_evolution(monkeypatch):

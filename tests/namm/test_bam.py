@@ -5,7 +5,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transfer.namm import bam
 from transfer.namm.bam import backward_attention, bam_scores, bam_shapes
 from transfer.namm.mlp import mlp_scores, mlp_shapes
 from transfer.namm.parameters import count, split
@@ -118,81 +117,3 @@ def test_mlp_equals_the_formula(seed, hidden, bias):
         expected = inner @ parameters["score"][member, :, 0] + parameters["score_bias"][member]
         scores = mlp_scores(x, parameters)[member]
         torch.testing.assert_close(scores, expected, rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize("tokens", [1, 255, 256, 768])
-def test_up_to_three_spans_are_exact(tokens):
-    parameters = _parameters(bam_shapes(WIDTH, 8, True))
-    x = _features(1, 1, 2, tokens)
-    assert torch.equal(bam_scores(x, parameters, 256), bam_scores(x, parameters))
-
-
-@pytest.mark.parametrize("tokens", [400, 1000, 1500])
-def test_sampling_is_exact_where_distant_tokens_are_alike(tokens, unchecked):
-    parameters = _parameters(bam_shapes(WIDTH, 8, True))
-    x = _features(2, 1, 2, tokens)
-    # Whatever the sample of the newest 300 is, each stands for its like; older tokens, which see
-    # all of them, have near ones of their own.
-    x[:, :, -300:] = x[:, :, -1:]
-    exact, sampled = bam_scores(x, parameters), bam_scores(x, parameters, 100)
-    alike = slice(max(0, tokens - 400), tokens)
-    torch.testing.assert_close(sampled[..., alike], exact[..., alike], rtol=1e-9, atol=1e-9)
-
-
-def _scaled(parameters, factor):
-    """The same with logits `factor` ** 2 times as large."""
-    cut = 2 * parameters["qkv"].shape[-1] // 3
-    scale = torch.ones(parameters["qkv"].shape[-1], dtype=torch.float64)
-    scale[:cut] = factor
-    names = {"qkv", "qkv_bias"}
-    return {name: x * scale if name in names else x for name, x in parameters.items()}
-
-
-@pytest.fixture
-def unchecked(monkeypatch):
-    monkeypatch.setattr(bam, "_TOLERANCE", math.inf)
-
-
-def test_sampling_flat_attention_errs_by_its_standard_error(unchecked):
-    """The error of a mean over L tokens from a sample of m is spread / sqrt(m)."""
-    parameters = _scaled(_parameters(bam_shapes(WIDTH, 8, True), seed=4), 0.1)
-    x = _features(3, 1, 1, 6000)
-    exact = backward_attention(x, parameters)[0, 0, :2000]
-    # All of what attention mixes, as a token would get it from one newer token alone.
-    values = x[0, 0] @ parameters["qkv"][0, :, 16:] + parameters["qkv_bias"][0, 16:]
-    spread = (values @ parameters["out"][0]).std(0)
-    for span in (64, 256, 1024):
-        error = backward_attention(x, parameters, span)[0, 0, :2000] - exact
-        assert (error.square().mean(0).sqrt() <= 2 * spread / math.sqrt(span)).all()
-        assert error.abs().max() > 0
-
-
-@pytest.mark.parametrize("factor", [0.2, 1.0, 3.0, 10.0])
-def test_sampled_scores_are_near_or_exact(factor):
-    """Flat attention is sampled; where single tokens draw it, the check finds out."""
-    parameters = _scaled(_parameters(bam_shapes(WIDTH, 8, True), seed=4), factor)
-    x = _features(3, 1, 2, 3000)
-    exact, sampled = bam_scores(x, parameters), bam_scores(x, parameters, 512)
-    error = (sampled - exact).square().mean().sqrt()
-    assert error <= 0.1 * exact.std()
-    assert (error > 0) == (factor < 1)
-
-
-def test_a_token_that_a_query_may_not_see_cannot_drown_those_it_may(unchecked):
-    """A heavy hitter in a query's future once left weights of 0 and so 0 / 0."""
-    parameters = _scaled(_parameters(bam_shapes(WIDTH, 8, True), seed=4), 6.0)
-    x = _features(7, 1, 1, 2000)
-    x[0, 0, ::97] *= 20
-    assert torch.isfinite(
-        bam_scores(x.float(), {k: v.float() for k, v in parameters.items()}, 128)
-    ).all()
-
-
-def test_sampling_sees_no_older_token(unchecked):
-    parameters = _parameters(bam_shapes(WIDTH, 8, True))
-    x = _features(5, 1, 1, 900)
-    changed = x.clone()
-    changed[0, 0, 500] += 1
-    moved = bam_scores(changed, parameters, 64)[0, 0] != bam_scores(x, parameters, 64)[0, 0]
-    assert not moved[501:].any()
-    assert moved[400:501].all()

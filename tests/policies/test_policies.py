@@ -251,7 +251,6 @@ def test_an_unknown_policy_is_answered_with_the_nearest():
         ("snapkv", {"observe": 0}),
         ("snapkv", {"kernel": 4}),
         ("fastgen", {"recovery": 1.5}),
-        ("namm", {"namm": NAMM(NAMMConfig()), "span": 0}),
     ],
 )
 def test_settings_out_of_range_are_refused(name, settings):

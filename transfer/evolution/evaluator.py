@@ -195,13 +195,10 @@ class _TimedNAMM(NAMM):
         return cls(namm.config, namm.vector, namm.mean, namm.std)
 
     def score(
-        self,
-        features: Float[Tensor, "sequences tokens 17"],
-        age: Int[Tensor, "sequences tokens"],
-        span: int | None = None,
+        self, features: Float[Tensor, "sequences tokens 17"], age: Int[Tensor, "sequences tokens"]
     ) -> Float[Tensor, "sequences tokens"]:
         began = time.perf_counter()
-        scores = super().score(features, age, span)
+        scores = super().score(features, age)
         self.seconds += time.perf_counter() - began
         return scores
 

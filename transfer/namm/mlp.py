@@ -20,10 +20,8 @@ def mlp_shapes(width: int, hidden: int, bias: bool) -> Shapes:
 
 
 def mlp_scores(
-    features: Float[Tensor, "population sequences tokens width"],
-    parameters: Mapping[str, Tensor],
-    span: int | None = None,
+    features: Float[Tensor, "population sequences tokens width"], parameters: Mapping[str, Tensor]
 ) -> Float[Tensor, "population sequences tokens"]:
-    """score = relu(x W + b) w + b'; no token looks at others, so `span` means nothing."""
+    """score = relu(x W + b) w + b'."""
     hidden = affine(features, parameters["hidden"], parameters.get("hidden_bias")).relu_()
     return affine(hidden, parameters["score"], parameters["score_bias"]).squeeze(-1)

@@ -141,7 +141,6 @@ class NAMM:
         self,
         features: Float[Tensor, "sequences tokens 17"],
         age: Int[Tensor, "sequences tokens"],
-        span: int | None = None,
     ) -> Float[Tensor, "sequences tokens"]:
         """Score every token of every sequence; a token below 0 is not worth keeping.
 
@@ -149,7 +148,6 @@ class NAMM:
             features: EMA spectrograms, newest token last. Shorter sequences are padded on the
                 left with anything finite; padding influences no real token.
             age: tokens since each token was seen, 0 for the newest.
-            span: None for exact scores; linear time beyond, see `bam_scores`.
 
         With a population, each member scores an equal share of the sequences, in order. The
         inputs may be on any device; the parameters are copied there once.
@@ -162,8 +160,7 @@ class NAMM:
             raise ValueError(f"{sequences} sequences for a population of {self.population}")
         inputs = self.embed(features, age)
         members = inputs.unflatten(0, (self.population, sequences // self.population))
-        scorer = _SCORERS[self.config.scorer][1]
-        return scorer(members, self._on(features).parameters, span).flatten(0, 1)
+        return _SCORERS[self.config.scorer][1](members, self._on(features).parameters).flatten(0, 1)
 
     def _on(self, features: Tensor) -> "_Cast":
         dtype = torch.promote_types(features.dtype, torch.float32)

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from transfer.cache.policy import Policy
 from transfer.cache.window import AttentionWindow
-from transfer.errors import UserError
 from transfer.namm.network import NAMM
 from transfer.namm.spectrogram import BINS, HOP, decay
 
@@ -23,15 +22,9 @@ class NAMMPolicy(Policy):
     Args:
         namm: its parameters may have a population axis; candidate p then scores the p-th equal
             share of the batch.
-        span: None scores exactly, in time quadratic in the tokens of a head; a number makes it
-            linear for heads with more than three times as many (`bam_scores` has its error).
-
-    Raises:
-        UserError: `span` is out of range.
     """
 
     namm: NAMM
-    span: int | None = None
 
     name: ClassVar[str] = "namm"
     reads_attention: ClassVar[bool] = True
@@ -39,10 +32,6 @@ class NAMMPolicy(Policy):
     # Its largest value is that of a token with all attention, 16.
     half_state: ClassVar[bool] = True
     threshold: ClassVar[float | None] = 0.0
-
-    def __post_init__(self) -> None:
-        if self.span is not None and self.span < 1:
-            raise UserError(f"namm span {self.span}: use None or a whole number from 1 up")
 
     def looks_back(self, n_up: int) -> int:
         """The last half of a spectrogram's frame is the first of the next."""
@@ -64,7 +53,7 @@ class NAMMPolicy(Policy):
         # On a GPU many launches cost more than padding.
         if self.namm.population > 1 or alike or not state.is_cpu:
             features, age = state.flatten(0, 1), window.age.flatten(0, 1)
-            return self.namm.score(features, age, self.span).view(state.shape[:3]), state
+            return self.namm.score(features, age).view(state.shape[:3]), state
         return self._row_by_row(window, state, lengths), state
 
     def _row_by_row(
@@ -79,5 +68,5 @@ class NAMMPolicy(Policy):
         for row, length in enumerate(lengths):
             own = slice(row, row + 1), slice(features.shape[1] - length, None)
             if length:
-                scores[own] = self.namm.score(features[own], age[own], self.span)
+                scores[own] = self.namm.score(features[own], age[own])
         return scores.view(state.shape[:3])
