@@ -42,7 +42,13 @@ class Learner:
             raise UserError(
                 f"collecting data needs sbx-rl ({error}); run `pip install namm-transfer[collect]`"
             ) from error
+        from stable_baselines3.common.logger import (  # pyright: ignore[reportMissingImports]
+            Logger,
+        )
+
         self._model: Any = sbx.TQC("MlpPolicy", env, seed=seed, buffer_size=steps, **_SETTINGS)
+        # Its own would leave a folder in the system's temporary one at every call of `learn`.
+        self._model.set_logger(Logger(None, []))
 
     def learn(self, steps: int) -> None:
         """Act and train for `steps` environment steps (rounded up to whole blocks)."""

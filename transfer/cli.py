@@ -21,6 +21,7 @@ from transfer.eval_kind import eval_kind
 from transfer.evaluation.control import ControlEval
 from transfer.evaluation.language import LanguageEval
 from transfer.evaluation.results import Results, read_results
+from transfer.evaluation.suite import SuiteEval
 from transfer.evaluation.video_inspect import InspectConfig
 from transfer.evaluation.video_qa import VideoEval
 from transfer.files import replacing
@@ -37,7 +38,8 @@ class Eval(ControlEval):
     """Roll out a Decision Transformer under several cache policies and report D4RL scores.
 
     Other models have other options: `transfer eval --model llama-recall --help` for language,
-    `transfer eval --model llava-next-video --help` for video.
+    `transfer eval --model llava-next-video --help` for video. `transfer eval --suite zero-shot`
+    runs all of them.
 
     Args:
         json: print results.json to standard output, and nothing else.
@@ -72,8 +74,26 @@ class EvalVideo(VideoEval):
     json: bool = False
 
 
+@dataclass(frozen=True)
+class EvalSuite(SuiteEval):
+    """Lay a NAMM on every kind of model and compare it with every rule at equal bytes, zero-shot.
+
+    Args:
+        json: print results.json to standard output, and nothing else.
+    """
+
+    json: bool = False
+
+
+AnyEval = Eval | EvalLanguage | EvalVideo | EvalSuite
+
 #: Whose options `eval` takes.
-_EVALS: dict[str, type] = {"control": Eval, "language": EvalLanguage, "video": EvalVideo}
+_EVALS: dict[str, type] = {
+    "control": Eval,
+    "language": EvalLanguage,
+    "video": EvalVideo,
+    "suite": EvalSuite,
+}
 
 
 @dataclass(frozen=True)
@@ -185,6 +205,7 @@ def _run(words: list[str]) -> int:
         Eval: _eval,
         EvalLanguage: _eval,
         EvalVideo: _eval,
+        EvalSuite: _eval,
         InspectConfig: _inspect,
         Import: _import,
         Report: _report,
@@ -233,7 +254,7 @@ def _without_checks(kind: type) -> type:
     return dataclass(frozen=True)(type(kind.__name__, (kind,), bare))
 
 
-def _eval(config: Eval | EvalLanguage | EvalVideo) -> int:
+def _eval(config: AnyEval) -> int:
     results = _evaluate(config)
     if config.json:
         print(json.dumps(results.as_json(), indent=1))
@@ -249,29 +270,34 @@ def _eval(config: Eval | EvalLanguage | EvalVideo) -> int:
     return INTERRUPTED
 
 
-def _evaluate(config: Eval | EvalLanguage | EvalVideo) -> Results:
+def _evaluate(config: AnyEval) -> Results:
     from transfer.evaluation.control import evaluate_control
     from transfer.evaluation.language import evaluate_language
+    from transfer.evaluation.suite import evaluate_suite
     from transfer.evaluation.video_qa import evaluate_video
 
     if isinstance(config, Eval):
         return evaluate_control(config)
     if isinstance(config, EvalVideo):
         return evaluate_video(config)
+    if isinstance(config, EvalSuite):
+        return evaluate_suite(config)
     return evaluate_language(config)
 
 
 def _print_tables(results: Results) -> None:
-    from transfer.evaluation import control_table, language_summary, video_table
+    from transfer.evaluation import control_table, language_summary, suite_table, video_table
     from transfer.evaluation.tables import WIDTH
 
-    if not results.rows:
+    if not results.summary:
         print("no episode, document or question had ended", file=sys.stderr)
         return
     tables = language_summary.tables
-    if "target_return" in results.rows[0]:
+    if "modality" in results.summary[0]:
+        tables = suite_table.tables
+    elif "target_return" in results.summary[0]:
         tables = control_table.tables
-    elif "question" in results.rows[0]:
+    elif "group_by" in results.summary[0]:
         tables = video_table.tables
     console = Console()
     # Standard output that is no terminal counts as 80 columns, which would cut numbers off.

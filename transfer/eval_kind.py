@@ -1,4 +1,4 @@
-"""Which kind of model the words of `transfer eval` name, and so whose options it takes.
+"""Which kind of model, or a suite, the words of `transfer eval` name: whose options it takes.
 
 Looks at names and at config.json alone, so that help does not wait for torch.
 """
@@ -12,11 +12,11 @@ from transfer.errors import UserError, unknown_name
 from transfer.evaluation import control, video_qa
 from transfer.files import is_hub_id, read_json_object
 
-Kind = Literal["control", "language", "video"]
+Kind = Literal["control", "language", "video", "suite"]
 
 
 def eval_kind(words: Sequence[str]) -> Kind:
-    """Control, unless the model named is no such model.
+    """Control, unless a suite is named, or a model that is no such model.
 
     A shipped model or a folder says by its config.json whether it reads videos; of a hub id its
     name or the task says it.
@@ -24,6 +24,8 @@ def eval_kind(words: Sequence[str]) -> Kind:
     Raises:
         UserError: no shipped model, folder or hub id is named so.
     """
+    if _option(words, "--suite"):
+        return "suite"
     model = _option(words, "--model")
     if not model or control.MODEL in model or Path(model, "control.json").is_file():
         return "control"

@@ -178,11 +178,9 @@ def _shape(config: PreTrainedConfig, plan: Plan) -> LayerShape:
             )
     if getattr(config, "kv_lora_rank", None) is not None:
         raise UserError(f"{plan.model} caches latents instead of keys, which cannot be pruned yet")
-    dim = getattr(config, "head_dim", None) or config.hidden_size // heads
     dtype = _dtype(plan.dtype) if plan.dtype else config.dtype
     assert isinstance(dtype, torch.dtype), "_config gave it one"
-    ranks = plan.tensor_parallel
-    return LayerShape(plan.batch, heads // ranks, kv_heads // ranks, dim, dtype)
+    return LayerShape.of(config, dtype, plan.batch, plan.tensor_parallel)
 
 
 def _dtype(name: str) -> torch.dtype:

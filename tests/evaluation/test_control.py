@@ -1,10 +1,11 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from transfer.adapters.decision_transformer import WindowController
+from transfer.adapters.decision_transformer import WindowController, load_control_model
 from transfer.errors import UserError
 from transfer.evaluation import control_run
 from transfer.evaluation.control import DEFAULT_POLICIES, ControlEval, evaluate_control
@@ -216,9 +217,9 @@ def test_blocks_of_seeds_never_overlap(config):
     assert config(seeds=(7, 0, 2), episodes=3).episode_seeds == [0, 1, 2, 3, 4, 5, 7, 8, 9]
 
 
-def test_fifo_stands_beside_policies_that_have_a_budget(config):
+def test_fifo_stands_beside_policies_that_have_a_budget(config, tiny):
     def names(**settings):
-        return [protocol.name for protocol in plan(config(**settings), 20)]
+        return [protocol.name for protocol in plan(config(**settings), load_control_model(tiny))]
 
     assert names() == ["window", "cache", "full", "namm", "h2o", "fifo"]
     assert names(memory=(), policy=("l2_norm", "random")) == ["l2_norm", "random", "fifo"]
@@ -226,16 +227,17 @@ def test_fifo_stands_beside_policies_that_have_a_budget(config):
     assert names(memory=("full",), policy=("full",)) == ["full"]
 
 
-def test_an_unknown_memory_is_refused(config):
+def test_an_unknown_memory_is_refused(config, tiny):
     settings = config()
     # Type checkers refuse it before; callers without one get the sentence.
     object.__setattr__(settings, "memory", ("windw",))
     with pytest.raises(UserError, match="unknown memory 'windw'; did you mean window"):
-        plan(settings, 20)
+        plan(settings, load_control_model(tiny))
 
 
-def test_same_size_fifo_has_the_policys_interval(config):
-    protocols = plan(config(budget=0.5, update_interval=32, eviction="reference"), 20)
+def test_same_size_fifo_has_the_policys_interval(config, tiny):
+    settings = config(budget=0.5, update_interval=32, eviction="reference")
+    protocols = plan(settings, replace(load_control_model(tiny), context=20))
     for protocol in protocols[-2:]:
         assert protocol.pruning.budget == 0.5
         assert protocol.pruning.n_up == 32
@@ -249,7 +251,7 @@ def test_a_namm_is_a_policy(config, tmp_path):
 
     small = NAMMConfig(scorer="mlp", hidden=4)
     NAMM(small, torch.randn(1, small.size)).save_pretrained(tmp_path)
-    results = evaluate_control(config(memory=("full",), policy=("namm",), namm=str(tmp_path)))
+    results = evaluate_control(config(memory=("full",), policy=("namm",), namm=(str(tmp_path),)))
     assert [entry["policy"] for entry in results.summary] == ["full", "namm", "fifo"]
     assert results.summary[1]["kept"] < 1
 
@@ -301,7 +303,7 @@ def test_a_wrong_setting_leaves_an_earlier_run_alone(config, tmp_path):
         ({"context": 1}, "memory cache needs a context of 2"),
         ({"policy": ("h2o",), "budget": None}, "policy h2o has no threshold"),
         ({"update_interval": 10}, "update interval 10 does not fit policy namm"),
-        ({"policy": ("namm",), "namm": "recal"}, "unknown NAMM 'recal'; did you mean recall"),
+        ({"policy": ("namm",), "namm": ("recal",)}, "unknown NAMM 'recal'; did you mean recall"),
         ({"env": "walker2d"}, "trained for hopper"),
         ({"env": "hoper"}, "unknown environment 'hoper'; did you mean hopper"),
         ({"max_steps": 41}, "41 steps"),

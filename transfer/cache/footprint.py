@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from transformers import PreTrainedConfig
 
 from transfer.cache.policy import Pruning
 from transfer.cache.queries import STRIDE
@@ -26,6 +27,16 @@ class LayerShape:
     kv_heads: int
     dim: int
     dtype: torch.dtype
+
+    @classmethod
+    def of(
+        cls, config: PreTrainedConfig, dtype: torch.dtype, batch: int = 1, ranks: int = 1
+    ) -> "LayerShape":
+        """A layer of a text decoder, its heads shared out over `ranks` processes."""
+        heads = config.num_attention_heads
+        kv_heads = getattr(config, "num_key_value_heads", None) or heads
+        dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+        return cls(batch, heads // ranks, kv_heads // ranks, dim, dtype)
 
     def full_bytes(self, tokens: int) -> int:
         """Keys and values of so many tokens in every head."""

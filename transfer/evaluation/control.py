@@ -37,11 +37,13 @@ class ControlEval:
             the published protocol; cache: incremental, as many tokens first-in-first-out; full:
             incremental, all tokens.
         policy: who prunes the cache to --budget: namm, h2o, h2o_age, snapkv, tova, fastgen,
-            l2_norm, recency or random. A first-in-first-out cache of the same size, fifo, runs
-            beside it. All protocols play the same episode seeds.
-        namm: NAMM of the policy namm: a shipped name, a folder or a hub id.
+            l2_norm, recency or random; `all`: every one. A first-in-first-out cache of the same
+            size, fifo, runs beside it. All protocols play the same episode seeds.
+        namm: NAMMs of the policy namm: shipped names, folders or hub ids.
         budget: tokens each head keeps, or a fraction (0.25) of the tokens seen. None: the policy's
             own threshold, where it has one.
+        equal_bytes: rules get as many tokens as fit into the bytes of the first NAMM at --budget,
+            which keeps more for each token, instead of the same number; fifo does not.
         update_interval: tokens between two evictions; a step is 3 tokens.
         eviction: exact, or the original implementation's rule.
         episodes: episodes for each of --seeds.
@@ -62,8 +64,9 @@ class ControlEval:
     env_version: Literal["v4", "v5"] = "v4"
     memory: tuple[Memory, ...] = ("window", "cache", "full")
     policy: tuple[str, ...] = DEFAULT_POLICIES
-    namm: str = DEFAULT_NAMM
+    namm: tuple[str, ...] = (DEFAULT_NAMM,)
     budget: int | float | None = DEFAULT_BUDGET
+    equal_bytes: bool = False
     update_interval: int = 48
     eviction: Literal["exact", "reference"] = "exact"
     episodes: int = 20

@@ -19,18 +19,20 @@ from transfer.adapters.decision_transformer import (
 )
 from transfer.adapters.memory import Memory
 from transfer.adapters.registry import get_adapter
+from transfer.cache.footprint import LayerShape
 from transfer.cache.policy import Pruning
 from transfer.envs.d4rl import normalized_score
 from transfer.envs.mujoco import env_id, env_name, make_envs, use_headless_rendering
 from transfer.envs.rollout import Episode, Frame, rollout
 from transfer.errors import UserError, unknown_name
 from transfer.evaluation.control import DEFAULT_ENV, MODEL, ControlEval
+from transfer.evaluation.equal_bytes import EqualBytes
 from transfer.evaluation.measure import MeasuredController
 from transfer.evaluation.progress import EpisodeBar
+from transfer.evaluation.readers import named_policies
 from transfer.evaluation.results import ResultFolder, Row
 from transfer.evaluation.video import check_writable, write_video
-from transfer.namm.network import NAMM
-from transfer.policies import get_policy
+from transfer.policies import POLICIES, get_policy
 
 TOKENS_PER_STEP = 3
 _FILM_FPS = 30
@@ -44,16 +46,30 @@ class Protocol:
     pruning: Pruning | None = None
 
 
-def plan(config: ControlEval, context: int) -> list[Protocol]:
-    """The protocols to compare, each once; `context` is K.
+def plan(config: ControlEval, control: ControlModel) -> list[Protocol]:
+    """The protocols to compare, each once.
 
     Raises:
         UserError: unknown policy or memory, or settings a policy cannot work with.
     """
-    found = [_memory(name, context) for name in config.memory]
-    found += [Protocol(name, _pruning(config, name)) for name in config.policy]
-    if config.budget is not None and any(name != "full" for name in config.policy):
-        found.append(Protocol("fifo", _pruning(config, "recency", sinks=0)))
+    found = [_memory(name, control.context) for name in config.memory]
+    names = sorted(set(POLICIES) - {"full"}) if "all" in config.policy else config.policy
+    found += [_memory(name, control.context) for name in names if name == "full"]
+    policies = [pair for name in names for pair in named_policies(name, config.namm)]
+    scorers = [policy for _, policy in policies if policy.name == "namm"]
+    equal = EqualBytes(
+        LayerShape.of(control.model.config, control.model.dtype),
+        TOKENS_PER_STEP * config.max_steps,
+    )
+    for name, policy in policies:
+        pruning = Pruning(policy, config.update_interval, config.budget, config.eviction)
+        if config.equal_bytes:
+            pruning = equal.pruning(policy, pruning, scorers)
+        found.append(Protocol(name, pruning))
+    if config.budget is not None and policies:
+        newest = get_policy("recency", sinks=0)
+        pruning = Pruning(newest, config.update_interval, config.budget, config.eviction)
+        found.append(Protocol("fifo", pruning))
     return list({protocol.name: protocol for protocol in found}.values())
 
 
@@ -61,7 +77,7 @@ def _memory(name: str, context: int) -> Protocol:
     if name == "window":
         return Protocol(name)
     if name == "full":
-        return Protocol(name, Pruning(get_policy("full")))
+        return Protocol(name, Pruning(get_policy(name)))
     if name != "cache":
         raise unknown_name("memory", name, ("window", "cache", "full"))
     if context < 2:
@@ -69,15 +85,6 @@ def _memory(name: str, context: int) -> Protocol:
     # What is left after a step, so that the next state attends to 3K - 1 tokens like the window's.
     budget = TOKENS_PER_STEP * context - 1 - TOKENS_PER_STEP
     return Protocol(name, Pruning(get_policy("recency", sinks=0), TOKENS_PER_STEP, budget))
-
-
-def _pruning(config: ControlEval, name: str, **settings: object) -> Pruning:
-    if name == "full":
-        return Pruning(get_policy(name))
-    if name == "namm":
-        settings["namm"] = NAMM.from_pretrained(config.namm)
-    policy = get_policy(name, **settings)
-    return Pruning(policy, config.update_interval, config.budget, config.eviction)
 
 
 class Run:
@@ -105,7 +112,7 @@ class Run:
         self.config = config
         self.control = _load(config)
         self.env_id = env_id(self.control.env, config.env_version)
-        self.protocols = plan(config, self.control.context)
+        self.protocols = plan(config, self.control)
         self.targets = config.target_return or self.control.target_returns[:1]
         self.rows: list[Row] = []
         self.seconds: dict[tuple[str, float], dict[str, float]] = {}
@@ -192,7 +199,8 @@ class Run:
         }
 
     def _film(self, path: Path) -> None:
-        named = [each for each in self.protocols if each.name in self.config.policy]
+        remembered = {*self.config.memory, "fifo"}
+        named = [each for each in self.protocols if each.name not in remembered]
         protocol = (named or self.protocols)[0]
         seeds = self.config.episode_seeds[:1]
         envs = make_envs(self.control.env, 1, self.config.env_version, video=True)

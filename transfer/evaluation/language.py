@@ -30,6 +30,8 @@ class LanguageEval:
         namm: NAMMs of the policy namm: shipped names, folders or hub ids.
         budget: tokens each head keeps, or fractions (0.25) of the tokens seen; each is run. None:
             the policy's own threshold, where it has one.
+        equal_bytes: rules get as many tokens as fit into the bytes of the first NAMM at --budget,
+            which keeps more for each token, instead of the same number.
         update_interval: tokens between two evictions.
         eviction: exact, or the original implementation's rule.
         length: tokens of a document that is made; each is run.
@@ -46,6 +48,7 @@ class LanguageEval:
     policy: tuple[str, ...] = ("all",)
     namm: tuple[str, ...] = (DEFAULT_NAMM,)
     budget: tuple[int | float | None, ...] = (24,)
+    equal_bytes: bool = False
     update_interval: int = 32
     eviction: Literal["exact", "reference"] = "exact"
     length: tuple[int, ...] = (256,)

@@ -9,7 +9,9 @@ from rich.progress import Progress
 from transfer.adapters.language_model import LanguageModel, load_language_model
 from transfer.adapters.memory import Memory
 from transfer.adapters.registry import get_adapter
+from transfer.cache.footprint import LayerShape
 from transfer.errors import UserError
+from transfer.evaluation.equal_bytes import EqualBytes
 from transfer.evaluation.language import RECORDS, LanguageEval
 from transfer.evaluation.readers import Reader, plan_readers
 from transfer.evaluation.results import ResultFolder, Row
@@ -24,14 +26,14 @@ Key = tuple[str, int | None, str, int | float | None]
 METRICS = ("correct", "answer_probability", "log_likelihood")
 
 
-def plan(config: LanguageEval) -> list[Reader]:
-    """The full cache, then every policy at every budget.
+def plan(config: LanguageEval, equal: EqualBytes | None = None) -> list[Reader]:
+    """The full cache, then every policy at every budget, or at the bytes of the NAMM's.
 
     Raises:
         UserError: unknown policy or NAMM, or settings a policy cannot work with.
     """
     return plan_readers(
-        config.policy, config.namm, config.budget, config.update_interval, config.eviction
+        config.policy, config.namm, config.budget, config.update_interval, config.eviction, equal
     )
 
 
@@ -57,9 +59,18 @@ class Run:
         self.records = {name: self._encoded(name, records) for name, records in files.items()}
         self.adapter = get_adapter(self.language.model)
         self.says = language_for(self.language.tokenizer, self.adapter.config.vocab_size)
+        if config.equal_bytes:
+            self.readers = plan(config, EqualBytes(self._layer(), self._longest()))
         self.seeds = range(config.seed, config.seed + config.documents)
         self.rows: list[Row] = []
         self.seconds: dict[Key, float] = {}
+
+    def _layer(self) -> LayerShape:
+        return LayerShape.of(self.adapter.config, self.language.model.dtype)
+
+    def _longest(self) -> int:
+        lengths = [batch.ids.shape[1] for batches in self.records.values() for batch in batches]
+        return max([*lengths, *(self.config.length if self.tasks else ())])
 
     def _encoded(self, name: str, records: Sequence[Record]) -> list[TokenBatch]:
         tokenizer = self.language.tokenizer

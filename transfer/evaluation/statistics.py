@@ -89,6 +89,53 @@ def paired_difference(
     return bootstrap(ours - theirs, clusters, resamples, seed)
 
 
+@dataclass(frozen=True)
+class Change:
+    """By how much a mean differs from a base's, as a share of the base's, with bootstrap draws."""
+
+    mean: float
+    draws: Float[np.ndarray, " resamples"]
+
+    @classmethod
+    def of(
+        cls,
+        values: Values,
+        base: Values,
+        clusters: Sequence[object] | None = None,
+        resamples: int = RESAMPLES,
+        seed: int = 0,
+    ) -> "Change":
+        """`mean(values) / mean(base) - 1`; the draws are of pairs, clustered as in `bootstrap`.
+
+        Raises:
+            ValueError: as `paired_difference`, or the base's mean is not above 0.
+        """
+        ours, theirs = _checked(values), _checked(base)
+        if len(ours) != len(theirs):
+            raise ValueError(f"pairs need equal lengths, got {len(ours)} and {len(theirs)}")
+        if theirs.mean() <= 0:
+            raise ValueError(f"a change against a mean of {theirs.mean():g} says nothing")
+        sums, base_sums = (_cluster_sums(each, clusters)[0] for each in (ours, theirs))
+        ratios = _resampled_means(sums, base_sums, resamples, seed)
+        return cls(float(ours.mean() / theirs.mean() - 1), ratios - 1)
+
+    @classmethod
+    def average(cls, changes: "Sequence[Change]") -> "Change":
+        """The mean over tasks, whose draws are independent of each other."""
+        return cls(
+            float(np.mean([change.mean for change in changes])),
+            np.mean([change.draws for change in changes], axis=0),
+        )
+
+    @property
+    def interval(self) -> Interval:
+        """The mean with its 95% bounds."""
+        if np.ptp(self.draws) == 0:
+            return Interval(self.mean, self.mean, self.mean)
+        low, high = np.quantile(self.draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return Interval(self.mean, float(low), float(high))
+
+
 class ClusterBootstrap:
     """The same draws of clusters for many means, as a run over many policies and groups needs.
 
@@ -174,8 +221,9 @@ def _cluster_sums(
 
 
 def _resampled_means(
-    sums: NDArray[np.float64], counts: NDArray[np.int64], resamples: int, seed: int
+    sums: NDArray[np.float64], counts: NDArray[np.number], resamples: int, seed: int
 ) -> Float[np.ndarray, " resamples"]:
+    """Sum over sum of the clusters of each draw."""
     generator = np.random.default_rng(seed)
     step = max(1, _CHUNK // len(sums))
     means = []

@@ -41,6 +41,8 @@ class VideoEval:
         namm: NAMMs of the policy namm: shipped names, folders or hub ids.
         budget: tokens each head keeps, or fractions (0.25) of the tokens seen; each is run. None:
             the policy's own threshold, where it has one.
+        equal_bytes: rules get as many tokens as fit into the bytes of the first NAMM at --budget,
+            which keeps more for each token, instead of the same number.
         update_interval: tokens between two evictions.
         eviction: exact, or the original implementation's rule.
         frames: of each video, at most with --fps; by default the benchmark's number.
@@ -64,6 +66,7 @@ class VideoEval:
     policy: tuple[str, ...] = ("all",)
     namm: tuple[str, ...] = (DEFAULT_NAMM,)
     budget: tuple[int | float | None, ...] = (0.5, 0.25, 0.1)
+    equal_bytes: bool = False
     update_interval: int = 64
     eviction: Literal["exact", "reference"] = "exact"
     frames: int | None = None

@@ -20,7 +20,9 @@ from transformers import Cache, DynamicCache
 from transfer.adapters.loading import first_line
 from transfer.adapters.memory import Memory
 from transfer.adapters.video_model import VideoFeatures, VideoModel, load_video_model
+from transfer.cache.footprint import LayerShape
 from transfer.errors import UserError, unknown_name
+from transfer.evaluation.equal_bytes import EqualBytes
 from transfer.evaluation.readers import Reader, plan_readers
 from transfer.evaluation.results import Row
 from transfer.evaluation.video_digest import model_digest, namm_digests, record_digests
@@ -64,12 +66,12 @@ class Run:
             raise unknown_name("task", config.task, BENCHMARKS)
         self.config = config
         self.benchmark: Benchmark = BENCHMARKS[config.task]
-        self.readers = plan_readers(
-            config.policy, config.namm, config.budget, config.update_interval, config.eviction
-        )
+        self.readers = self._plan()
         dtype = None if config.dtype is None else getattr(torch, config.dtype)
         self.model: VideoModel = load_video_model(config.model, dtype, config.device_map)
         self.records = self.benchmark.read(config.data, config.most_questions)
+        if config.equal_bytes:
+            self.readers = self._plan(EqualBytes(self._layer(), self._prompt_tokens()))
         self.digests = record_digests(self.records)
         if len(self.records) < (config.questions or 0):
             said = f"{config.task} has {len(self.records)} questions, fewer than"
@@ -77,6 +79,21 @@ class Run:
         self.rows: list[Row] = []
         # Who has answered, for the progress bar.
         self._tell: Callable[[str], None] = lambda name: None
+
+    def _plan(self, equal: EqualBytes | None = None) -> list[Reader]:
+        told = self.config
+        return plan_readers(
+            told.policy, told.namm, told.budget, told.update_interval, told.eviction, equal
+        )
+
+    def _layer(self) -> LayerShape:
+        return LayerShape.of(self.model.adapter.config, self.model.model.dtype)
+
+    def _prompt_tokens(self) -> int:
+        """Tokens of the first question's prompt."""
+        [question, *_] = [one for one in self.records if not isinstance(one, BrokenRecord)]
+        prompt = self.benchmark.prompt(question, 0.0)
+        return self.model.prompt_ids(prompt, self._frames(question)).shape[1]
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -1,0 +1,183 @@
+"""The suite's tables, on screen and in Markdown."""
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from transfer.evaluation.results import Results, Row
+from transfer.evaluation.suite_summary import ALL, BASES, CHANGE
+from transfer.evaluation.tables import interval_text, new_table, number_text
+
+_NOTE = (
+    "Base: the model as it is without pruning, the full cache; in control the stock window, which "
+    "encodes the last 20 steps anew. All other control protocols run incrementally and drift from "
+    "it after 20 steps. Rules have the tokens that fit into the NAMM's peak bytes; fifo has the "
+    "tokens of the NAMM."
+)
+_TITLES = {
+    "language": "Language: % of answers right",
+    "video": "Video: % of questions right",
+    "control": "Control: D4RL score",
+}
+#: So that nine columns of control fit on a screen.
+_SHORT = {
+    "hopper": "hop", "halfcheetah": "che", "walker2d": "wal",
+    "-medium-replay": "-mr", "-medium": "-m", "-expert": "-e",
+}  # fmt: skip
+
+
+def tables(results: Results) -> Group:
+    """Scores of every policy by modality, then changes against the base, and what they mean."""
+    scores, averages = _parted(results.summary)
+    found = [_scores(scores, modality) for modality in _modalities(scores)]
+    return Group(*found, _versus_base(scores), _changes(averages), Text(_NOTE))
+
+
+def markdown(results: Results) -> str:
+    """The same tables, with an interval at every score."""
+    scores, averages = _parted(results.summary)
+    minutes = sum(entry["seconds"] for entry in scores) / 60
+    parts = [f"`{results.command}`, {minutes:.0f} minutes"]
+    for modality in _modalities(scores):
+        own = [entry for entry in scores if entry["modality"] == modality]
+        names = list(dict.fromkeys(entry["task"] for entry in own))
+        short = [name.removeprefix(f"{modality}/") for name in names]
+        rows = (
+            [policy, *(_interval(_find(own, task=name, policy=policy)) for name in names)]
+            for policy in _policies(own)
+        )
+        parts.append(f"{_TITLES[modality]} [95% interval]\n\n{_markdown(['policy', *short], rows)}")
+    columns, rows = _change_cells(averages)
+    parts += [f"{_change_title(averages)}\n\n{_markdown(columns, rows)}", _NOTE]
+    return "\n\n".join(parts) + "\n"
+
+
+def _scores(scores: Sequence[Row], modality: str) -> Table:
+    own = [entry for entry in scores if entry["modality"] == modality]
+    names = list(dict.fromkeys(entry["task"] for entry in own))
+    counts = sorted({entry["n"] for entry in own})
+    title = f"{_TITLES[modality]}, {'-'.join(map(str, counts))} each"
+    rows = (
+        (
+            policy,
+            _budgets([entry for entry in own if entry["policy"] == policy]),
+            *(_mean(_find(own, task=name, policy=policy)) for name in names),
+        )
+        for policy in _policies(own)
+    )
+    return new_table(title, ("policy", "budget", *map(_shortened, names)), rows)
+
+
+def _versus_base(scores: Sequence[Row]) -> Table:
+    """How each NAMM does on each task, beside the base and the best rule."""
+    columns = ("task", "NAMM", "base", "score", "- base", "KB", "best rule", "score", "KB")
+    rows = [
+        row
+        for name in dict.fromkeys(entry["task"] for entry in scores)
+        for row in _task_rows([entry for entry in scores if entry["task"] == name])
+    ]
+    title = "NAMM beside the base and the best rule at its bytes; peak KB; 95% intervals"
+    return new_table(title, columns, rows)
+
+
+def _task_rows(entries: Sequence[Row]) -> Iterator[tuple[str, ...]]:
+    unruled = ("full", "window", "cache", "fifo")
+    base = _find(entries, policy=BASES[entries[0]["modality"]])
+    rules = [e for e in entries if not _is_namm(e["policy"]) and e["policy"] not in unruled]
+    best = max(rules, key=lambda entry: entry["mean"], default=None)
+    for entry in entries:
+        if _is_namm(entry["policy"]):
+            yield (
+                _shortened(entry["task"]),
+                entry["policy"].removeprefix("namm").strip(" -") or "namm",
+                _mean(base),
+                _mean(entry),
+                interval_text(
+                    *(entry[f"delta_{part}"] for part in ("vs_base", "base_low", "base_high"))
+                ),
+                number_text(entry["cache_bytes"], ".0f", 1e3),
+                best["policy"] if best else "-",
+                _mean(best),
+                number_text(best and best["cache_bytes"], ".0f", 1e3),
+            )
+
+
+def _changes(averages: Sequence[Row]) -> Table:
+    columns, rows = _change_cells(averages)
+    return new_table(_change_title(averages), columns, rows)
+
+
+def _change_title(averages: Sequence[Row]) -> str:
+    counts = {e["modality"]: e["n"] for e in averages if e["modality"] != ALL}
+    over = ", ".join(f"{count} of {modality}" for modality, count in counts.items())
+    return f"Average change against the base, %, over tasks ({over}) [95% interval]"
+
+
+def _change_cells(averages: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    modalities = list(dict.fromkeys(entry["modality"] for entry in averages))
+    rows = [
+        [
+            policy,
+            *(_interval(_find(averages, modality=m, policy=policy), 100.0) for m in modalities),
+        ]
+        for policy in _policies(averages)
+    ]
+    return ["policy", *modalities], rows
+
+
+def _parted(summary: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    scores = [entry for entry in summary if entry["metric"] != CHANGE]
+    return scores, [entry for entry in summary if entry["metric"] == CHANGE]
+
+
+def _modalities(entries: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(entry["modality"] for entry in entries))
+
+
+def _policies(entries: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(entry["policy"] for entry in entries))
+
+
+def _is_namm(policy: str) -> bool:
+    return policy.startswith("namm")
+
+
+def _find(entries: Sequence[Row], **wanted: str) -> Row | None:
+    fits = (e for e in entries if all(e[name] == value for name, value in wanted.items()))
+    return next(fits, None)
+
+
+def _mean(entry: Row | None) -> str:
+    return "-" if entry is None else f"{entry['mean']:.1f}"
+
+
+def _interval(entry: Row | None, scale: float = 1.0) -> str:
+    if entry is None:
+        return "-"
+    return interval_text(entry["mean"], entry["low"], entry["high"], scale)
+
+
+def _budgets(entries: Sequence[Row]) -> str:
+    """Tokens or share of a head, or their range over the tasks."""
+    budgets = [entry["budget"] for entry in entries if entry["budget"] is not None]
+    if not budgets:
+        return "-"
+    form = ".1%" if isinstance(budgets[0], float) else "d"
+    low, high = format(min(budgets), form), format(max(budgets), form)
+    return low if low == high else f"{low}-{high}"
+
+
+def _shortened(task: str) -> str:
+    name = task.split("/", 1)[1]
+    if not task.startswith("control/"):
+        return name.replace("-recall", "").replace("llama-", "").replace("/", " ")
+    for long, short in _SHORT.items():
+        name = name.replace(long, short)
+    return name
+
+
+def _markdown(columns: Sequence[str], rows: Iterator[list[str]] | list[list[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
