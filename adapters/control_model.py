@@ -36,6 +36,7 @@ class ControlModel:
         env: hopper, halfcheetah or walker2d.
         quality: which data it learned from, for example `medium`.
         data: SHA-256 of each training file, by base name.
+        delayed: it was trained with all reward at the end of an episode.
     """
 
     model: DecisionTransformerModel
@@ -48,6 +49,7 @@ class ControlModel:
     context: int = 20
     scale: float = 1000.0
     data: Mapping[str, str] = field(default_factory=dict)
+    delayed: bool = False
 
     def __post_init__(self) -> None:
         expected = self.model.config.state_dim
@@ -135,6 +137,7 @@ def _facts(control: ControlModel) -> dict[str, Any]:
         "state_mean": control.state_mean.tolist(),
         "state_std": control.state_std.tolist(),
         "data": dict(control.data),
+        "delayed": control.delayed,
     }
 
 
@@ -148,6 +151,7 @@ def _settings(facts: Mapping[str, Any]) -> dict[str, Any]:
         "context": int(facts["context"]),
         "scale": float(facts["scale"]),
         "data": dict(facts["data"]),
+        "delayed": bool(facts.get("delayed", False)),
     }
 
 

@@ -12,10 +12,11 @@ from typing import Protocol, runtime_checkable
 import gymnasium
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from transfer.envs.mujoco import diverged
+from transfer.envs.noise import Noise
 from transfer.errors import SimulationError
 
 Frame = np.ndarray
@@ -45,13 +46,34 @@ class Controller(Protocol):
 
 @dataclass(frozen=True)
 class Episode:
-    """One finished episode; `length` in environment steps."""
+    """One finished episode.
+
+    Attributes:
+        seed: it was reset with.
+        target: the return asked for.
+        episode_return: sum of the rewards; of a failed episode, until it failed.
+        length: in environment steps.
+        terminated: by the environment, not by time or a failure.
+        failure: what broke down, in a sentence; None: nothing did.
+    """
 
     seed: int
     target: float
     episode_return: float
     length: int
     terminated: bool
+    failure: str | None = None
+
+
+def refuse_failures(episodes: Sequence[Episode]) -> None:
+    """For who needs every episode.
+
+    Raises:
+        SimulationError: one failed.
+    """
+    for episode in episodes:
+        if episode.failure is not None:
+            raise SimulationError(episode.failure)
 
 
 @dataclass
@@ -72,8 +94,13 @@ def rollout(
     on_episode: Callable[[Episode], None] | None = None,
     on_frame: Callable[[Frame], None] | None = None,
     frame_every: int = 4,
+    delayed: bool = False,
+    noise: Noise | None = None,
 ) -> tuple[list[Episode], Clock]:
     """Play one episode per seed, `len(envs)` at a time.
+
+    An episode whose simulator raises, diverges or returns a number that is not finite ends there
+    and says so; the others go on.
 
     Args:
         controller: chooses the actions.
@@ -87,17 +114,17 @@ def rollout(
         on_frame: receives height x width x 3 bytes of the first seed's episode; `envs[0]` must then
             have been made for rendering.
         frame_every: every how many steps a frame is drawn.
+        delayed: the controller learns of no reward before the end, so that its return-to-go stays.
+        noise: added to the actions before they are executed; the controller is told what was.
 
     Returns:
         The episodes in the order of `seeds`, and the time they took.
-
-    Raises:
-        SimulationError: the simulator raised or diverged, or a number was not finite.
     """
     clock = Clock()
     episodes: list[Episode] = []
     for start in range(0, len(seeds), len(envs)):
         batch = _Batch(envs, seeds[start : start + len(envs)], target_return, scale, clock)
+        batch.delayed, batch.noise = delayed, noise
         if on_frame is not None and start == 0:
             batch.film(on_frame, frame_every)
         episodes += batch.play(controller, max_steps, on_episode)
@@ -117,9 +144,12 @@ class _Batch:
     ) -> None:
         self.envs, self.seeds = envs, list(seeds)
         self.target, self.scale, self.clock = target, scale, clock
+        self.delayed = False
+        self.noise: Noise | None = None
         self.running = np.arange(len(seeds))
         self.returns = np.zeros(len(seeds))
         self.states = np.empty((0, 0))
+        self.failures: dict[int, str] = {}
         self.done: dict[int, Episode] = {}
         self._on_frame: Callable[[Frame], None] | None = None
         self._frame_every = 1
@@ -138,8 +168,11 @@ class _Batch:
         actions = None
         for step in range(max_steps):
             self._draw(step)
-            actions = self._act(controller, actions)
-            ended, terminated = self._step(actions.numpy(force=True), step, max_steps)
+            actions = self._act(controller, actions, step)
+            terminated, truncated = self._step(actions.numpy(force=True), step)
+            ended = terminated | truncated | (step + 1 == max_steps)
+            self._check(ended, step)
+            ended |= np.isin(self.running, list(self.failures))
             if not ended.any():
                 continue
             self._finish(ended, terminated, step + 1, on_episode)
@@ -160,53 +193,57 @@ class _Batch:
         if self._on_frame is not None and 0 in self.running and step % self._frame_every == 0:
             self._on_frame(np.asarray(self.envs[0].render()))
 
-    def _act(self, controller: Controller, previous: Tensor | None) -> Tensor:
+    def _act(self, controller: Controller, previous: Tensor | None, step: int) -> Tensor:
+        """The actions to execute, disturbed if they are to be."""
         began = time.perf_counter()
-        to_go = (self.target - self.returns[self.running, None]) / self.scale
+        received = 0.0 if self.delayed else self.returns[self.running, None]
+        to_go = np.broadcast_to((self.target - received) / self.scale, (len(self.running), 1))
         states = torch.from_numpy(self.states.astype(np.float32))
         returns_to_go = torch.from_numpy(to_go.astype(np.float32))
         actions = controller.act(states, returns_to_go, previous)
         self.clock.policy_s += time.perf_counter() - began
-        return actions
+        if self.noise is None:
+            return actions
+        seeds = [self.seeds[index] for index in self.running.tolist()]
+        return self.noise.added(actions, seeds, step, self.envs[0].action_space)
 
-    def _step(
-        self, actions: np.ndarray, step: int, max_steps: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Step every running environment; which episodes ended, and which of them terminated."""
+    def _step(self, actions: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Step every running environment; which episodes terminated, and which were cut."""
         began = time.perf_counter()
-        self._refuse(~np.isfinite(actions.sum(1)), step, "the policy's action is not finite")
-        ended = np.zeros(len(self.running), bool)
-        terminated = np.zeros(len(self.running), bool)
+        self._fail(~np.isfinite(actions.sum(1)), step, "the policy's action is not finite")
+        rewards = np.zeros(len(self.running))
+        terminated, truncated = (np.zeros(len(self.running), bool) for _ in range(2))
         for row, index in enumerate(self.running.tolist()):
+            if index in self.failures:
+                continue
             try:
-                state, reward, terminal, truncated, _ = self.envs[index].step(actions[row])
+                state, reward, terminal, cut, _ = self.envs[index].step(actions[row])
             except Exception as error:
-                raise self._broken(row, step, f"the simulator failed ({error})") from error
-            self.states[row] = state
-            self.returns[index] += float(reward)
-            terminated[row] = terminal
-            ended[row] = terminal or truncated or step + 1 == max_steps
-        self._check(step, ended)
+                self._fail_row(row, step, f"the simulator failed ({error})")
+                continue
+            self.states[row], rewards[row] = state, float(reward)
+            terminated[row], truncated[row] = terminal, cut
+        wrong = ~np.isfinite(self.states.sum(1) + rewards)
+        self._fail(wrong, step, "the simulator returned a number that is not finite")
+        self.returns[self.running] += np.where(wrong, 0.0, rewards)
         self.clock.simulator_s += time.perf_counter() - began
-        return ended, terminated
+        return terminated, truncated
 
-    def _check(self, step: int, ended: np.ndarray) -> None:
-        numbers = np.column_stack([self.states, self.returns[self.running]])
-        infinite = ~np.isfinite(numbers.sum(1))
-        self._refuse(infinite, step, "the simulator returned a number that is not finite")
+    def _check(self, ended: Bool[np.ndarray, " running"], step: int) -> None:
         envs = [self.envs[index] for index in self.running.tolist()]
         lost = np.array([end and diverged(env) for end, env in zip(ended, envs)])
-        self._refuse(lost, step, "the physics diverged and MuJoCo restarted it")
+        self._fail(lost, step, "the physics diverged and MuJoCo restarted it")
 
-    def _refuse(self, rows: np.ndarray, step: int, what: str) -> None:
-        if rows.any():
-            raise self._broken(int(np.flatnonzero(rows)[0]), step, what)
+    def _fail(self, rows: Bool[np.ndarray, " running"], step: int, what: str) -> None:
+        for row in np.flatnonzero(rows).tolist():
+            self._fail_row(row, step, what)
 
-    def _broken(self, row: int, step: int, what: str) -> SimulationError:
+    def _fail_row(self, row: int, step: int, what: str) -> None:
         index = int(self.running[row])
         spec = self.envs[index].spec
         name = spec.id if spec else type(self.envs[index]).__name__
-        return SimulationError(f"{name}, seed {self.seeds[index]}, step {step}: {what}")
+        where = f"{name}, seed {self.seeds[index]}, step {step}"
+        self.failures.setdefault(index, f"{where}: {what}")
 
     def _finish(
         self,
@@ -217,8 +254,15 @@ class _Batch:
     ) -> None:
         for row in np.flatnonzero(ended):
             index = int(self.running[row])
-            total, terminal = float(self.returns[index]), bool(terminated[row])
-            episode = Episode(self.seeds[index], self.target, total, length, terminal)
+            failure = self.failures.get(index)
+            episode = Episode(
+                seed=self.seeds[index],
+                target=self.target,
+                episode_return=float(self.returns[index]),
+                length=length,
+                terminated=bool(terminated[row]) and failure is None,
+                failure=failure,
+            )
             self.done[index] = episode
             if on_episode is not None:
                 on_episode(episode)

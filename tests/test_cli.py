@@ -9,7 +9,7 @@ from tiny_control import save_tiny_control
 import transfer
 from transfer import cli
 from transfer.adapters.decision_transformer import WindowController
-from transfer.envs import rollout
+from transfer.errors import SimulationError
 from transfer.evaluation import control_run
 from transfer.evaluation.results import read_results
 
@@ -86,12 +86,12 @@ def test_ctrl_c_before_the_first_episode_still_exits_with_130(tiny, monkeypatch,
     assert capsys.readouterr().err == "interrupted\n"
 
 
-def test_a_simulator_that_breaks_down_is_a_sentence_and_keeps_the_rows(
+def test_a_breakdown_of_everything_is_a_sentence_and_keeps_the_rows(
     tiny, tmp_path, monkeypatch, capsys
 ):
     class Broken(WindowController):
         def select(self, rows):
-            raise rollout.SimulationError("Hopper-v4, seed 1, step 17: it broke")
+            raise SimulationError("Hopper-v4, seed 1, step 17: it broke")
 
     monkeypatch.setattr(control_run, "WindowController", Broken)
     assert run("eval", "--model", tiny, *QUICK, "--episodes", "4", "--out", tmp_path) == 1

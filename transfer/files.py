@@ -42,6 +42,41 @@ def replacing(path: str | Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder, made if absent, for one run; the system lets go however the run ends.
+
+    Raises:
+        UserError: another run holds it, or it cannot be made or read.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(
+            f"cannot write results into {folder}: {error.strerror}; "
+            "choose a folder you may write to"
+        ) from error
+    try:
+        # Of Windows' locks none ends with the process; there nothing is held.
+        if os.name == "posix":
+            _hold(descriptor, folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _hold(descriptor: int, folder: Path) -> None:
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(
+            f"another run is writing into {folder}; wait for it, or choose another --out"
+        ) from error
+
+
 def write_json(path: str | Path, content: Any) -> None:
     """Write `content` as indented JSON, atomically. NaN and infinities are refused."""
     with replacing(path) as partial:

@@ -1,10 +1,14 @@
+import re
+
 import gymnasium
 import numpy as np
 import pytest
 import torch
 
 from transfer.envs.mujoco import make_envs, use_headless_rendering
-from transfer.envs.rollout import SimulationError, rollout
+from transfer.envs.noise import Noise
+from transfer.envs.rollout import refuse_failures, rollout
+from transfer.errors import SimulationError
 
 
 class Countdown(gymnasium.Env):
@@ -105,23 +109,68 @@ def test_time_is_split_between_simulator_and_policy(monkeypatch):
     assert (clock.simulator_s, clock.policy_s) == (4.0, 3.0)
 
 
-def test_a_simulator_that_raises_is_named_with_seed_and_step():
-    with pytest.raises(
-        SimulationError, match=r"Countdown, seed 15, step 2: .*out of fuel"
-    ) as error:
-        rollout(Recorder(), [Countdown(), Countdown(fail_at=2)], [18, 15], 1.0, 1.0)
-    assert isinstance(error.value.__cause__, ValueError)
+def test_a_simulator_that_raises_ends_its_episode_alone():
+    controller = Recorder()
+    envs = [Countdown(), Countdown(fail_at=2)]
+    episodes, _ = rollout(controller, envs, [18, 15], 1.0, 1.0)
+    assert [(episode.length, episode.terminated) for episode in episodes] == [(9, True), (3, False)]
+    assert episodes[0].failure is None
+    assert episodes[1].failure == "Countdown, seed 15, step 2: the simulator failed (out of fuel)"
+    assert np.isfinite(episodes[1].episode_return)
+    with pytest.raises(SimulationError, match="seed 15, step 2"):
+        refuse_failures(episodes)
+
+
+def test_an_environment_that_failed_is_used_again():
+    envs = [Countdown(fail_at=2)]
+    episodes, _ = rollout(Recorder(), envs, [15, 11], 1.0, 1.0)
+    assert [episode.failure is None for episode in episodes] == [False, True]
+    alone, _ = rollout(Recorder(), [Countdown()], [11], 1.0, 1.0)
+    assert episodes[1] == alone[0]
 
 
 @pytest.mark.parametrize("fault", ["nan_at", "nan_reward_at"])
-def test_a_simulator_that_returns_nan_is_not_silent(fault):
-    with pytest.raises(SimulationError, match=r"seed 15, step 1: the simulator returned a number"):
-        rollout(Recorder(), [Countdown(**{fault: 2})], [15], 1.0, 1.0)
+def test_what_is_not_finite_counts_no_further(fault):
+    [episode], _ = rollout(Recorder(value=0.5), [Countdown(**{fault: 2})], [15], 1.0, 1.0)
+    assert "seed 15, step 1: the simulator returned a number" in episode.failure
+    assert episode.length == 2
+    assert episode.episode_return == 1.0
 
 
 def test_a_policy_that_returns_nan_is_not_silent():
-    with pytest.raises(SimulationError, match=r"seed 11, step 0: the policy's action"):
-        rollout(Recorder(value=float("nan")), [Countdown()], [11], 1.0, 1.0)
+    [episode], _ = rollout(Recorder(value=float("nan")), [Countdown()], [11], 1.0, 1.0)
+    assert "seed 11, step 0: the policy's action" in episode.failure
+    assert episode.episode_return == 0.0
+
+
+def test_delayed_rewards_leave_the_return_to_go():
+    controller = Recorder()
+    rollout(controller, [Countdown()], [15], 6.0, 2.0, delayed=True)
+    assert [to_go.item() for _, to_go, _ in controller.calls] == [3.0] * 6
+
+
+def test_noise_disturbs_its_steps_alone_and_is_told():
+    plain, noisy = Recorder(value=0.5), Recorder(value=0.5)
+    rollout(plain, [Countdown()], [19], 1.0, 1.0)
+    rollout(noisy, [Countdown()], [19], 1.0, 1.0, noise=Noise(0.1, every=4, length=2))
+    told = [previous for _, _, previous in noisy.calls[1:]]
+    disturbed = [step for step, action in enumerate(told) if (action != 0.5).any()]
+    assert disturbed == [4, 5, 8]
+    assert all((previous == 0.5).all() for _, _, previous in plain.calls[1:])
+
+
+def test_noise_is_the_seeds_own_and_stays_in_the_action_space():
+    def told(seeds):
+        controller = Recorder(value=0.5)
+        envs = [Countdown() for _ in seeds]
+        rollout(controller, envs, seeds, 1.0, 1.0, noise=Noise(3.0, every=2, length=2))
+        return [call[2] for call in controller.calls[1:]]
+
+    together, alone = told([19, 29]), told([29])
+    for pair, single in zip(together, alone):
+        assert torch.equal(pair[-1:], single)
+        assert pair.abs().max() <= 1.0
+    assert not torch.equal(together[2][0], together[2][1])
 
 
 class Still:
@@ -145,8 +194,8 @@ def test_silent_restarts_of_mujoco_are_not_silent(tmp_path, monkeypatch):
             return super().step(action)
 
     envs = [Breaking(env) for env in make_envs("hopper", 1)]
-    with pytest.raises(SimulationError, match=r"Hopper-v4, seed 0, .*(diverged|not finite)"):
-        rollout(Still(), envs, [0], 1.0, 1.0, max_steps=3)
+    [episode], _ = rollout(Still(), envs, [0], 1.0, 1.0, max_steps=3)
+    assert re.search(r"Hopper-v4, seed 0, .*(diverged|not finite)", episode.failure)
 
 
 def test_hopper_standing_still_gives_the_same_return_twice():

@@ -1,18 +1,22 @@
 import json
 from dataclasses import replace
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from transfer.adapters.decision_transformer import WindowController, load_control_model
-from transfer.errors import UserError
+from transfer.envs.mujoco import make_envs
+from transfer.envs.rollout import rollout
+from transfer.errors import SimulationError, UserError
 from transfer.evaluation import control_run
 from transfer.evaluation.control import DEFAULT_POLICIES, ControlEval, evaluate_control
 from transfer.evaluation.control_run import plan
 from transfer.evaluation.control_summary import summarise
 from transfer.evaluation.control_table import tables
-from transfer.evaluation.results import SUMMARY_FIELDS, read_results
+from transfer.evaluation.results import SUMMARY_FIELDS, ResultFolder, read_results
 from transfer.evaluation.statistics import bootstrap, interquartile_mean, paired_difference
 
 #: Bytes of keys and values of one token in both layers of the tiny model, float32.
@@ -163,8 +167,6 @@ def test_the_folder_holds_what_is_returned(finished):
 
 
 def test_tables_fit_and_say_what_drifts(finished):
-    from rich.console import Console
-
     _, results, _ = finished
     console = Console(width=100, color_system=None)
     with console.capture() as capture:
@@ -201,7 +203,7 @@ def test_a_policy_pair_is_compared_over_common_seeds_only():
         )  # fmt: skip
         return row | {
             "protocol": protocol, "target_return": 1.0, "seed": seed, "score": score,
-            "return": score, "length": 1,
+            "return": score, "length": 1, "failure": None,
         }  # fmt: skip
 
     rows = [row("full", 0, 1.0), row("full", 1, 2.0), row("h2o", 1, 5.0), row("h2o", 2, 100.0)]
@@ -278,6 +280,158 @@ def test_threads_are_given_back(config):
     assert torch.get_num_threads() == before
 
 
+class Dying(WindowController):
+    """Ends the process's patience at its second batch."""
+
+    batches = 0
+
+    def reset(self, episodes):
+        super().reset(episodes)
+        type(self).batches += episodes > 0
+        if type(self).batches == 3:
+            raise ZeroDivisionError("killed")
+
+
+def without_seconds(results):
+    return [
+        {name: value for name, value in entry.items() if not name.endswith("seconds")}
+        for entry in results.summary
+    ]
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_numbers(config, tmp_path, monkeypatch):
+    def settings(name):
+        return config(
+            memory=("window", "full"), policy=(), episodes=5, num_envs=2, out=tmp_path / name
+        )
+
+    whole = evaluate_control(settings("whole"))
+    with monkeypatch.context() as patch:
+        patch.setattr(control_run, "WindowController", Dying)
+        with pytest.raises(ZeroDivisionError):
+            evaluate_control(settings("killed"))
+    # As if the kill had come in the middle of a line of the batch after the finished ones.
+    with (tmp_path / "killed/rows.jsonl").open("a") as file:
+        file.write(json.dumps({**whole.rows[4], "score": 1e9}) + "\n" + '{"proto')
+    played = []
+    monkeypatch.setattr(
+        control_run,
+        "rollout",
+        lambda *args, **more: played.append(args[2]) or rollout(*args, **more),
+    )
+    resumed = evaluate_control(settings("killed"))
+    assert played == [(4,), (0, 1), (2, 3), (4,)]
+    assert resumed.rows == whole.rows
+    assert without_seconds(resumed) == without_seconds(whole)
+    again = evaluate_control(settings("killed"))
+    assert len(played) == 4
+    assert again.rows == whole.rows
+    assert [entry["seconds"] for entry in again.summary] == [
+        entry["seconds"] for entry in resumed.summary
+    ]
+
+
+def test_other_settings_are_neither_mixed_in_nor_replaced(config, tmp_path):
+    evaluate_control(config(memory=("window",), policy=(), out=tmp_path, max_steps=2))
+    before = (tmp_path / "rows.jsonl").read_text()
+    with pytest.raises(UserError, match=r"holds a run with max_steps 2, not 3; .*another --out"):
+        evaluate_control(config(memory=("window",), policy=(), out=tmp_path, max_steps=3))
+    assert (tmp_path / "rows.jsonl").read_text() == before
+
+
+def test_two_runs_do_not_write_into_one_folder(config, tmp_path):
+    with (
+        ResultFolder(tmp_path),
+        pytest.raises(UserError, match=r"another run is writing into .*; wait for it"),
+    ):
+        evaluate_control(config(memory=("window",), policy=(), out=tmp_path, max_steps=2))
+    results = evaluate_control(config(memory=("window",), policy=(), out=tmp_path / "free"))
+    assert len(results.rows) == 2
+
+
+class Failing(gymnasium.Wrapper):
+    """Raises in the fourth step of the episodes whose seeds it is told."""
+
+    def __init__(self, env, seeds):
+        super().__init__(env)
+        self.seeds = seeds
+
+    def reset(self, *, seed=None, options=None):
+        self.seed, self.step_number = seed, 0
+        return self.env.reset(seed=seed)
+
+    def step(self, action):
+        self.step_number += 1
+        if self.step_number == 4 and self.seed in self.seeds:
+            raise RuntimeError("a leg fell off")
+        return self.env.step(action)
+
+
+def failing(seeds):
+    return lambda *args, **more: [Failing(env, seeds) for env in make_envs(*args, **more)]
+
+
+def test_a_failed_episode_is_marked_and_in_no_mean(config, monkeypatch):
+    settings = config(memory=("window", "full"), policy=(), episodes=4, num_envs=2)
+    whole = evaluate_control(settings)
+    monkeypatch.setattr(control_run, "make_envs", failing({1}))
+    results = evaluate_control(settings)
+    assert [row["failure"] is None for row in results.rows if row["seed"] != 1] == [True] * 6
+    for row in results.rows:
+        if row["seed"] == 1:
+            assert (
+                row["failure"] == "Hopper-v4, seed 1, step 3: the simulator failed (a leg fell off)"
+            )
+            assert row["length"] == 4
+    for entry, before in zip(results.summary, whole.summary):
+        assert (entry["n"], entry["failed"], before["failed"]) == (3, 1, 0)
+        scores = [
+            row["score"]
+            for row in rows_of(results, entry["policy"], entry["target_return"])
+            if row["seed"] != 1
+        ]
+        assert entry["mean"] == pytest.approx(np.mean(scores))
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(tables(results))
+    assert "2 of 8 episodes failed and are in no mean; the first: Hopper-v4" in capture.get()
+
+
+def test_a_protocol_of_which_every_episode_failed_is_an_error(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(control_run, "make_envs", failing({0, 1}))
+    with pytest.raises(SimulationError, match="every episode of window failed; Hopper-v4, seed 0"):
+        evaluate_control(config(memory=("window",), policy=(), out=tmp_path))
+    assert (tmp_path / "rows.jsonl").read_text().count("a leg fell off") == 2
+
+
+def test_noise_is_the_same_for_all_protocols_and_changes_returns(config):
+    settings = {"memory": ("window", "full"), "policy": (), "max_steps": 3}
+    calm = evaluate_control(config(**settings))
+    noisy = evaluate_control(config(**settings, noise=0.5, noise_every=1, noise_length=1))
+    assert [row["return"] for row in calm.rows] != [row["return"] for row in noisy.rows]
+    # The tiny model's context is as long: both protocols act alike, so the noise must be alike.
+    for row in rows_of(noisy, "window"):
+        [other] = [each for each in rows_of(noisy, "full") if each["seed"] == row["seed"]]
+        assert row["return"] == pytest.approx(other["return"], abs=1e-4)
+
+
+def test_scale_and_delayed_change_what_the_model_is_told(config, monkeypatch):
+    told = []
+
+    class Listening(WindowController):
+        def act(self, states, returns_to_go, previous_actions):
+            told.append(returns_to_go[:, 0].tolist())
+            return super().act(states, returns_to_go, previous_actions)
+
+    monkeypatch.setattr(control_run, "WindowController", Listening)
+    settings = {"memory": ("window",), "policy": (), "target_return": (3000.0,), "max_steps": 3}
+    evaluate_control(config(**settings, scale=500.0, delayed=True))
+    assert told == [[6.0, 6.0]] * 3
+    told.clear()
+    evaluate_control(config(**settings))
+    assert told[0] == [3.0, 3.0] and max(told[2]) < 3.0
+
+
 def test_a_wrong_setting_leaves_an_earlier_run_alone(config, tmp_path):
     evaluate_control(config(memory=("window",), policy=(), out=tmp_path, max_steps=2))
     before = (tmp_path / "rows.jsonl").read_text()
@@ -307,6 +461,9 @@ def test_a_wrong_setting_leaves_an_earlier_run_alone(config, tmp_path):
         ({"env": "walker2d"}, "trained for hopper"),
         ({"env": "hoper"}, "unknown environment 'hoper'; did you mean hopper"),
         ({"max_steps": 41}, "41 steps"),
+        ({"noise": -1.0}, "noise is -1.0"),
+        ({"noise_every": 0}, "noise-every is 0"),
+        ({"scale": 0.0}, "scale is 0.0"),
     ],
 )
 def test_bad_settings_are_refused_in_a_sentence(config, settings, sentence):

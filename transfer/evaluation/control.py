@@ -5,12 +5,12 @@ imported before a run starts, because the command line reads `ControlEval` for i
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from transfer.errors import UserError
-from transfer.evaluation.results import ResultFolder, Results, command_line, versions
+from transfer.errors import SimulationError, UserError
+from transfer.evaluation.results import Results, command_line, versions
 
 MODEL = "decision-transformer"
 DEFAULT_ENV = "hopper"
@@ -18,6 +18,10 @@ DEFAULT_POLICIES = ("namm", "h2o")
 DEFAULT_NAMM = "recall"
 DEFAULT_BUDGET = 24
 VIDEO_SUFFIXES = (".mp4", ".gif")
+
+_OF_NOISE = ("noise_every", "noise_length")
+#: Settings that change no result.
+_FREE = ("out", "video", "json")
 
 Memory = Literal["window", "cache", "full"]
 
@@ -50,11 +54,19 @@ class ControlEval:
         seeds: base seeds; episode i has seed base + i. Blocks that would overlap follow each other.
         target_return: returns to ask for; by default the model's highest.
         context: K, the steps that window re-encodes; by default what the model was trained with.
+        scale: divisor of returns; by default what the model was trained with.
+        delayed: rewards arrive at the end of an episode, so that the return-to-go stays; by default
+            as the model was trained.
+        noise: standard deviation of noise on the executed actions, in bursts; what was executed is
+            in the model's history. The same noise for all protocols.
+        noise_every: steps from the beginning of one burst to the next.
+        noise_length: steps of a burst.
         max_steps: episodes are cut here.
         num_envs: environments that run at once. Another number changes the last bits of the
             actions, and so the returns; the same number gives the same digits.
         threads: CPU threads of the model, which is so small that one is about the fastest.
-        out: folder for results.json, summary.csv and rows.jsonl; an earlier run there is replaced.
+        out: folder for results.json, summary.csv and rows.jsonl. A run that was stopped there is
+            resumed, to the same numbers.
         video: film one more episode, with the first policy and seed, into an .mp4 or .gif file.
     """
 
@@ -73,6 +85,11 @@ class ControlEval:
     seeds: tuple[int, ...] = (0,)
     target_return: tuple[float, ...] = ()
     context: int | None = None
+    scale: float | None = None
+    delayed: bool | None = None
+    noise: float = 0.0
+    noise_every: int = 50
+    noise_length: int = 5
     max_steps: int = 1000
     num_envs: int = 64
     threads: int = 1
@@ -80,7 +97,7 @@ class ControlEval:
     video: Path | None = None
 
     def __post_init__(self) -> None:
-        for name in ("episodes", "context", "max_steps", "num_envs", "threads"):
+        for name in ("episodes", "context", "max_steps", "num_envs", "threads", *_OF_NOISE):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name.replace('_', '-')} is {value}; use 1 or more")
@@ -97,6 +114,10 @@ class ControlEval:
         for target in self.target_return:
             if not math.isfinite(target):
                 raise UserError(f"target return is {target}; use a finite number")
+        if not 0 <= self.noise < math.inf:
+            raise UserError(f"noise is {self.noise}; use a standard deviation of 0 or more")
+        if self.scale is not None and not 0 < self.scale < math.inf:
+            raise UserError(f"scale is {self.scale}; use a number above 0")
         if len(set(self.target_return)) < len(self.target_return):
             raise UserError("a target return is named twice; name each once")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
@@ -118,6 +139,12 @@ class ControlEval:
         return f"{MODEL}-{self.env or DEFAULT_ENV}-{self.quality}"
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the results, as it is written beside them."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if name not in _FREE}
+
+    @property
     def episode_seeds(self) -> list[int]:
         """Seed of every episode, ascending: blocks of `episodes` that do not overlap."""
         seeds: list[int] = []
@@ -133,17 +160,20 @@ def evaluate_control(config: ControlEval) -> Results:
     Ctrl-C ends the run early: the episodes that had ended are summarised and written, and the
     results say `interrupted`.
 
+    An episode whose simulator breaks down ends there; it is marked, and is in no mean.
+
     Raises:
         UserError: unknown model, environment or policy, a setting the model cannot follow, or an
             output that cannot be written; raised before the first episode.
-        SimulationError: the simulator broke down; `rows.jsonl` keeps what had ended.
+        SimulationError: every episode of a protocol broke down.
     """
+    from transfer.evaluation.control_folder import ControlFolder
     from transfer.evaluation.control_run import Run
     from transfer.evaluation.control_summary import summarise
     from transfer.evaluation.threads import torch_threads
 
     run = Run(config)
-    with ResultFolder(config.out) as folder, torch_threads(config.threads):
+    with ControlFolder(config.out, run.settings) as folder, torch_threads(config.threads):
         interrupted = run.play(folder)
         results = Results(
             command=command_line("eval", config),
@@ -154,4 +184,7 @@ def evaluate_control(config: ControlEval) -> Results:
             interrupted=interrupted,
         )
         folder.finish(results)
+    for row in run.rows:
+        if all(other["failure"] for other in run.rows if other["protocol"] == row["protocol"]):
+            raise SimulationError(f"every episode of {row['protocol']} failed; {row['failure']}")
     return results

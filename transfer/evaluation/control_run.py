@@ -1,12 +1,14 @@
 """The rollouts of one `transfer eval` for control: which protocols, on what, measured how."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from gymnasium import Env
 
@@ -23,14 +25,17 @@ from transfer.cache.footprint import LayerShape
 from transfer.cache.policy import Pruning
 from transfer.envs.d4rl import normalized_score
 from transfer.envs.mujoco import env_id, env_name, make_envs, use_headless_rendering
-from transfer.envs.rollout import Episode, Frame, rollout
+from transfer.envs.noise import Noise
+from transfer.envs.rollout import Controller, Episode, Frame, rollout
 from transfer.errors import UserError, unknown_name
 from transfer.evaluation.control import DEFAULT_ENV, MODEL, ControlEval
+from transfer.evaluation.control_folder import Block, ControlFolder
+from transfer.evaluation.digest import model_digest, namm_digests
 from transfer.evaluation.equal_bytes import EqualBytes
 from transfer.evaluation.measure import MeasuredController
 from transfer.evaluation.progress import EpisodeBar
 from transfer.evaluation.readers import named_policies
-from transfer.evaluation.results import ResultFolder, Row
+from transfer.evaluation.results import Row
 from transfer.evaluation.video import check_writable, write_video
 from transfer.policies import POLICIES, get_policy
 
@@ -97,7 +102,6 @@ class Run:
         env_id: gymnasium's id of the environment.
         control: the model, with the context that the run uses.
         rows: one for each episode that has ended.
-        seconds: of the simulator, the transformer and the policy, for each protocol and target.
 
     Raises:
         UserError: unknown model, environment or policy, or a setting the model cannot follow.
@@ -115,10 +119,29 @@ class Run:
         self.protocols = plan(config, self.control)
         self.targets = config.target_return or self.control.target_returns[:1]
         self.rows: list[Row] = []
-        self.seconds: dict[tuple[str, float], dict[str, float]] = {}
+        self._seconds: dict[Block, dict[str, float]] = {}
 
-    def play(self, folder: ResultFolder) -> bool:
-        """Play every protocol and target, then film.
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the results: the options, and what the names in them stand for."""
+        prunings = {one.name: one.pruning for one in self.protocols if one.pruning is not None}
+        return {
+            **self.config.settings,
+            "env": self.env_id,
+            "model files": model_digest(self.control.model),
+            "namm vectors": namm_digests(prunings),
+        }
+
+    @property
+    def seconds(self) -> dict[tuple[str, float], dict[str, float]]:
+        """Of the simulator, the transformer and the policy, for each protocol and target."""
+        found: dict[tuple[str, float], Counter[str]] = {}
+        for block, seconds in self._seconds.items():
+            found.setdefault((block.protocol, block.target), Counter()).update(seconds)
+        return {key: dict(seconds) for key, seconds in found.items()}
+
+    def play(self, folder: ControlFolder) -> bool:
+        """Play every protocol and target that an earlier run has not finished, then film.
 
         Args:
             folder: receives each row as its episode ends.
@@ -127,14 +150,15 @@ class Run:
             Whether Ctrl-C ended it early.
         """
         config = self.config
-        episodes = len(self.protocols) * len(self.targets) * len(config.episode_seeds)
+        self.rows, self._seconds = list(folder.earlier), dict(folder.seconds)
+        left = [block for block in self._blocks() if block not in folder.seconds]
         count = min(config.num_envs, len(config.episode_seeds))
-        envs = make_envs(self.control.env, count, config.env_version)
+        envs = make_envs(self.control.env, count, config.env_version) if left else []
         try:
-            with EpisodeBar(episodes, config.max_steps) as bar:
-                for protocol, target in product(self.protocols, self.targets):
-                    bar.describe(protocol.name)
-                    self._play(protocol, target, envs, bar, folder)
+            with EpisodeBar(len(self.rows), left, config.max_steps) as bar:
+                for block in left:
+                    bar.describe(block.protocol)
+                    self._play(block, envs, bar, folder)
             if config.video is not None:
                 self._film(config.video)
         except KeyboardInterrupt:
@@ -144,16 +168,19 @@ class Run:
                 env.close()
         return False
 
+    def _blocks(self) -> list[Block]:
+        seeds, size = self.config.episode_seeds, self.config.num_envs
+        return [
+            Block(protocol.name, target, tuple(seeds[start : start + size]))
+            for protocol, target in product(self.protocols, self.targets)
+            for start in range(0, len(seeds), size)
+        ]
+
     def _play(
-        self,
-        protocol: Protocol,
-        target: float,
-        envs: Sequence[Env],
-        bar: EpisodeBar,
-        folder: ResultFolder,
+        self, block: Block, envs: Sequence[Env], bar: EpisodeBar, folder: ControlFolder
     ) -> None:
-        seeds, scale, steps = self.config.episode_seeds, self.control.scale, self.config.max_steps
-        with self._controller(protocol, seeds, bar.stepped) as controller:
+        [protocol] = [each for each in self.protocols if each.name == block.protocol]
+        with self._controller(protocol, block.seeds, bar.stepped) as controller:
             began = time.perf_counter()
 
             def ended(episode: Episode) -> None:
@@ -162,13 +189,29 @@ class Run:
                 bar.ended()
 
             try:
-                rollout(controller, envs, seeds, target, scale, steps, ended)
+                self._rollout(controller, envs, block.seeds, block.target, on_episode=ended)
             finally:
-                self.seconds[protocol.name, target] = {
+                self._seconds[block] = {
                     "simulator_seconds": time.perf_counter() - began - controller.act_seconds,
                     "transformer_seconds": controller.act_seconds - controller.policy_seconds,
                     "policy_seconds": controller.policy_seconds,
                 }
+        folder.finish_block(block, self._seconds[block])
+
+    def _rollout(
+        self,
+        controller: Controller,
+        envs: Sequence[Env],
+        seeds: Sequence[int],
+        target: float,
+        **more: Any,
+    ) -> None:
+        config = self.config
+        noise = Noise(config.noise, config.noise_every, config.noise_length)
+        rollout(
+            controller, envs, seeds, target, self.control.scale, config.max_steps,
+            delayed=self.control.delayed, noise=noise if config.noise else None, **more,
+        )  # fmt: skip
 
     @contextmanager
     def _controller(
@@ -195,6 +238,7 @@ class Run:
             "score": float(normalized_score(self.control.env, episode.episode_return)),
             "length": episode.length,
             "terminated": episode.terminated,
+            "failure": episode.failure,
             **controller.held(episode.seed),
         }
 
@@ -208,10 +252,10 @@ class Run:
         every = max(1, round(fps / _FILM_FPS))
         frames: list[Frame] = []
         with self._controller(protocol, seeds, lambda running, steps: None) as controller:
-            rollout(
-                controller, envs, seeds, self.targets[0], self.control.scale,
-                self.config.max_steps, on_frame=frames.append, frame_every=every,
-            )  # fmt: skip
+            target = self.targets[0]
+            self._rollout(
+                controller, envs, seeds, target, on_frame=frames.append, frame_every=every
+            )
         envs[0].close()
         write_video(path, frames, fps / every)
 
@@ -224,7 +268,12 @@ def _load(config: ControlEval) -> ControlModel:
             "leave --env out or choose another model"
         )
     control.check_horizon(config.max_steps)
-    return replace(control, context=config.context or control.context)
+    return replace(
+        control,
+        context=config.context or control.context,
+        scale=config.scale or control.scale,
+        delayed=control.delayed if config.delayed is None else config.delayed,
+    )
 
 
 def _checkpoint(config: ControlEval) -> str:

@@ -21,6 +21,9 @@ Seconds = Mapping[tuple[str, float], Mapping[str, float]]
 def summarise(rows: Sequence[Row], seconds: Seconds) -> list[Row]:
     """One entry for each protocol and target return, in the order they were played.
 
+    Episodes that failed are counted, and are in no mean; a protocol of which all failed has no
+    entry.
+
     Args:
         rows: one an episode, those of one protocol and target together.
         seconds: simulator, transformer and policy seconds of each protocol and target.
@@ -29,7 +32,12 @@ def summarise(rows: Sequence[Row], seconds: Seconds) -> list[Row]:
         key: list(group)
         for key, group in groupby(rows, lambda row: (row["protocol"], row["target_return"]))
     }
-    return [_entry(groups, key, seconds[key]) for key in groups]
+    whole = {key: [row for row in group if not row["failure"]] for key, group in groups.items()}
+    return [
+        {**_entry(whole, key, seconds[key]), "failed": len(groups[key]) - len(whole[key])}
+        for key in groups
+        if whole[key]
+    ]
 
 
 def _entry(

@@ -17,10 +17,23 @@ def tables(results: Results) -> Group:
         entries = [entry for entry in results.summary if entry["target_return"] == target]
         parts += [_scores(entries), _costs(entries)]
     contexts = {entry["context"] for entry in results.summary}
-    return Group(*parts, *[Text(_drift(context)) for context in contexts])
+    notes = [*_failures(results.rows), *map(drift, contexts)]
+    return Group(*parts, *map(Text, notes))
 
 
-def _drift(context: int) -> str:
+def _failures(rows: Sequence[Row]) -> list[str]:
+    """How many episodes failed, and the first of them."""
+    failures = [row["failure"] for row in rows if row["failure"]]
+    if not failures:
+        return []
+    return [
+        f"{len(failures)} of {len(rows)} episodes failed and are in no mean; the first: "
+        f"{failures[0]}."
+    ]
+
+
+def drift(context: int) -> str:
+    """What may be compared with what."""
     return (
         f"All but window run incrementally and drift from it after {context} steps even with the "
         "same tokens: cached entries attended to tokens that are gone since."

@@ -1,20 +1,24 @@
 """The progress bar of a run, on standard error so that standard output stays clean."""
 
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from transfer.evaluation.control_folder import Block
 
 
 class EpisodeBar:
     """Counts episodes; moves with every step, because episodes of a batch end together.
 
     Args:
-        episodes: of the whole run.
+        done: episodes that had ended before.
+        left: blocks of those that have not.
         max_steps: of an episode.
     """
 
-    def __init__(self, episodes: int, max_steps: int) -> None:
+    def __init__(self, done: int, left: Sequence[Block], max_steps: int) -> None:
         console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description:>9}"),
@@ -26,9 +30,10 @@ class EpisodeBar:
             transient=True,
             disable=not console.is_terminal,
         )
-        self._task = self._progress.add_task("", total=episodes)
+        episodes = done + sum(len(block.seeds) for block in left)
+        self._task = self._progress.add_task("", total=episodes, completed=done)
         self._max_steps = max_steps
-        self._ended = 0
+        self._ended = done
 
     def __enter__(self) -> "EpisodeBar":
         self._progress.start()

@@ -10,6 +10,7 @@ import json
 import platform
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import MISSING, Field, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, TextIO
 
 import transfer
 from transfer.errors import UserError
-from transfer.files import read_json, replacing, write_json
+from transfer.files import locked, read_json, replacing, write_json
 
 PACKAGES = ("torch", "transformers", "gymnasium", "mujoco", "numpy")
 SUMMARY_FIELDS = (
@@ -67,30 +68,34 @@ class Results:
 
 
 class ResultFolder:
-    """Writes one run into `folder`; without a folder it writes nothing.
+    """Writes one run into `folder`, which it holds alone; without a folder it writes nothing.
 
     Entering makes the folder and starts `rows.jsonl` anew, before anything is computed; results
     of an earlier run there are replaced.
 
     Raises:
-        UserError: on entering, the folder cannot be made or written to.
+        UserError: on entering, the folder cannot be made or written to, or another run is writing
+            into it.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self._rows: TextIO | None = None
+        self._held = ExitStack()
 
     def __enter__(self) -> "ResultFolder":
         if self.folder is None:
             return self
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._rows = self._open(self.folder / "rows.jsonl")
-        except OSError as error:
-            raise UserError(
-                f"cannot write results into {self.folder}: {error.strerror}; "
-                "choose a folder you may write to"
-            ) from error
+        with ExitStack() as held:
+            held.enter_context(locked(self.folder))
+            try:
+                self._rows = held.enter_context(self._open(self.folder / "rows.jsonl"))
+            except OSError as error:
+                raise UserError(
+                    f"cannot write results into {self.folder}: {error.strerror}; "
+                    "choose a folder you may write to"
+                ) from error
+            self._held = held.pop_all()
         # Summaries of an earlier run must not lie beside the rows of this one.
         for name in ("results.json", "summary.csv"):
             (self.folder / name).unlink(missing_ok=True)
@@ -102,16 +107,19 @@ class ResultFolder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._rows is not None:
-            self._rows.close()
+        self._held.close()
 
     def _open(self, path: Path) -> TextIO:
         return path.open("w", encoding="utf-8")
 
     def append(self, row: Row) -> None:
         """Add one line to `rows.jsonl`; it is on its way to the disk when this returns."""
+        self.extend([row])
+
+    def extend(self, rows: Sequence[Row]) -> None:
+        """Add lines to `rows.jsonl`, all at once."""
         if self._rows is not None:
-            self._rows.write(json.dumps(row, allow_nan=False) + "\n")
+            self._rows.write("".join(map(row_line, rows)))
             self._rows.flush()
 
     def finish(self, results: Results) -> None:
@@ -127,6 +135,11 @@ class ResultFolder:
             writer = csv.DictWriter(file, names or SUMMARY_FIELDS)
             writer.writeheader()
             writer.writerows(results.summary)
+
+
+def row_line(row: Row) -> str:
+    """A row as it is written."""
+    return json.dumps(row, allow_nan=False) + "\n"
 
 
 def read_results(folder: Path) -> Results:

@@ -122,14 +122,14 @@ def evaluate_video(config: VideoEval) -> Results:
             the benchmark's, or an output that cannot be written or is of a run with other settings;
             raised before the first question.
     """
+    from transfer.evaluation.resumed import ResumedFolder
     from transfer.evaluation.threads import torch_threads
-    from transfer.evaluation.video_folder import ResumedFolder
     from transfer.evaluation.video_run import Run
     from transfer.evaluation.video_summary import summarise
 
     run = Run(config)
     with (
-        ResumedFolder(config.out, run.settings, len(run.readers), run.digests) as folder,
+        ResumedFolder(config.out, run.settings, "question", run.finished) as folder,
         torch_threads(config.threads),
     ):
         interrupted = run.play(folder)

@@ -7,6 +7,7 @@ the vision tower once, whoever then answers.
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,11 +23,11 @@ from transfer.adapters.memory import Memory
 from transfer.adapters.video_model import VideoFeatures, VideoModel, load_video_model
 from transfer.cache.footprint import LayerShape
 from transfer.errors import UserError, unknown_name
+from transfer.evaluation.digest import model_digest, namm_digests, record_digests
 from transfer.evaluation.equal_bytes import EqualBytes
 from transfer.evaluation.readers import Reader, plan_readers
 from transfer.evaluation.results import Row
-from transfer.evaluation.video_digest import model_digest, namm_digests, record_digests
-from transfer.evaluation.video_folder import ResumedFolder
+from transfer.evaluation.resumed import ResumedFolder
 from transfer.evaluation.video_held import held
 from transfer.evaluation.video_qa import VideoEval
 from transfer.tasks.benchmarks import BENCHMARKS
@@ -101,8 +102,20 @@ class Run:
         return {
             **self.config.settings,
             "model files": model_digest(self.model.model),
-            "namm vectors": namm_digests(self.readers),
+            "namm vectors": namm_digests({reader.name: reader.pruning for reader in self.readers}),
         }
+
+    def finished(self, rows: Sequence[Row]) -> list[Row]:
+        """Rows of the questions that every policy answered; the others are asked again.
+
+        Rows of a record that has changed or is gone are dropped.
+        """
+        kept = [row for row in rows if "failed" not in row and self._is_current(row)]
+        answered = Counter(row["question"] for row in kept)
+        return [row for row in kept if answered[row["question"]] == len(self.readers)]
+
+    def _is_current(self, row: Row) -> bool:
+        return row.get("record", "") == self.digests.get(row["question"])
 
     def play(self, folder: ResumedFolder) -> bool:
         """Ask everything that is not finished; returns whether Ctrl-C ended it early."""

@@ -15,7 +15,7 @@ from transfer.adapters.control_model import ControlModel
 from transfer.adapters.decision_transformer import WindowController
 from transfer.envs.d4rl import Dataset, normalized_score
 from transfer.envs.mujoco import env_id, make_envs
-from transfer.envs.rollout import Episode, rollout
+from transfer.envs.rollout import Episode, refuse_failures, rollout
 from transfer.evaluation.statistics import bootstrap
 from transfer.files import replacing
 
@@ -74,6 +74,7 @@ def _play(config: "PretrainConfig", control: ControlModel, target: float) -> lis
     episodes, _ = rollout(WindowController(control), envs, seeds, target, control.scale)
     for env in envs:
         env.close()
+    refuse_failures(episodes)
     return episodes
 
 

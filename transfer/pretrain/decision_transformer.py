@@ -21,7 +21,7 @@ from transfer.adapters.control_model import ControlModel, load_control_model, sa
 from transfer.adapters.decision_transformer import WindowController
 from transfer.envs.d4rl import HORIZON, Dataset, Trajectory, read_d4rl
 from transfer.envs.mujoco import env_id, env_name, make_envs
-from transfer.envs.rollout import rollout
+from transfer.envs.rollout import refuse_failures, rollout
 from transfer.errors import UserError
 from transfer.pretrain.control_card import SELECTION_SEED, Record, write_card
 from transfer.pretrain.control_state import Run
@@ -252,6 +252,7 @@ def _judge(
     run.model.eval()
     seeds = range(SELECTION_SEED, SELECTION_SEED + config.eval_episodes)
     episodes, _ = rollout(WindowController(control), envs, seeds, config.targets[0], SCALE)
+    refuse_failures(episodes)
     returns = np.array([episode.episode_return for episode in episodes])
     if returns.mean() > run.best_return:
         run.best_return, run.best_step = float(returns.mean()), run.step

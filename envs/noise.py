@@ -1,0 +1,55 @@
+"""Noise in the history: bursts in which the executed actions are not those that were chosen.
+
+What is disturbed stays in the model's context as if it had been meant. Forgetting it should help.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import gymnasium
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+_STREAM = 7
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Gaussian noise on the actions of some steps, the same for a seed whoever acts.
+
+    Attributes:
+        std: its standard deviation, in units of the action.
+        every: steps from the beginning of one burst to the next; the first is after as many.
+        length: steps of a burst.
+    """
+
+    std: float
+    every: int = 50
+    length: int = 5
+
+    def disturbs(self, step: int) -> bool:
+        """Whether a step lies in a burst."""
+        return step >= self.every and step % self.every < self.length
+
+    def added(
+        self,
+        actions: Float[Tensor, "episodes action"],
+        seeds: Sequence[int],
+        step: int,
+        space: gymnasium.Space,
+    ) -> Float[Tensor, "episodes action"]:
+        """The actions with this step's noise, clipped to the action space."""
+        if not self.disturbs(step):
+            return actions
+        assert isinstance(space, gymnasium.spaces.Box)
+        drawn = np.stack(
+            [
+                np.random.default_rng([seed, step, _STREAM]).normal(size=space.shape)
+                for seed in seeds
+            ]
+        )
+        noisy = actions + self.std * torch.from_numpy(drawn).to(actions)
+        low, high = (torch.from_numpy(bound).to(actions) for bound in (space.low, space.high))
+        return noisy.clamp(low, high)
