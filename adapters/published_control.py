@@ -7,7 +7,12 @@ cards.
 from typing import Any
 
 _REPOSITORY = "edbeeching/decision-transformer-gym-{}-{}"
-_TARGETS = {"hopper": [3600, 1800], "halfcheetah": [12000, 6000], "walker2d": [5000, 2500]}
+#: Returns that the original asks for.
+TARGETS = {
+    "hopper": (3600.0, 1800.0),
+    "halfcheetah": (12000.0, 6000.0),
+    "walker2d": (5000.0, 2500.0),
+}
 
 # fmt: off
 _STATISTICS = {
@@ -128,7 +133,7 @@ def published_facts() -> dict[str, dict[str, Any]]:
             "quality": quality,
             "context": 20,
             "scale": 1000.0,
-            "target_returns": _TARGETS[env],
+            "target_returns": TARGETS[env],
             "state_mean": mean,
             "state_std": std,
             "data": {},

@@ -33,8 +33,8 @@ from benchmarks import (
 )
 from benchmarks.measure import Row
 from transfer.errors import UserError, unknown_name
-from transfer.evaluation.results import versions
 from transfer.files import write_json
+from transfer.provenance import versions
 
 RESULTS = Path(__file__).parent / "results"
 #: Name -> title, and what measures the rows.

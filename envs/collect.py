@@ -1,13 +1,13 @@
 """`transfer collect`: train a behaviour policy and write its data in D4RL's file layout.
 
-As D4RL did: `medium` is the first checkpoint that reaches a fraction of the final return, and
-samples its actions; `medium-replay` is everything seen in training until then; `expert` is the
-last policy.
+As D4RL did: `expert` is the best checkpoint, `medium` the first that reaches a fraction of its
+return, both sampling their actions; `medium-replay` is everything seen in training until `medium`.
 """
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,9 +21,14 @@ from transfer.envs.learner import Learner
 from transfer.envs.mujoco import env_id, env_name, make_env
 from transfer.envs.training_run import Checkpoint, TrainingRun
 from transfer.errors import UserError
+from transfer.files import cache_folder, locked
+from transfer.provenance import command_line
 
 _EVAL_SEED = 20_000
 _RECORD_SEED = 30_000
+#: Characters of the longest bar of the curve.
+_BAR = 40
+_PACKAGES = ("gymnasium", "mujoco", "numpy")
 
 
 @dataclass(frozen=True)
@@ -31,19 +36,20 @@ class CollectConfig:
     """Train a behaviour policy and record medium, medium-replay and expert data in D4RL's layout.
 
     Attributes:
-        out: folder of the .hdf5 files; the training run is kept in its subfolder `run`.
+        out: folder of the .hdf5 files, by default of the environment's name within
+            ~/.cache/transfer/d4rl; the training run is kept in its subfolder `run`.
         env: hopper, halfcheetah or walker2d.
         env_version: v4 or v5.
         steps: environment steps of training; a larger number continues a finished run.
         eval_every: steps between checkpoints.
         eval_episodes: deterministic episodes that judge a checkpoint.
-        medium_fraction: share of the last checkpoint's return that makes a checkpoint `medium`.
+        medium_fraction: share of the best checkpoint's return that makes a checkpoint `medium`.
         medium_transitions: steps of the medium file, at least.
         expert_transitions: steps of the expert file, at least.
         seed: of training and recording.
     """
 
-    out: Path
+    out: Path | None = None
     env: str = "hopper"
     env_version: str = "v4"
     steps: int = 300_000
@@ -71,7 +77,12 @@ class CollectConfig:
     def run(self) -> TrainingRun:
         """The folder of checkpoints and recorded training steps."""
         settings = {"env": env_id(self.env, self.env_version), "seed": self.seed}
-        return TrainingRun(self.out / "run", settings)
+        return TrainingRun(self.folder / "run", settings)
+
+    @property
+    def folder(self) -> Path:
+        """Where the files go."""
+        return self.out or cache_folder() / "d4rl" / env_name(self.env)
 
 
 def collect(config: CollectConfig) -> list[Path]:
@@ -86,31 +97,50 @@ def collect(config: CollectConfig) -> list[Path]:
         UserError: sbx-rl is missing, or the run folder belongs to other settings.
     """
     console = Console(stderr=True)
-    checkpoints = config.run.checkpoints()
-    if not checkpoints or checkpoints[-1].steps < config.steps:
-        checkpoints = _train(config, checkpoints, console)
-    paths = write_datasets(config, checkpoints)
+    with locked(config.folder):
+        checkpoints = config.run.checkpoints()
+        if not checkpoints or checkpoints[-1].steps < config.steps:
+            checkpoints = _train(config, checkpoints, console)
+        paths = write_datasets(config, checkpoints)
+    console.print(curve(checkpoints), highlight=False)
     for path in paths:
         console.print(_summary(config.env, path), soft_wrap=True)
     return paths
 
 
+def expert_checkpoint(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
+    """The best one; the later of equals."""
+    return max(reversed(checkpoints), key=lambda one: one.eval_mean)
+
+
 def medium_checkpoint(checkpoints: Sequence[Checkpoint], fraction: float) -> Checkpoint:
-    """The first checkpoint that reaches `fraction` of the last one's return."""
-    enough = fraction * checkpoints[-1].eval_mean
-    return next((one for one in checkpoints if one.eval_mean >= enough), checkpoints[-1])
+    """The first checkpoint that reaches `fraction` of the best one's return."""
+    best = expert_checkpoint(checkpoints)
+    enough = fraction * best.eval_mean
+    return next((one for one in checkpoints if one.eval_mean >= enough), best)
+
+
+def curve(checkpoints: Sequence[Checkpoint]) -> str:
+    """The returns of all checkpoints as bars, a line each."""
+    most = max(1.0, *(one.eval_mean for one in checkpoints))
+    return "\n".join(
+        f"{one.steps:>9,} steps {one.eval_mean:>7.0f} {'█' * round(_BAR * one.eval_mean / most)}"
+        for one in checkpoints
+    )
 
 
 def write_datasets(config: CollectConfig, checkpoints: Sequence[Checkpoint]) -> list[Path]:
     """Write the medium, medium-replay and expert files of a trained run."""
-    medium, last = medium_checkpoint(checkpoints, config.medium_fraction), checkpoints[-1]
+    medium = medium_checkpoint(checkpoints, config.medium_fraction)
     stem = env_name(config.env)
-    paths = [config.out / f"{stem}_{kind}.hdf5" for kind in ("medium", "medium-replay", "expert")]
+    paths = [
+        config.folder / f"{stem}_{kind}.hdf5" for kind in ("medium", "medium-replay", "expert")
+    ]
     _write_rollouts(config, medium, config.medium_transitions, paths[0])
-    write_d4rl(
-        paths[1], _finished(config.run.transitions(checkpoints, medium.steps)), _origin(medium)
-    )
-    _write_rollouts(config, last, config.expert_transitions, paths[2])
+    replay = _finished(config.run.transitions(checkpoints, medium.steps))
+    write_d4rl(paths[1], replay, _origin(config, medium))
+    expert = expert_checkpoint(checkpoints)
+    _write_rollouts(config, expert, config.expert_transitions, paths[2])
     return paths
 
 
@@ -119,11 +149,20 @@ def _write_rollouts(config: CollectConfig, one: Checkpoint, transitions: int, pa
     env = make_env(config.env, config.env_version)
     arrays = record_episodes(policy, env, transitions, _RECORD_SEED + config.seed)
     env.close()
-    write_d4rl(path, arrays, _origin(one) | policy.metadata())
+    write_d4rl(path, arrays, _origin(config, one) | policy.metadata())
 
 
-def _origin(one: Checkpoint) -> dict[str, np.generic | np.ndarray]:
-    return {"algorithm": np.bytes_("TQC"), "iteration": np.int32(one.steps)}
+def _origin(config: CollectConfig, one: Checkpoint) -> dict[str, np.generic | np.ndarray]:
+    """What the file says of how it was made; the first two entries are D4RL's."""
+    bare = replace(config, out=None)
+    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    return {
+        "algorithm": np.bytes_("TQC"),
+        "iteration": np.int32(one.steps),
+        "command": np.bytes_(command_line("collect", bare)),
+        "environment": np.bytes_(env_id(config.env, config.env_version)),
+        "versions": np.bytes_(packages),
+    }
 
 
 def _finished(arrays: Arrays) -> Arrays:

@@ -7,7 +7,7 @@ be imported.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -28,6 +28,7 @@ REFERENCE_SCORES = {
 HORIZON = 1000
 _REQUIRED = ("observations", "actions", "rewards", "terminals")
 _FLAGS = ("terminals", "timeouts")
+_ORIGIN = ("command", "environment", "iteration", "versions")
 
 
 def normalized_score(env: str, returns: float | np.ndarray) -> float | np.ndarray:
@@ -61,7 +62,14 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The transitions of one file. `name` is the file's base name, `sha256` its digest."""
+    """The transitions of one file.
+
+    Attributes:
+        name: the file's base name.
+        sha256: its digest.
+        origin: what the file says of how it was made: command, environment, versions, and the step
+            of training (`iteration`); empty for files that say nothing.
+    """
 
     name: str
     sha256: str
@@ -70,6 +78,7 @@ class Dataset:
     rewards: Float[np.ndarray, " transitions"]
     terminals: Bool[np.ndarray, " transitions"]
     timeouts: Bool[np.ndarray, " transitions"]
+    origin: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -113,11 +122,22 @@ def read_d4rl(path: str | Path) -> Dataset:
         UserError: the file is missing, not HDF5, cut, lacks an array, or holds unusable ones.
     """
     path = Path(path)
-    arrays = _read_arrays(path)
+    arrays, origin = _read_arrays(path)
+    return make_dataset(path, file_sha256(path), arrays, origin)
+
+
+def make_dataset(
+    path: Path, sha256: str, arrays: dict[str, np.ndarray], origin: Mapping[str, str]
+) -> Dataset:
+    """Check arrays that were read from `path`, and say where episodes end.
+
+    Raises:
+        UserError: their shapes do not fit each other, or a number is not finite.
+    """
     _check_shapes(path, arrays)
     if "timeouts" not in arrays:
         arrays["timeouts"] = _timeouts_by_length(arrays["terminals"])
-    return Dataset(name=path.name, sha256=file_sha256(path), **arrays)
+    return Dataset(name=path.name, sha256=sha256, origin=origin, **arrays)
 
 
 def write_d4rl(
@@ -148,7 +168,7 @@ def file_sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     remedy = "download it again or name a D4RL-format .hdf5 file"
     if not path.is_file():
         raise UserError(f"dataset {path} does not exist; {remedy}")
@@ -158,13 +178,28 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
             if missing:
                 raise UserError(f"dataset {path} has no array {missing[0]!r}; {remedy}")
             present = [key for key in (*_REQUIRED, "timeouts") if key in file]
-            return {key: _array(path, key, file[key]) for key in present}
+            arrays = {key: read_array(path, key, file[key]) for key in present}
+            return arrays, _origin(file)
     except OSError as error:
         reason = "is empty" if path.stat().st_size == 0 else "is cut or is not an HDF5 file"
         raise UserError(f"dataset {path} {reason}; {remedy}") from error
 
 
-def _array(path: Path, key: str, entry: object) -> np.ndarray:
+def _origin(file: h5py.File) -> dict[str, str]:
+    found = {key: file.get(f"metadata/{key}") for key in _ORIGIN}
+    entries = {key: np.asarray(entry).item() for key, entry in found.items() if entry is not None}
+    return {
+        key: value.decode() if isinstance(value, bytes) else str(value)
+        for key, value in entries.items()
+    }
+
+
+def read_array(path: Path, key: str, entry: object) -> np.ndarray:
+    """An array as float32, flags as bool, of shape (N,) where there is one number a step.
+
+    Raises:
+        UserError: it is not numeric.
+    """
     if not isinstance(entry, h5py.Dataset) or entry.dtype.kind not in "fiub":
         raise UserError(f"array {key!r} of dataset {path} is not numeric; record it again")
     values = np.asarray(entry)

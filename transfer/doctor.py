@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transfer.checkpoints import shipped
-from transfer.evaluation.results import versions
+from transfer.provenance import versions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

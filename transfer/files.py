@@ -11,6 +11,12 @@ from typing import Any
 from transfer.errors import UserError
 
 
+def cache_folder() -> Path:
+    """Where this package keeps what it makes and can make again."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "transfer"
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary sibling of `path` that becomes `path` when the block ends without error.

@@ -8,7 +8,13 @@ import pytest
 
 import transfer.envs.collect as module
 from transfer.envs.behaviour import LAYERS, Recorder, TanhGaussian, record_episodes
-from transfer.envs.collect import CollectConfig, collect, medium_checkpoint
+from transfer.envs.collect import (
+    CollectConfig,
+    collect,
+    curve,
+    expert_checkpoint,
+    medium_checkpoint,
+)
 from transfer.envs.d4rl import read_d4rl
 from transfer.envs.learner import Learner
 from transfer.envs.mujoco import make_env
@@ -184,6 +190,7 @@ def test_three_files_in_the_layout_of_d4rl(config, fake):
     keys = {
         "observations", "actions", "rewards", "next_observations", "terminals", "timeouts",
         "infos/qpos", "infos/qvel", "metadata/algorithm", "metadata/iteration",
+        "metadata/command", "metadata/environment", "metadata/versions",
     }  # fmt: skip
     rollout_keys = {"infos/action_log_probs"} | {
         f"metadata/policy/{name}" for name in ("nonlinearity", "output_distribution")
@@ -202,12 +209,32 @@ def test_three_files_in_the_layout_of_d4rl(config, fake):
             assert file["metadata/algorithm"][()] == b"TQC"
         assert set(found) == expected
     with h5py.File(paths[2]) as file:
-        assert file["metadata/iteration"][()] == 120
+        best = expert_checkpoint(config.run.checkpoints()).steps
+        assert file["metadata/iteration"][()] == best
         np.testing.assert_array_equal(
-            file["metadata/policy/fc0/weight"], random_policy(120).weights["fc0/weight"]
+            file["metadata/policy/fc0/weight"], random_policy(best).weights["fc0/weight"]
         )
     assert len(read_d4rl(paths[0])) >= 50
     assert len(read_d4rl(paths[2])) >= 30
+    origin = read_d4rl(paths[2]).origin
+    assert origin["command"].startswith("transfer collect --steps 120 --eval-every 40")
+    assert (origin["environment"], origin["iteration"]) == ("Hopper-v4", str(best))
+    assert str(config.out) not in str(origin)
+
+
+def test_expert_is_the_best_checkpoint_and_the_curve_shows_all():
+    checkpoints = [checkpoint(20, -50.0), checkpoint(40, 1000.0), checkpoint(60, 500.0)]
+    assert expert_checkpoint(checkpoints).steps == 40
+    assert medium_checkpoint(checkpoints, 0.45).steps == 40
+    bars = [line.count("█") for line in curve(checkpoints).splitlines()]
+    assert bars == [0, 40, 20]
+    assert "60 steps     500" in curve(checkpoints)
+
+
+def test_files_go_to_the_cache_unless_a_folder_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert CollectConfig(env="walker2d").folder == tmp_path / "transfer/d4rl/walker2d"
+    assert CollectConfig(out=tmp_path / "here").folder == tmp_path / "here"
 
 
 def test_replay_is_what_training_saw_until_medium(config, fake):

@@ -223,7 +223,9 @@ def test_agrees_with_the_d4rl_package(path, monkeypatch):
     env.action_space = gym.spaces.Box(-1, 1, (3,))
     theirs = env.get_dataset(str(path))
     ours = read_d4rl(path)
-    np.testing.assert_array_equal(theirs["observations"], ours.observations)
-    np.testing.assert_array_equal(theirs["timeouts"], ours.timeouts)
-    expected = 100 * d4rl.get_normalized_score("hopper-medium-v2", 3000.0)
-    assert normalized_score("hopper", 3000.0) == pytest.approx(expected)
+    for name in ("observations", "actions", "rewards", "terminals", "timeouts"):
+        np.testing.assert_array_equal(theirs[name], getattr(ours, name))
+    for env in ("hopper", "halfcheetah", "walker2d"):
+        for quality in ("medium", "medium-replay", "expert"):
+            expected = 100 * d4rl.get_normalized_score(f"{env}-{quality}-v2", 3000.0)
+            assert normalized_score(env, 3000.0) == pytest.approx(expected)

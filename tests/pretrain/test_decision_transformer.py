@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -38,7 +39,7 @@ def write_data(path, episodes=6, states=11, actions=3, length=30):
 @pytest.fixture
 def config(tmp_path):
     return PretrainConfig(
-        dataset=(write_data(tmp_path / "tiny.hdf5"),), out=tmp_path / "model",
+        dataset=(str(write_data(tmp_path / "tiny.hdf5")),), out=tmp_path / "model",
         hidden=16, layers=1, context=8, batch=8, steps=12, warmup=3,
         eval_every=4, eval_episodes=2, report_episodes=3, targets=(100.0, 50.0),
     )  # fmt: skip
@@ -77,13 +78,49 @@ def test_the_card_holds_the_recorded_facts_and_no_path(config, tmp_path):
     assert dataset.sha256 in card
     assert f"| tiny.hdf5 | 180 | 6 | {np.mean(returns):.0f} ± {np.std(returns):.0f}" in card
     assert command(config) in card
-    assert "are not D4RL's data" in card
+    assert "Scores are not comparable with models trained on other files" in card
     assert f"torch {torch.__version__}" in card
     assert "Hopper-v4" in card
     assert card.count("\n| 100 | ") == card.count("\n| 50 | ") == 1
     best = max(records(config.out), key=lambda record: record["return_mean"])
     assert f"the one at step {best['step']} is shipped" in " ".join(card.split())
     assert str(tmp_path) not in card
+
+
+def test_the_card_says_how_recorded_data_were_recorded(config):
+    path = Path(config.dataset[0])
+    with h5py.File(path, "a") as file:
+        for key, value in (
+            ("command", b"transfer collect --env hopper"), ("environment", b"Hopper-v4"),
+            ("iteration", 4000), ("versions", b"numpy 9"),
+        ):  # fmt: skip
+            file[f"metadata/{key}"] = value
+    pretrain(config)
+    card = (config.out / "CARD.md").read_text()
+    assert "it is not D4RL's data" in card
+    assert (
+        "tiny.hdf5: `transfer collect --env hopper`, in Hopper-v4, the policy at step 4,000;"
+        " numpy 9." in card
+    )
+
+
+def test_delayed_rewards_leave_the_return_to_go(config):
+    trajectories = read_d4rl(config.dataset[0]).trajectories
+    windows = make_windows(trajectories, 8, 10.0, delayed=True)
+    first = windows.returns_to_go[: len(trajectories[0]), 0]
+    assert first.tolist() == pytest.approx([trajectories[0].episode_return / 10] * len(first))
+    control = pretrain(replace(config, delayed=True, scale=10.0))
+    assert (control.delayed, control.scale) == (True, 10.0)
+    assert load_control_model(config.out).delayed
+
+
+def test_targets_are_by_default_those_of_the_original(tmp_path):
+    def asked(env):
+        return PretrainConfig(("data.hdf5",), tmp_path, env=env).asked
+
+    assert asked("hopper") == (3600.0, 1800.0)
+    assert asked("walker2d") == (5000.0, 2500.0)
+    assert PretrainConfig(("data.hdf5",), tmp_path, targets=(7.0,)).asked == (7.0,)
 
 
 def test_the_command_shows_changed_settings_with_base_names(config):
@@ -128,7 +165,7 @@ def test_the_seed_decides(config):
 def test_the_best_snapshot_is_kept_not_the_last(config, monkeypatch):
     returns, snapshots, seeds = iter([5.0, 9.0, 1.0]), [], []
 
-    def rigged(controller, envs, asked, target, scale):
+    def rigged(controller, envs, asked, target, scale, delayed):
         snapshots.append(controller.control.model.embed_state.weight.detach().clone())
         seeds.extend(asked)
         value = next(returns)
@@ -206,7 +243,7 @@ def test_other_settings_or_data_do_not_continue_a_run(config, monkeypatch):
     stop_after_first(config, monkeypatch)
     with pytest.raises(UserError, match="unfinished run with other settings or data"):
         pretrain(replace(config, lr=0.5))
-    write_data(config.dataset[0], episodes=7)
+    write_data(Path(config.dataset[0]), episodes=7)
     with pytest.raises(UserError, match="unfinished run with other settings or data"):
         pretrain(config)
 
@@ -223,7 +260,7 @@ def test_a_cut_state_file_is_refused(config, monkeypatch):
     ("changes", "sentence"),
     [
         ({"dataset": ()}, "no dataset was named"),
-        ({"targets": ()}, "no target return was named"),
+        ({"scale": 0.0}, "--scale is 0.0"),
         ({"env": "ant"}, "unknown environment 'ant'"),
         ({"env_version": "v3"}, "use v4"),
         ({"steps": 0}, "--steps is 0; use 1 or more"),
@@ -240,7 +277,7 @@ def test_bad_settings(config, changes, sentence):
 
 
 def test_data_of_another_environment(config):
-    write_data(config.dataset[0], states=17, actions=6)
+    write_data(Path(config.dataset[0]), states=17, actions=6)
     with pytest.raises(UserError, match=r"tiny.hdf5 has states and actions of sizes"):
         pretrain(config)
 
@@ -256,11 +293,11 @@ def test_episodes_shorter_than_the_context(config):
 
 
 def test_episodes_longer_than_the_horizon(config):
-    write_data(config.dataset[0], episodes=1, length=1001)
+    write_data(Path(config.dataset[0]), episodes=1, length=1001)
     with pytest.raises(UserError, match="has an episode of 1001 steps, over 1000"):
         pretrain(config)
 
 
 def test_missing_data(config):
     with pytest.raises(UserError, match="does not exist"):
-        pretrain(replace(config, dataset=(Path("nowhere.hdf5"),)))
+        pretrain(replace(config, dataset=("nowhere.hdf5",)))

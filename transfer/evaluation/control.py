@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from transfer.errors import SimulationError, UserError
-from transfer.evaluation.results import Results, command_line, versions
+from transfer.evaluation.results import Results
+from transfer.provenance import command_line, versions
 
 MODEL = "decision-transformer"
 DEFAULT_ENV = "hopper"

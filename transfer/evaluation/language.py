@@ -11,7 +11,8 @@ from typing import Literal
 
 from transfer.errors import UserError
 from transfer.evaluation.control import DEFAULT_NAMM
-from transfer.evaluation.results import ResultFolder, Results, command_line, versions
+from transfer.evaluation.results import ResultFolder, Results
+from transfer.provenance import command_line, versions
 
 #: How the name of a task file ends.
 RECORDS = ".jsonl"

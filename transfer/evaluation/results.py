@@ -7,21 +7,16 @@ that is killed keeps what it did.
 
 import csv
 import json
-import platform
-import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import MISSING, Field, dataclass, field, fields
-from importlib.metadata import version
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-import transfer
 from transfer.errors import UserError
 from transfer.files import locked, read_json, replacing, write_json
 
-PACKAGES = ("torch", "transformers", "gymnasium", "mujoco", "numpy")
 SUMMARY_FIELDS = (
     "model", "task", "policy", "budget", "metric", "n", "mean", "low", "high",
     "delta_vs_full", "delta_low", "delta_high", "kept", "cache_bytes", "full_bytes", "seconds",
@@ -157,36 +152,3 @@ def read_results(folder: Path) -> Results:
             f"{folder} does not hold the results of a run ({error}); "
             "name a folder that transfer eval --out wrote"
         ) from error
-
-
-def versions(**more: str) -> dict[str, str]:
-    """Versions of everything that could change a digit; `more` adds such as the environment id."""
-    found = {name: version(name) for name in PACKAGES}
-    return {
-        "namm-transfer": transfer.__version__,
-        "python": platform.python_version(),
-        **found,
-        **more,
-    }
-
-
-def command_line(subcommand: str, config: Any) -> str:
-    """The shell command that repeats a run: every field of `config` that is not its default."""
-    words = ["transfer", subcommand]
-    for option in fields(config):
-        value = getattr(config, option.name)
-        if value != _default(option):
-            words += _option_words(option.name, value)
-    return shlex.join(words)
-
-
-def _default(option: Field[Any]) -> Any:
-    return option.default_factory() if option.default_factory is not MISSING else option.default
-
-
-def _option_words(name: str, value: Any) -> list[str]:
-    flag = "--" + name.replace("_", "-")
-    if isinstance(value, bool):
-        return [flag if value else "--no-" + flag.removeprefix("--")]
-    many = value if isinstance(value, tuple) else (value,)
-    return [flag, *map(str, many)]

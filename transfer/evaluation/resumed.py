@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from transfer.errors import UserError
-from transfer.evaluation.results import ResultFolder, Row, row_line, versions
+from transfer.evaluation.results import ResultFolder, Row, row_line
 from transfer.files import read_json, replacing, write_json
+from transfer.provenance import versions
 
 SETTINGS_FILE = "settings.json"
 

@@ -8,12 +8,13 @@ from rich.console import Console
 
 from transfer.evaluation.control import ControlEval, evaluate_control
 from transfer.evaluation.language import LanguageEval, evaluate_language
-from transfer.evaluation.results import ResultFolder, Results, command_line, versions
+from transfer.evaluation.results import ResultFolder, Results
 from transfer.evaluation.suite import Section, SuiteEval
 from transfer.evaluation.suite_summary import Task, summarise, tasks_of
 from transfer.evaluation.suite_table import markdown
 from transfer.evaluation.video_qa import VideoEval, evaluate_video
 from transfer.files import replacing
+from transfer.provenance import command_line, versions
 
 MARKDOWN_FILE = "table.md"
 _RUNNERS: Mapping[type, Callable[[Any], Results]] = {

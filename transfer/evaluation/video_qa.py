@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from transfer.errors import UserError
 from transfer.evaluation.control import DEFAULT_NAMM
-from transfer.evaluation.results import Results, command_line, versions
+from transfer.evaluation.results import Results
+from transfer.provenance import command_line, versions
 
 MODEL = "llava-next-video"
 MODEL_TYPE = "llava_next_video"

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from transfer.errors import UserError
-from transfer.evaluation.results import command_line, versions
 from transfer.evolution.cases import fitness_cases
 from transfer.evolution.config import EvolveConfig
 from transfer.evolution.engines import Engine
@@ -25,6 +24,7 @@ from transfer.evolution.genome import Genome
 from transfer.evolution.ledger import read_ledger, saving
 from transfer.files import read_json, replacing, write_json
 from transfer.namm.network import NAMM
+from transfer.provenance import command_line, versions
 
 RUN_FILE, LEDGER_FILE = "run.json", "ledger.jsonl"
 #: Settings that a run may be resumed with others of.

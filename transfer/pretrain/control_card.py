@@ -2,7 +2,7 @@
 
 import platform
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
@@ -39,9 +39,9 @@ def write_card(
     seconds: float,
 ) -> None:
     """Play `report_episodes` episodes per target (seeds from 0) and write `CARD.md`."""
-    played = [_play(config, control, target) for target in config.targets]
+    played = [_play(config, control, target) for target in config.asked]
     sections = [
-        _introduction(config, control),
+        _introduction(config, control, datasets),
         _data_table(config, datasets),
         _training(config, log, best_step, seconds),
         _results(config, control, played),
@@ -57,28 +57,42 @@ def command(config: "PretrainConfig") -> str:
     for item in fields(config):
         value: Any = getattr(config, item.name)
         if value != item.default:
+            value = map(_public, value) if item.name == "dataset" else value
             words += _option(item.name.replace("_", "-"), value)
     return shlex.join(words)
+
+
+def _public(name: str) -> str:
+    """Of a file or folder the last part; other names stay."""
+    return Path(name).name if Path(name).exists() else name
 
 
 def _option(name: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [f"--{name}" if value else f"--no-{name}"]
-    values = value if isinstance(value, tuple) else (value,)
+    values = value if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
     return [f"--{name}", *(one.name if isinstance(one, Path) else str(one) for one in values)]
 
 
 def _play(config: "PretrainConfig", control: ControlModel, target: float) -> list[Episode]:
     envs = make_envs(config.env, min(_PARALLEL, config.report_episodes), config.env_version)
     seeds = range(config.report_episodes)
-    episodes, _ = rollout(WindowController(control), envs, seeds, target, control.scale)
+    episodes, _ = rollout(
+        WindowController(control), envs, seeds, target, control.scale, delayed=control.delayed
+    )
     for env in envs:
         env.close()
     refuse_failures(episodes)
     return episodes
 
 
-def _introduction(config: "PretrainConfig", control: ControlModel) -> str:
+def _introduction(
+    config: "PretrainConfig", control: ControlModel, datasets: Sequence[Dataset]
+) -> str:
+    ours = (
+        "This data was recorded by this project in D4RL's file layout: it is not D4RL's data, and"
+    )
+    source = f"{ours}\nscores" if any(one.origin.get("command") for one in datasets) else "Scores"
     shape = control.model.config
     parameters = sum(parameter.numel() for parameter in control.model.parameters())
     return f"""# {config.out.name}
@@ -88,8 +102,7 @@ width {shape.hidden_size}, heads {shape.n_head}, context {config.context} steps,
 parameters, stored as float16. It loads with `transformers.DecisionTransformerModel`; `control.json`
 holds the state statistics, the scale of returns ({control.scale:g}) and the targets.
 
-The data are this project's own, recorded in D4RL's file layout: they are not D4RL's data, and
-scores are not comparable with models trained on D4RL's files of the same names. Scores are D4RL's
+{source} are not comparable with models trained on other files of the same names. Scores are D4RL's
 normalisation (0 random, 100 expert).
 """
 
@@ -108,7 +121,16 @@ def _data_table(config: "PretrainConfig", datasets: Sequence[Dataset]) -> str:
             f"| {dataset.name} | {len(dataset):,} | {len(returns)} | {returns.mean():.0f} ±"
             f" {returns.std():.0f} ({returns.max():.0f}) | {score:.1f} | `{dataset.sha256}` |"
         )
-    return "\n".join(rows) + "\n"
+    recorded = [_recorded(dataset) for dataset in datasets if dataset.origin.get("command")]
+    return "\n".join([*rows, "", *recorded]).rstrip() + "\n"
+
+
+def _recorded(dataset: Dataset) -> str:
+    origin = dataset.origin
+    return (
+        f"{dataset.name}: `{origin['command']}`, in {origin['environment']}, the policy at step"
+        f" {int(origin['iteration']):,}; {origin['versions']}."
+    )
 
 
 def _training(
@@ -124,7 +146,7 @@ def _training(
         f"Seed {config.seed}; {config.steps} steps of {config.batch} windows in"
         f" {seconds / 60:.1f} minutes of {torch.get_num_threads()} thread(s), evaluations included."
         f" Snapshots were compared by {config.eval_episodes} episodes at target"
-        f" {config.targets[0]:g} on seeds from {SELECTION_SEED}, which the report does not use; the"
+        f" {config.asked[0]:g} on seeds from {SELECTION_SEED}, which the report does not use; the"
         f" one at step {best_step} is shipped.",
         "",
         "| step | loss | return at the first target, mean ± std |",

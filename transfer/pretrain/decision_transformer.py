@@ -19,16 +19,18 @@ from transformers import DecisionTransformerConfig, DecisionTransformerModel
 
 from transfer.adapters.control_model import ControlModel, load_control_model, save_control_model
 from transfer.adapters.decision_transformer import WindowController
-from transfer.envs.d4rl import HORIZON, Dataset, Trajectory, read_d4rl
+from transfer.adapters.published_control import TARGETS
+from transfer.envs.d4rl import HORIZON, Dataset, Trajectory
+from transfer.envs.datasets import read_dataset
 from transfer.envs.mujoco import env_id, env_name, make_envs
 from transfer.envs.rollout import refuse_failures, rollout
 from transfer.errors import UserError
+from transfer.files import locked
 from transfer.pretrain.control_card import SELECTION_SEED, Record, write_card
 from transfer.pretrain.control_state import Run
 from transfer.pretrain.run_state import state_path
 from transfer.pretrain.windows import Windows, make_windows
 
-SCALE = 1000.0
 _COUNTS = (
     *("hidden", "layers", "heads", "context", "batch", "steps"),
     *("eval_every", "eval_episodes", "report_episodes"),
@@ -40,12 +42,16 @@ class PretrainConfig:
     """Train a Decision Transformer on D4RL-format data and keep the snapshot that acts best.
 
     Attributes:
-        dataset: files in D4RL's layout.
+        dataset: files in D4RL's layout, D4RL's names (hopper-medium-v2) of files downloaded to
+            ~/.d4rl/datasets, or Minari datasets by folder or id.
         out: folder of the finished model.
         env: hopper, halfcheetah or walker2d.
         env_version: v4 or v5, of the environment that snapshots are judged in.
         quality: what the data are called in the model's card.
-        targets: returns to ask for; snapshots are compared at the first.
+        targets: returns to ask for; snapshots are compared at the first. By default those of the
+            original: 3600 and 1800, for halfcheetah 12000 and 6000, for walker2d 5000 and 2500.
+        scale: divisor of returns.
+        delayed: all reward at the end of an episode, in training and in judging.
         hidden: width.
         layers: transformer blocks.
         heads: attention heads.
@@ -63,12 +69,14 @@ class PretrainConfig:
         bf16: bfloat16 autocast while training.
     """
 
-    dataset: tuple[Path, ...]
+    dataset: tuple[str, ...]
     out: Path
     env: str = "hopper"
     env_version: str = "v4"
     quality: str = "mixed"
-    targets: tuple[float, ...] = (3400.0, 1700.0)
+    targets: tuple[float, ...] = ()
+    scale: float = 1000.0
+    delayed: bool = False
     hidden: int = 128
     layers: int = 3
     heads: int = 1
@@ -89,8 +97,8 @@ class PretrainConfig:
         env_id(self.env, self.env_version)
         if not self.dataset:
             raise UserError("no dataset was named; give --dataset one or more .hdf5 files")
-        if not self.targets:
-            raise UserError("no target return was named; give --targets one or more numbers")
+        if not 0 < self.scale < math.inf:
+            raise UserError(f"--scale is {self.scale}; use a number above 0")
         for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise UserError(
@@ -104,6 +112,11 @@ class PretrainConfig:
             raise UserError(
                 f"--hidden {self.hidden} is no multiple of --heads {self.heads}; choose a multiple"
             )
+
+    @property
+    def asked(self) -> tuple[float, ...]:
+        """The target returns."""
+        return self.targets or TARGETS[env_name(self.env)]
 
 
 def pretrain(config: PretrainConfig) -> ControlModel:
@@ -120,17 +133,24 @@ def pretrain(config: PretrainConfig) -> ControlModel:
     """
     if (config.out / "CARD.md").exists():
         raise UserError(f"{config.out} holds a finished model; choose another --out or delete it")
-    datasets = [read_d4rl(path) for path in config.dataset]
-    windows = make_windows(_trajectories(config, datasets), config.context, SCALE)
+    with locked(config.out):
+        return _pretrain(config)
+
+
+def _pretrain(config: PretrainConfig) -> ControlModel:
+    datasets = [read_dataset(name) for name in config.dataset]
+    trajectories = _trajectories(config, datasets)
+    windows = make_windows(trajectories, config.context, config.scale, config.delayed)
     control = ControlModel(
         model=_new_model(config, windows),
         state_mean=windows.state_mean,
         state_std=windows.state_std,
-        target_returns=config.targets,
+        target_returns=config.asked,
         env=env_name(config.env),
         quality=config.quality,
         context=config.context,
-        scale=SCALE,
+        scale=config.scale,
+        delayed=config.delayed,
         data={dataset.name: dataset.sha256 for dataset in datasets},
     )
     run = _start(config, control)
@@ -251,7 +271,14 @@ def _judge(
 ) -> Record:
     run.model.eval()
     seeds = range(SELECTION_SEED, SELECTION_SEED + config.eval_episodes)
-    episodes, _ = rollout(WindowController(control), envs, seeds, config.targets[0], SCALE)
+    episodes, _ = rollout(
+        WindowController(control),
+        envs,
+        seeds,
+        config.asked[0],
+        config.scale,
+        delayed=config.delayed,
+    )
     refuse_failures(episodes)
     returns = np.array([episode.episode_return for episode in episodes])
     if returns.mean() > run.best_return:

@@ -41,8 +41,16 @@ class Windows:
         }
 
 
-def make_windows(trajectories: Sequence[Trajectory], context: int, scale: float) -> Windows:
+def make_windows(
+    trajectories: Sequence[Trajectory], context: int, scale: float, delayed: bool = False
+) -> Windows:
     """Lay the episodes out for sampling; episodes shorter than `context` steps give no window.
+
+    Args:
+        trajectories: the episodes.
+        context: steps of a window.
+        scale: divisor of returns.
+        delayed: all reward comes at an episode's last step, so that its return-to-go stays.
 
     Raises:
         UserError: no episode is long enough.
@@ -56,7 +64,12 @@ def make_windows(trajectories: Sequence[Trajectory], context: int, scale: float)
     starts = [first + np.arange(max(n - context + 1, 0)) for first, n in zip(firsts, lengths)]
     mean, std = state_statistics(trajectories)
     states = np.concatenate([trajectory.observations for trajectory in trajectories])
-    returns = np.concatenate([trajectory.returns_to_go for trajectory in trajectories])
+    returns = np.concatenate(
+        [
+            np.full(len(one), one.episode_return) if delayed else one.returns_to_go
+            for one in trajectories
+        ]
+    )
     return Windows(
         states=torch.from_numpy(((states - mean) / std).astype(np.float32)),
         actions=torch.from_numpy(np.concatenate([t.actions for t in trajectories])),

@@ -7,7 +7,6 @@ asked before the video, half after it.
 """
 
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,5 +233,4 @@ def one_of_each(flashes: Sequence[Flash], rng: np.random.Generator) -> list[Aske
 
 def default_folder() -> Path:
     """Where the files are kept unless the user says otherwise."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache, "transfer", "video-recall", VERSION)
+    return cache_folder() / "video-recall" / VERSION

@@ -1,0 +1,52 @@
+"""Offline datasets by name: files in D4RL's layout, D4RL's own names, and Minari's datasets."""
+
+import os
+import re
+from pathlib import Path
+
+from transfer.envs.d4rl import Dataset, read_d4rl
+from transfer.envs.minari import is_minari_folder, minari_folder, read_minari
+from transfer.errors import UserError
+
+_URL = "http://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco_v2"
+_D4RL_NAME = re.compile(
+    r"(hopper|halfcheetah|walker2d)"
+    r"-(random|medium|expert|medium-replay|full-replay|medium-expert)-v2"
+)
+_MINARI_ID = re.compile(r"[\w-]+(/[\w-]+)+-v\d+")
+
+
+def read_dataset(name: str | Path) -> Dataset:
+    """Read a dataset.
+
+    Args:
+        name: an .hdf5 file in D4RL's layout; one of D4RL's names, such as `hopper-medium-v2`, of
+            which the file has been downloaded; the folder or the id of a Minari dataset, such as
+            `mujoco/hopper/expert-v0`.
+
+    Raises:
+        UserError: there is no such dataset, or it cannot be used.
+    """
+    path = Path(name)
+    if path.is_dir() and is_minari_folder(path):
+        return read_minari(path)
+    if path.exists():
+        return read_d4rl(path)
+    if named := _D4RL_NAME.fullmatch(str(name)):
+        return read_d4rl(_downloaded(*named.groups()))
+    if _MINARI_ID.fullmatch(str(name)):
+        return read_minari(minari_folder(str(name)))
+    return read_d4rl(path)
+
+
+def _downloaded(env: str, quality: str) -> Path:
+    """Where D4RL itself keeps the file of one of its names."""
+    folder = os.environ.get("D4RL_DATASET_DIR") or Path.home() / ".d4rl" / "datasets"
+    file = f"{env}_{quality.replace('-', '_')}-v2.hdf5"
+    path = Path(folder, file)
+    if not path.is_file():
+        raise UserError(
+            f"dataset {env}-{quality}-v2 is not in {folder}; download {_URL}/{file} to there, or "
+            "set D4RL_DATASET_DIR"
+        )
+    return path
