@@ -19,7 +19,7 @@ from transfer.evolution.genome import Genome
 
 
 def settings_of(config) -> EvaluatorSettings:
-    return EvaluatorSettings(config.models, "cpu", 1)
+    return EvaluatorSettings(config.models, (), "cpu", 1)
 
 
 def generation(engine, config):

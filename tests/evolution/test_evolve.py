@@ -9,10 +9,10 @@ from safetensors.torch import load_file
 
 from transfer.errors import UserError
 from transfer.evolution import evolve as module
-from transfer.evolution.evaluator import Seconds
 from transfer.evolution.evolve import evolve
 from transfer.evolution.fitness import Evaluation
 from transfer.evolution.genome import Genome
+from transfer.evolution.measured import Seconds
 from transfer.evolution.search import make_search
 from transfer.namm.network import NAMM, NAMMConfig
 

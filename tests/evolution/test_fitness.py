@@ -28,7 +28,7 @@ def make_case(model, **changes) -> Case:
 
 @pytest.fixture
 def engine(llama_folder, gpt2_folder):
-    with InProcess(EvaluatorSettings((llama_folder, gpt2_folder), "cpu", 1)) as engine:
+    with InProcess(EvaluatorSettings((llama_folder, gpt2_folder), (), "cpu", 1)) as engine:
         yield engine
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from transfer.evolution.control_names import control_model
 from transfer.files import replacing
 from transfer.namm.network import NAMM
 
@@ -23,14 +24,25 @@ def write_card(folder: Path, namm: NAMM, run: dict[str, Any]) -> None:
 def _introduction(namm: NAMM, run: dict[str, Any]) -> str:
     config, told = namm.config, run["config"]
     scorer = {"bam": "backward attention memory", "mlp": "perceptron"}[config.scorer]
-    models = [Path(name).name for name in told["models"]]
     return f"""# An evolved NAMM
 
 {namm.vector.shape[-1]:,} parameters that score the tokens of any transformer's KV cache. `{config.features}` features,
-a {scorer} of width {config.hidden}, gamma {config.gamma:.6g}. Evolved on language only: {_names(models)}
-on the tasks {_names(told["tasks"])}. No video and no control took part, neither in the
-fitness nor in choosing what is kept.
+a {scorer} of width {config.hidden}, gamma {config.gamma:.6g}. {_learned_from(told)}
 """  # noqa: E501
+
+
+def _learned_from(told: dict[str, Any]) -> str:
+    controls = {task: control_model(task) for task in told["tasks"]}
+    played = [f"{model} ({task})" for task, model in controls.items() if model is not None]
+    language = [task for task, model in controls.items() if model is None]
+    models = [Path(name).name for name in told["models"]]
+    parts = [f"on language, {_names(models)} with the tasks {_names(language)}"] if language else []
+    parts += [f"on control, {_names(played)}"] if played else []
+    absent = "No video" if played else "No video and no control"
+    return (
+        f"Evolved {'; '.join(parts)}.\n{absent} took part, neither in the fitness nor in choosing "
+        "what is kept."
+    )
 
 
 def _making(run: dict[str, Any]) -> str:
@@ -38,7 +50,7 @@ def _making(run: dict[str, Any]) -> str:
     seconds = chosen["seconds"]
     parts = ", ".join(
         f"{name} {seconds[name] / seconds['total']:.0%}"
-        for name in ("model", "features", "scoring", "optimiser", "validation")
+        for name in ("model", "features", "scoring", "simulator", "optimiser", "validation")
     )
     budgets = f"budgets {_names(told['budgets'])}" if told["budgets"] else "no budget"
     commands = "\n".join(f"    {command}" for command in (*run["earlier_commands"], run["command"]))
@@ -47,9 +59,10 @@ def _making(run: dict[str, Any]) -> str:
 {commands}
 
 - {told["search"]} search, sigma {told["sigma"]:g}: {told["generations"]} generations of {told["population"]} candidates
-- a generation reads {told["documents"]} fresh documents a model and task, of {_names(told["lengths"])} tokens
+- a generation reads {told["documents"]} fresh documents a model and task, of {_names(told["lengths"])} tokens;
+  of a control task it plays {told["episodes"]} fresh episodes of at most {told["max_steps"]} steps
 - {budgets}, {told["eviction"]} eviction, an update every {_names(told["intervals"])} tokens
-- fitness: answer probability over the full cache's + {told["likelihood_weight"]:g} x (log-likelihood of all
+- fitness: answer probability over the full cache's (control: return over the target) + {told["likelihood_weight"]:g} x (log-likelihood of all
   tokens - the full cache's) - {told["keep_cost"]:g} x kept fraction
 - {seconds["total"]:,.0f} s for seed {run["chosen"]}; workers: {parts}
 """  # noqa: E501
@@ -66,7 +79,8 @@ def _results(run: dict[str, Any]) -> str:
     return f"""## Validation
 
 Every {told["validate_every"]} generations the search's mean and its best candidate were compared on
-{told["validation_documents"]} held-out documents a model and task, the same throughout. The best of each seed:
+{told["validation_documents"]} held-out documents a model and task and {told["validation_episodes"]} episodes a control task, the same
+throughout. The best of each seed:
 
 | seed | generation | which | fitness | answer probability / full | log-likelihood - full | kept |
 |---|---|---|---|---|---|---|

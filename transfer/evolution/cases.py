@@ -15,13 +15,13 @@ FIRST_FITNESS_SEED = 2**32
 
 @dataclass(frozen=True)
 class Case:
-    """Documents of one task, for one model, pruned in one way.
+    """Documents or episodes of one task, for one model, pruned in one way.
 
     Attributes:
         model: its name.
         task: its name.
-        length: tokens of each document.
-        seeds: of the documents.
+        length: tokens of each document, or the most steps of an episode.
+        seeds: of the documents or episodes.
         budget: tokens or share each head keeps; None: the NAMM's threshold.
         n_up: tokens between two updates.
         eviction: `exact` or `reference`.
@@ -43,21 +43,33 @@ class Case:
 def fitness_cases(config: EvolveConfig, seed: int, generation: int) -> list[Case]:
     """The minibatch of a generation, the same for all its candidates: one case a model and task."""
     rng = np.random.default_rng([seed, generation])
+    documents = [(model, task) for model in config.models for task in config.language_tasks]
     return [
-        Case(
-            model,
-            task,
-            length=_drawn(rng, config.lengths),
-            seeds=tuple(
-                rng.integers(FIRST_FITNESS_SEED, FIRST_TRAINING_SEED, config.documents).tolist()
-            ),
-            budget=_drawn(rng, config.budgets or (None,)),
-            n_up=_drawn(rng, config.intervals),
-            eviction=config.eviction,
-        )
-        for model in config.models
-        for task in config.tasks
+        *(_fresh(config, rng, *each, config.lengths, config.documents) for each in documents),
+        *(
+            _fresh(config, rng, model, task, (config.max_steps,), config.episodes)
+            for task, model in config.controls.items()
+        ),
     ]
+
+
+def _fresh(
+    config: EvolveConfig,
+    rng: np.random.Generator,
+    model: str,
+    task: str,
+    lengths: tuple[int, ...],
+    count: int,
+) -> Case:
+    return Case(
+        model,
+        task,
+        length=_drawn(rng, lengths),
+        seeds=tuple(rng.integers(FIRST_FITNESS_SEED, FIRST_TRAINING_SEED, count).tolist()),
+        budget=_drawn(rng, config.budgets or (None,)),
+        n_up=_drawn(rng, config.intervals),
+        eviction=config.eviction,
+    )
 
 
 def _drawn(rng: np.random.Generator, values: tuple[Any, ...]) -> Any:
@@ -66,24 +78,37 @@ def _drawn(rng: np.random.Generator, values: tuple[Any, ...]) -> Any:
 
 def validation_cases(config: EvolveConfig) -> list[Case]:
     """The held-out documents of a run; every length, budget and interval has its turn."""
-    kinds = max(len(config.lengths), len(config.budgets), len(config.intervals))
+    documents = [(model, task) for model in config.models for task in config.language_tasks]
     return [
-        _validation_case(config, model, task, kind, kinds)
-        for model in config.models
-        for task in config.tasks
-        for kind in range(min(kinds, config.validation_documents))
+        case
+        for cases in (
+            *(
+                _held_out(config, *each, config.lengths, config.validation_documents)
+                for each in documents
+            ),
+            *(
+                _held_out(config, model, task, (config.max_steps,), config.validation_episodes)
+                for task, model in config.controls.items()
+            ),
+        )
+        for case in cases
     ]
 
 
-def _validation_case(config: EvolveConfig, model: str, task: str, kind: int, kinds: int) -> Case:
+def _held_out(
+    config: EvolveConfig, model: str, task: str, lengths: tuple[int, ...], count: int
+) -> list[Case]:
     budgets = config.budgets or (None,)
-    last = FIRST_VALIDATION_SEED + config.validation_documents
-    return Case(
-        model,
-        task,
-        length=config.lengths[kind % len(config.lengths)],
-        seeds=tuple(range(FIRST_VALIDATION_SEED + kind, last, kinds)),
-        budget=budgets[kind % len(budgets)],
-        n_up=config.intervals[kind % len(config.intervals)],
-        eviction=config.eviction,
-    )
+    kinds = max(len(lengths), len(budgets), len(config.intervals))
+    return [
+        Case(
+            model,
+            task,
+            length=lengths[kind % len(lengths)],
+            seeds=tuple(range(FIRST_VALIDATION_SEED + kind, FIRST_VALIDATION_SEED + count, kinds)),
+            budget=budgets[kind % len(budgets)],
+            n_up=config.intervals[kind % len(config.intervals)],
+            eviction=config.eviction,
+        )
+        for kind in range(min(kinds, count))
+    ]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from transfer.cache.policy import Pruning
 from transfer.errors import UserError, unknown_name
+from transfer.evolution.control_names import control_model
 from transfer.evolution.search import SEARCHES, SearchSettings
 from transfer.namm.network import NAMM, NAMMConfig
 from transfer.policies.namm import NAMMPolicy
@@ -15,16 +16,18 @@ ENGINES = ("in-process", "processes", "ray")
 
 @dataclass(frozen=True)
 class EvolveConfig:
-    """Evolve a NAMM on language models, and keep the one that does best on held-out documents.
+    """Evolve a NAMM on language and control, and keep the one that does best on held-out data.
 
     Fitness is the mean over models and tasks of: answer probability over the full cache's, plus
     `likelihood-weight` x (log-likelihood of all tokens minus the full cache's), minus `keep-cost` x
-    kept fraction.
+    kept fraction. In control it is the return over the model's highest target, minus the same cost.
 
     Args:
         out: folder of the run.
         models: language models, by shipped name, folder or hub id; all count equally.
-        tasks: recall tasks by name; all count equally.
+        tasks: recall tasks by name, each for every model; and control tasks, by environment
+            (hopper, halfcheetah, walker2d) or the name of a shipped Decision Transformer, which
+            need no model. All count equally. Commas may stand between them.
         init: start from this NAMM (name, folder or hub id), or continue the searches of the run in
             this folder, for example with a task more.
         resume: continue the run in `out` where it was stopped.
@@ -43,6 +46,8 @@ class EvolveConfig:
         evolve_gamma: search the decay too, within a tenth and ten times its odds. Candidates of
             different decay cannot share a forward pass, so they are evaluated one by one.
         documents: fresh ones a generation for each model and task, the same for all candidates.
+        episodes: fresh ones a generation for each control task, the same for all candidates.
+        max_steps: of an episode.
         lengths: tokens of a document, drawn a generation.
         budgets: tokens a head (a fraction of those seen if below 1), drawn a generation; none:
             tokens scored below 0 leave.
@@ -52,6 +57,7 @@ class EvolveConfig:
         likelihood_weight: weight of the log-likelihood of all tokens.
         validate_every: generations between two validations of the mean and the best candidate.
         validation_documents: held out for each model and task, the same for the whole run.
+        validation_episodes: likewise for each control task.
         engine: in-process, processes (on this machine), or ray (many machines).
         workers: processes, or actors of Ray.
         rows: sequences in one forward pass, candidates times documents; bounds memory.
@@ -80,6 +86,8 @@ class EvolveConfig:
     gamma: float = 0.99
     evolve_gamma: bool = False
     documents: int = 8
+    episodes: int = 4
+    max_steps: int = 1000
     lengths: tuple[int, ...] = (256,)
     budgets: tuple[int | float, ...] = (24, 32, 48, 64, 96)
     intervals: tuple[int, ...] = (32, 48, 64)
@@ -88,6 +96,7 @@ class EvolveConfig:
     likelihood_weight: float = 0.5
     validate_every: int = 10
     validation_documents: int = 32
+    validation_episodes: int = 20
     engine: str = "in-process"
     workers: int = 2
     rows: int = 64
@@ -95,6 +104,8 @@ class EvolveConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        names = (name for words in self.tasks for name in words.split(",") if name)
+        object.__setattr__(self, "tasks", tuple(names))
         self.search_settings(0)
         for kind, name, known in (
             ("search", self.search, SEARCHES),
@@ -112,14 +123,18 @@ class EvolveConfig:
     def _check_tasks(self) -> None:
         from transfer.tasks.recall import get_task
 
-        for task in self.tasks:
+        for task in self.language_tasks:
             get_task(task)
 
     def _check_numbers(self) -> None:
-        for name in ("models", "tasks", "seeds", "lengths", "intervals"):
+        for name in ("tasks", "seeds", "lengths", "intervals"):
             if not getattr(self, name):
                 raise UserError(f"--{name} names none; give one or more")
+        if self.language_tasks and not self.models:
+            raise UserError("--models names none; give one or more")
         for name in ("generations", "documents", "validate_every", "validation_documents"):
+            self._check_positive(name)
+        for name in ("episodes", "max_steps", "validation_episodes"):
             self._check_positive(name)
         for name in ("workers", "rows", "threads"):
             self._check_positive(name)
@@ -132,6 +147,17 @@ class EvolveConfig:
     def _check_positive(self, name: str) -> None:
         if getattr(self, name) < 1:
             raise UserError(f"{_flag(name)} is {getattr(self, name)}; use 1 or more")
+
+    @property
+    def controls(self) -> dict[str, str]:
+        """The Decision Transformer of each control task."""
+        models = {task: control_model(task) for task in self.tasks}
+        return {task: model for task, model in models.items() if model is not None}
+
+    @property
+    def language_tasks(self) -> tuple[str, ...]:
+        """The others."""
+        return tuple(task for task in self.tasks if task not in self.controls)
 
     @property
     def namm(self) -> NAMMConfig:

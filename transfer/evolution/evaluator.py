@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -17,16 +17,16 @@ from transfer.cache.cache import PrunedCache
 from transfer.cache.policy import Policy
 from transfer.cache.window import AttentionWindow
 from transfer.evolution.cases import Case
+from transfer.evolution.control import ControlTasks, Crowd
 from transfer.evolution.genome import Genome
+from transfer.evolution.measured import Measured, PerDocument, Seconds, TimedNAMM
 from transfer.namm.features import FeatureStatistics
-from transfer.namm.network import NAMM, NAMMConfig
+from transfer.namm.network import NAMMConfig
 from transfer.namm.spectrogram import BINS, HOP, decay
 from transfer.tasks.base import Language, TokenBatch
 from transfer.tasks.recall import get_task, make_batch
 from transfer.tasks.scoring import Scores, score_batch
 from transfer.tasks.text import language_for
-
-PerDocument = Float[np.ndarray, "candidates documents"]
 
 
 @dataclass(frozen=True)
@@ -42,39 +42,6 @@ class Job:
     case: Case
     genome: Genome
     vectors: Float[np.ndarray, "candidates size"] | None
-
-
-@dataclass(frozen=True)
-class Seconds:
-    """Wall time of a worker, by what it was spent on; `features` includes eviction."""
-
-    model: float = 0.0
-    features: float = 0.0
-    scoring: float = 0.0
-
-    def __add__(self, other: "Seconds") -> "Seconds":
-        return Seconds(
-            self.model + other.model,
-            self.features + other.features,
-            self.scoring + other.scoring,
-        )
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What became of the candidates (one row for the full cache).
-
-    Attributes:
-        probability: mean probability of an answer.
-        log_likelihood: mean over all tokens but the first, in nats.
-        kept: tokens held at the end over tokens read, mean over layers and heads.
-        seconds: what it took.
-    """
-
-    probability: PerDocument
-    log_likelihood: PerDocument
-    kept: PerDocument
-    seconds: Seconds
 
 
 @dataclass(frozen=True)
@@ -99,11 +66,13 @@ class EvaluatorSettings:
 
     Attributes:
         models: names, as `load_language_model` takes them.
+        controls: names of Decision Transformers.
         device: of the models.
         threads: of torch.
     """
 
     models: tuple[str, ...]
+    controls: tuple[str, ...]
     device: str
     threads: int
 
@@ -121,17 +90,20 @@ class Evaluator:
             self._languages[name] = language_for(loaded.tokenizer, vocabulary)
             self._models[name] = loaded.model
             loaded.model.to(torch.device(settings.device))  # pyright: ignore[reportArgumentType]
+        self._control = ControlTasks(settings.controls)
         self._documents = lru_cache(maxsize=32)(self._make_documents)
 
     def measure(self, job: Job) -> Measured:
-        """Score the candidates of a job, all in one forward pass."""
+        """Score the candidates of a job, all in one forward pass, or in one rollout."""
+        if job.case.model in self._control.names:
+            return self._measure_control(job)
         began = time.perf_counter()
         batch, model = self._documents(job.case), self._models[job.case.model]
         if job.vectors is None:
             scores = score_batch(model, batch)
             kept = np.ones((1, len(batch.ids)))
             return _measured(scores, kept, Seconds(model=time.perf_counter() - began))
-        namm = _TimedNAMM.of(job.genome.namm(job.vectors))
+        namm = TimedNAMM.of(job.genome.namm(job.vectors))
         budget, eviction = job.case.budget, job.case.eviction
         with attach(model, namm, job.case.n_up, budget, eviction) as memory:
             cache = memory.new_cache()
@@ -140,11 +112,19 @@ class Evaluator:
         total, policy = time.perf_counter() - began, cache.policy_seconds()
         return _measured(scores, kept, Seconds(total - policy, policy - namm.seconds, namm.seconds))
 
+    def _measure_control(self, job: Job) -> Measured:
+        if job.vectors is None:
+            return self._control.full(job.case)
+        return self._control.measure(job.case, Crowd.of(job.genome.namm(job.vectors)))
+
     def statistics(self, job: StatisticsJob) -> Statistics:
         """Measure what features are normalised by."""
         statistics = FeatureStatistics(job.config.features)
         policy = FeatureCollector(statistics, job.config.gamma)
         for case in job.cases:
+            if case.model in self._control.names:
+                self._control.watch(case, policy)
+                continue
             model = self._models[case.model]
             with attach(model, policy, case.n_up) as memory:
                 score_batch(model, self._documents(case), memory.new_cache())
@@ -183,24 +163,6 @@ class FeatureCollector(Policy):
         """Every token scores the same, at the threshold."""
         self.statistics.add(state[window.valid])
         return state.new_zeros(state.shape[:3]), state
-
-
-class _TimedNAMM(NAMM):
-    """A NAMM that knows how long it took."""
-
-    seconds = 0.0
-
-    @classmethod
-    def of(cls, namm: NAMM) -> "_TimedNAMM":
-        return cls(namm.config, namm.vector, namm.mean, namm.std)
-
-    def score(
-        self, features: Float[Tensor, "sequences tokens 17"], age: Int[Tensor, "sequences tokens"]
-    ) -> Float[Tensor, "sequences tokens"]:
-        began = time.perf_counter()
-        scores = super().score(features, age)
-        self.seconds += time.perf_counter() - began
-        return scores
 
 
 def _kept(cache: PrunedCache) -> Float[np.ndarray, " rows"]:

@@ -31,7 +31,7 @@ from transfer.evolution.genome import Genome
 from transfer.evolution.ledger import Ledger, Record, saving
 from transfer.evolution.progress import EvolutionProgress
 from transfer.evolution.search import Fitness, Population, Vector, fingerprint, make_search
-from transfer.files import write_json
+from transfer.files import locked, write_json
 from transfer.namm.network import NAMM
 
 
@@ -46,8 +46,11 @@ def evolve(config: EvolveConfig) -> NAMM:
             full disk. Finished generations are always kept.
     """
     check_folder(config)
-    settings = EvaluatorSettings(config.models, config.device, config.threads)
+    models = config.models if config.language_tasks else ()
+    controls = tuple(config.controls.values())
+    settings = EvaluatorSettings(models, controls, config.device, config.threads)
     with (
+        locked(config.out),
         make_engine(config.engine, settings, config.workers) as engine,
         EvolutionProgress(config.generations, len(config.seeds)) as progress,
     ):

@@ -15,8 +15,9 @@ from jaxtyping import Float
 
 from transfer.evolution.cases import Case
 from transfer.evolution.engines import Engine
-from transfer.evolution.evaluator import Job, Measured, Seconds
+from transfer.evolution.evaluator import Job
 from transfer.evolution.genome import Genome
+from transfer.evolution.measured import Measured, Seconds
 
 PerCandidate = Float[np.ndarray, " population"]
 #: Added to the full cache's answer probability, which may be 0.

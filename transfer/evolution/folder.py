@@ -135,7 +135,9 @@ def _settings(config: EvolveConfig) -> dict[str, Any]:
 
 def _begin(config: EvolveConfig, engine: Engine) -> Start:
     if config.init is None:
-        cases = tuple(fitness_cases(config, seed=0, generation=0))
+        cases = fitness_cases(config, seed=0, generation=0)
+        read = [case for case in cases if case.task in config.language_tasks]
+        cases = tuple(read or cases)
         found: Statistics = engine.map("statistics", [StatisticsJob(cases, config.namm)])[0]
         return Start(Genome(config.namm, found.mean, found.std).start(), stage=0)
     if (Path(config.init) / RUN_FILE).is_file():
@@ -166,7 +168,8 @@ def _refuse_changes(
     source: str | Path, told: dict[str, Any], settings: dict[str, Any], names: Sequence[str]
 ) -> None:
     for name in names:
-        if told[name] != settings[name]:
+        # A run of an earlier version does not know every setting.
+        if told.get(name, settings[name]) != settings[name]:
             raise UserError(
                 f"{source} was evolved with --{name.replace('_', '-')} {_words(told[name])}, this "
                 f"command says {_words(settings[name])}; say the same, or start anew"

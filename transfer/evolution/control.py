@@ -1,0 +1,136 @@
+"""Measuring candidates on control: all of them act at once, each in its own episodes."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from gymnasium import Env
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from transfer.adapters.control_model import ControlModel, load_control_model
+from transfer.adapters.decision_transformer import CachedController
+from transfer.adapters.memory import attach
+from transfer.cache.cache import PrunedCache
+from transfer.cache.policy import Policy
+from transfer.envs.mujoco import make_envs
+from transfer.envs.rollout import rollout
+from transfer.evolution.cases import Case
+from transfer.evolution.measured import Measured, Seconds, TimedNAMM
+
+
+class Crowd(TimedNAMM):
+    """A population whose members' sequences leave one by one.
+
+    Attributes:
+        members: of each sequence of the batch the member that scores it, ascending.
+    """
+
+    members: Int[Tensor, " rows"]
+
+    def score(
+        self, features: Float[Tensor, "sequences tokens 17"], age: Int[Tensor, "sequences tokens"]
+    ) -> Float[Tensor, "sequences tokens"]:
+        """As a NAMM does, with shares of unequal size: the smaller ones are filled up."""
+        rows, heads = len(self.members), len(features) // len(self.members)
+        counts = torch.bincount(self.members, minlength=self.population)
+        place = torch.arange(rows) - (counts.cumsum(0) - counts)[self.members]
+        filled = torch.zeros(self.population, int(counts.max()), dtype=torch.long)
+        filled[self.members, place] = torch.arange(rows)
+        chosen = (filled[..., None] * heads + torch.arange(heads)).flatten().to(features.device)
+        scores = super().score(features[chosen], age[chosen])
+        own = scores.view(*filled.shape, heads, -1)[self.members, place]
+        return own.flatten(0, 1)
+
+
+class _CrowdController(CachedController):
+    """Tells the crowd which episodes are left, and notes what the others held at their end."""
+
+    def __init__(
+        self, control: ControlModel, new_cache: Callable[[], PrunedCache], crowd: Crowd
+    ) -> None:
+        self.crowd = crowd
+        self.kept: dict[int, float] = {}
+        super().__init__(control, new_cache)
+
+    def reset(self, episodes: int) -> None:
+        """Begin `episodes` new episodes."""
+        super().reset(episodes)
+        self.rows = torch.arange(episodes)
+
+    def select(self, rows: Int[Tensor, " kept"]) -> None:
+        """Keep these episodes."""
+        self.note()
+        super().select(rows)
+        self.rows = self.rows[rows]
+        self.crowd.members = self.crowd.members[rows]
+
+    def note(self) -> None:
+        """The share of its tokens that each episode's heads hold."""
+        assert isinstance(self.cache, PrunedCache)
+        held = torch.tensor(self.cache.kept()).double().mean((0, 2)) / self.cache.pruned[0].seen
+        self.kept |= dict(zip(self.rows.tolist(), held.tolist()))
+
+
+@dataclass
+class ControlTasks:
+    """The Decision Transformers of a run, and their simulators.
+
+    Args:
+        names: of shipped models.
+    """
+
+    names: Sequence[str]
+
+    def __post_init__(self) -> None:
+        self._controls = {name: load_control_model(name) for name in self.names}
+        self._envs: dict[str, list[Env]] = {}
+
+    def full(self, case: Case) -> Measured:
+        """What returns are compared with: the model's highest target."""
+        ones = np.ones((1, len(case.seeds)))
+        return Measured(ones, 0 * ones, ones, Seconds())
+
+    def measure(self, case: Case, crowd: Crowd) -> Measured:
+        """Every member plays every seed once; the return over the target stands for probability.
+
+        A failed episode has NaN.
+        """
+        began = time.perf_counter()
+        control, count = self._controls[case.model], crowd.population
+        crowd.members = torch.arange(count).repeat_interleave(len(case.seeds))
+        seeds, target = list(case.seeds) * count, control.target_returns[0]
+        with attach(control.model, crowd, case.n_up, case.budget, case.eviction) as memory:
+            controller = _CrowdController(control, memory.new_cache, crowd)
+            episodes, clock = rollout(
+                controller, self._envs_of(control, len(seeds)), seeds, target, control.scale,
+                case.length, delayed=control.delayed,
+            )  # fmt: skip
+            controller.note()
+            assert isinstance(controller.cache, PrunedCache)
+            policy = controller.cache.policy_seconds()
+        returns = np.array(
+            [np.nan if one.failure else max(one.episode_return, 0.0) for one in episodes]
+        )
+        shape = count, len(case.seeds)
+        kept = np.array([controller.kept[row] for row in range(len(seeds))])
+        total = time.perf_counter() - began - clock.simulator_s
+        seconds = Seconds(total - policy, policy - crowd.seconds, crowd.seconds, clock.simulator_s)
+        ratio = (returns / target).reshape(shape)
+        return Measured(ratio, 0 * ratio, kept.reshape(shape), seconds)
+
+    def watch(self, case: Case, policy: Policy) -> None:
+        """Play the seeds under a policy that only looks."""
+        control = self._controls[case.model]
+        with attach(control.model, policy, case.n_up) as memory:
+            controller = CachedController(control, memory.new_cache)
+            envs = self._envs_of(control, len(case.seeds))
+            target = control.target_returns[0]
+            rollout(controller, envs, case.seeds, target, control.scale, case.length)
+
+    def _envs_of(self, control: ControlModel, count: int) -> list[Env]:
+        envs = self._envs.setdefault(control.env, [])
+        envs += make_envs(control.env, count - len(envs)) if len(envs) < count else []
+        return envs[:count]

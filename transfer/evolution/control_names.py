@@ -1,0 +1,29 @@
+"""Which names of tasks are control."""
+
+from transfer.checkpoints import shipped
+from transfer.envs.mujoco import ENVS
+from transfer.errors import unknown_name
+
+#: Of an environment's shipped models, the first of these that there is.
+_QUALITIES = ("mixed", "medium-replay", "expert", "medium")
+
+
+def control_model(task: str) -> str | None:
+    """The shipped Decision Transformer behind a task's name; None if it names no control task.
+
+    Args:
+        task: an environment, or a shipped Decision Transformer.
+
+    Raises:
+        UserError: the environment has no shipped model.
+    """
+    known = shipped("control.json")
+    if task in known:
+        return task
+    if task not in ENVS:
+        return None
+    names = [f"decision-transformer-{task}-{quality}" for quality in _QUALITIES]
+    found = [name for name in names if name in known]
+    if not found:
+        raise unknown_name("Decision Transformer", names[0], known)
+    return found[0]
