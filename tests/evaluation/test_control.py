@@ -16,6 +16,7 @@ from transfer.evaluation.control import DEFAULT_POLICIES, ControlEval, evaluate_
 from transfer.evaluation.control_run import plan
 from transfer.evaluation.control_summary import summarise
 from transfer.evaluation.control_table import tables
+from transfer.evaluation.measure import KINDS
 from transfer.evaluation.results import SUMMARY_FIELDS, ResultFolder, read_results
 from transfer.evaluation.statistics import bootstrap, interquartile_mean, paired_difference
 
@@ -198,8 +199,8 @@ def test_ctrl_c_keeps_the_episodes_that_ended(config, tmp_path, monkeypatch):
 def test_a_policy_pair_is_compared_over_common_seeds_only():
     def row(protocol, seed, score):
         row = dict.fromkeys(
-            ("kept", "kept_tokens", "cache_bytes", "cache_bytes_end", "full_bytes", "budget",
-             "update_interval", "eviction", "context", "model", "env")
+            ("kept", "kept_tokens", "kept_age", *KINDS, "cache_bytes", "cache_bytes_end",
+             "full_bytes", "budget", "update_interval", "eviction", "context", "model", "env")
         )  # fmt: skip
         return row | {
             "protocol": protocol, "target_return": 1.0, "seed": seed, "score": score,
@@ -212,6 +213,23 @@ def test_a_policy_pair_is_compared_over_common_seeds_only():
     assert (pruned["delta_vs_full"], pruned["delta_low"]) == (3.0, None)
     assert pruned["delta_vs_window"] is None
     assert pruned["seconds"] == 2.0
+
+
+def test_what_is_held_has_an_age_and_kinds(finished):
+    _, results, _ = finished
+    for row in results.rows:
+        if row["protocol"] == "window":
+            assert row["kept_age"] is None
+            continue
+        assert sum(row[kind] for kind in KINDS) == pytest.approx(1.0)
+        if row["protocol"] == "full":
+            steps = row["length"]
+            # The first step has no action before it.
+            ages = [age for age in range(steps) for _ in range(2 if age == steps - 1 else 3)]
+            assert row["kept_age"] == pytest.approx(np.mean(ages))
+            assert row["kept_states"] == pytest.approx(steps / (3 * steps - 1))
+    held = {entry["policy"]: entry["kept_age"] for entry in results.summary}
+    assert held["fifo"] < held["namm"] < held["full"]
 
 
 def test_blocks_of_seeds_never_overlap(config):

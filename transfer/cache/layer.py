@@ -183,10 +183,15 @@ class PrunedLayer(CacheLayerMixin):
 
     def positions(self) -> list[Tensor]:
         """True positions held, one tensor for each (sequence, KV head)."""
+        return [tokens for row in range(self.batch_size) for tokens in self.positions_of(row)]
+
+    def positions_of(self, sequence: int) -> list[Tensor]:
+        """True positions that one sequence of the batch holds, a tensor for each KV head."""
         if self.store is None:
             return []
-        store = self.store
-        return [store.row(store.positions, row).clone() for row in range(len(store.lengths))]
+        store, first = self.store, sequence * self.kv_heads
+        rows = range(first, first + self.kv_heads)
+        return [store.row(store.positions, row).clone() for row in rows]
 
     def window(self) -> AttentionWindow:
         """What a policy would see now, with as many of the newest queries as are held.

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from statistics import fmean
 
+from transfer.evaluation.measure import KINDS
 from transfer.evaluation.results import Row
 from transfer.evaluation.statistics import (
     Interval,
@@ -75,6 +76,7 @@ def _entry(
         "length": fmean(row["length"] for row in rows),
         **_named("delta_vs_window", "delta_window", window),
         "kept_tokens": _mean(rows, "kept_tokens"),
+        **{name: _mean(rows, name) for name in ("kept_age", *KINDS)},
         "cache_bytes_end": _mean(rows, "cache_bytes_end"),
         **seconds,
     }

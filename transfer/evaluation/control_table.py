@@ -66,7 +66,7 @@ def _scores(entries: Sequence[Row]) -> Table:
 
 def _costs(entries: Sequence[Row]) -> Table:
     columns = (
-        "protocol", "steps", "tokens", "of seen", "peak KB", "end KB", "full KB",
+        "protocol", "steps", "tokens", "of seen", "age", "peak KB", "end KB", "full KB",
         "simulator s", "model s", "policy s",
     )  # fmt: skip
     rows = (
@@ -75,6 +75,7 @@ def _costs(entries: Sequence[Row]) -> Table:
             f"{entry['length']:.0f}",
             number_text(entry["kept_tokens"], ".1f"),
             number_text(entry["kept"], ".1%"),
+            number_text(entry["kept_age"], ".0f"),
             *(
                 number_text(entry[name], ".1f", 1e3)
                 for name in ("cache_bytes", "cache_bytes_end", "full_bytes")
@@ -83,5 +84,5 @@ def _costs(entries: Sequence[Row]) -> Table:
         )
         for entry in entries
     )
-    title = "Tokens of a layer and head at the end of an episode, bytes of its cache, wall time"
+    title = "Tokens of a layer and head at the end, their mean age in steps, bytes, wall time"
     return new_table(title, columns, rows)

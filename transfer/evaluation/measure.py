@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -11,6 +12,9 @@ from transfer.adapters.memory import Memory
 from transfer.cache.cache import PrunedCache
 from transfer.envs.rollout import Controller
 from transfer.evaluation.results import Row
+
+#: Tokens of a step, newest first, as shares of what is held.
+KINDS = ("kept_states", "kept_returns", "kept_actions")
 
 
 class MeasuredController:
@@ -77,9 +81,8 @@ class MeasuredController:
     def held(self, seed: int) -> Row:
         """What an episode's cache holds; ask when it ends, before it leaves the batch."""
         if self._cache is None:
-            return dict.fromkeys(
-                ("kept_tokens", "kept", "cache_bytes", "cache_bytes_end", "full_bytes")
-            )
+            costs = ("kept_tokens", "kept", "cache_bytes", "cache_bytes_end", "full_bytes")
+            return dict.fromkeys((*costs, "kept_age", *KINDS))
         row, batch = self._running.index(seed), len(self._running)
         tokens = fmean(length for layer in self._kept for length in layer[row])
         return {
@@ -88,6 +91,7 @@ class MeasuredController:
             "cache_bytes": round(self._peak[seed]),
             "cache_bytes_end": round(self._cache.bytes() / batch),
             "full_bytes": round(self._cache.full_bytes() / batch),
+            **_contents(self._cache, row),
         }
 
     @property
@@ -102,3 +106,13 @@ class MeasuredController:
         held = (peak if peak > peak_bytes else cache.bytes()) / len(self._running)
         for seed in self._running:
             self._peak[seed] = max(self._peak[seed], held)
+
+
+def _contents(cache: PrunedCache, row: int) -> Row:
+    """Mean age of the tokens an episode holds, in steps, and which share is of which kind."""
+    heads = [tokens for layer in cache.pruned for tokens in layer.positions_of(row)]
+    # The newest token always stays, and it is a state.
+    ages = torch.cat([tokens.max() - tokens for tokens in heads])
+    shares = torch.bincount(ages % len(KINDS), minlength=len(KINDS)) / len(ages)
+    age = (ages // len(KINDS)).double().mean().item()
+    return {"kept_age": age, **dict(zip(KINDS, shares.tolist()))}
