@@ -96,7 +96,8 @@ def test_an_id_is_read_from_where_minari_keeps_it(tmp_path, monkeypatch):
     made = collector.create_dataset("test/hopper/still-v0")
     dataset = read_dataset("test/hopper/still-v0")
     assert len(dataset) == made.total_steps
-    assert [len(one) for one in dataset.trajectories] == [one.total_steps for one in made.storage]
+    lengths = [len(one.rewards) for one in made.iterate_episodes()]
+    assert [len(one) for one in dataset.trajectories] == lengths
 
 
 def test_d4rls_names_are_found_where_d4rl_keeps_them(tmp_path, monkeypatch):

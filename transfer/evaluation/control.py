@@ -22,7 +22,7 @@ VIDEO_SUFFIXES = (".mp4", ".gif")
 
 _OF_NOISE = ("noise_every", "noise_length")
 #: Settings that change no result.
-_FREE = ("out", "video", "json")
+FREE = ("out", "video", "json")
 
 Memory = Literal["window", "cache", "full"]
 
@@ -143,7 +143,7 @@ class ControlEval:
     def settings(self) -> dict[str, Any]:
         """What decides the results, as it is written beside them."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if name not in _FREE}
+        return {name: value for name, value in values.items() if name not in FREE}
 
     @property
     def episode_seeds(self) -> list[int]:
@@ -168,13 +168,16 @@ def evaluate_control(config: ControlEval) -> Results:
             output that cannot be written; raised before the first episode.
         SimulationError: every episode of a protocol broke down.
     """
-    from transfer.evaluation.control_folder import ControlFolder
-    from transfer.evaluation.control_run import Run
+    from transfer.evaluation.blocks import BlockFolder
+    from transfer.evaluation.control_run import ControlBlock, Run
     from transfer.evaluation.control_summary import summarise
     from transfer.evaluation.threads import torch_threads
 
     run = Run(config)
-    with ControlFolder(config.out, run.settings) as folder, torch_threads(config.threads):
+    with (
+        BlockFolder(config.out, run.settings, ControlBlock) as folder,
+        torch_threads(config.threads),
+    ):
         interrupted = run.play(folder)
         results = Results(
             command=command_line("eval", config),

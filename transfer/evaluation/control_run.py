@@ -28,8 +28,8 @@ from transfer.envs.mujoco import env_id, env_name, make_envs, use_headless_rende
 from transfer.envs.noise import Noise
 from transfer.envs.rollout import Controller, Episode, Frame, rollout
 from transfer.errors import UserError, unknown_name
+from transfer.evaluation.blocks import Block, BlockFolder
 from transfer.evaluation.control import DEFAULT_ENV, MODEL, ControlEval
-from transfer.evaluation.control_folder import Block, ControlFolder
 from transfer.evaluation.digest import model_digest, namm_digests
 from transfer.evaluation.equal_bytes import EqualBytes
 from transfer.evaluation.measure import MeasuredController
@@ -49,6 +49,17 @@ class Protocol:
 
     name: str
     pruning: Pruning | None = None
+
+
+@dataclass(frozen=True)
+class ControlBlock(Block):
+    """Episodes that run together."""
+
+    target_return: float
+    protocol: str
+
+
+ControlFolder = BlockFolder[ControlBlock]
 
 
 def plan(config: ControlEval, control: ControlModel) -> list[Protocol]:
@@ -119,7 +130,7 @@ class Run:
         self.protocols = plan(config, self.control)
         self.targets = config.target_return or self.control.target_returns[:1]
         self.rows: list[Row] = []
-        self._seconds: dict[Block, dict[str, float]] = {}
+        self._seconds: dict[ControlBlock, dict[str, float]] = {}
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -137,7 +148,7 @@ class Run:
         """Of the simulator, the transformer and the policy, for each protocol and target."""
         found: dict[tuple[str, float], Counter[str]] = {}
         for block, seconds in self._seconds.items():
-            found.setdefault((block.protocol, block.target), Counter()).update(seconds)
+            found.setdefault((block.protocol, block.target_return), Counter()).update(seconds)
         return {key: dict(seconds) for key, seconds in found.items()}
 
     def play(self, folder: ControlFolder) -> bool:
@@ -168,16 +179,16 @@ class Run:
                 env.close()
         return False
 
-    def _blocks(self) -> list[Block]:
+    def _blocks(self) -> list[ControlBlock]:
         seeds, size = self.config.episode_seeds, self.config.num_envs
         return [
-            Block(protocol.name, target, tuple(seeds[start : start + size]))
+            ControlBlock(tuple(seeds[start : start + size]), target, protocol.name)
             for protocol, target in product(self.protocols, self.targets)
             for start in range(0, len(seeds), size)
         ]
 
     def _play(
-        self, block: Block, envs: Sequence[Env], bar: EpisodeBar, folder: ControlFolder
+        self, block: ControlBlock, envs: Sequence[Env], bar: EpisodeBar, folder: ControlFolder
     ) -> None:
         [protocol] = [each for each in self.protocols if each.name == block.protocol]
         with self._controller(protocol, block.seeds, bar.stepped) as controller:
@@ -189,7 +200,7 @@ class Run:
                 bar.ended()
 
             try:
-                self._rollout(controller, envs, block.seeds, block.target, on_episode=ended)
+                self._rollout(controller, envs, block.seeds, block.target_return, on_episode=ended)
             finally:
                 self._seconds[block] = {
                     "simulator_seconds": time.perf_counter() - began - controller.act_seconds,

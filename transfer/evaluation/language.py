@@ -5,13 +5,13 @@ Nothing heavy is imported before a run starts, because the command line reads `L
 its help.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from transfer.errors import UserError
-from transfer.evaluation.control import DEFAULT_NAMM
-from transfer.evaluation.results import ResultFolder, Results
+from transfer.evaluation.control import DEFAULT_NAMM, FREE
+from transfer.evaluation.results import Results
 from transfer.provenance import command_line, versions
 
 #: How the name of a task file ends.
@@ -41,7 +41,8 @@ class LanguageEval:
         seed: seed of the first document, the others follow.
         batch: documents read at once.
         threads: CPU threads of the model; by default torch's own choice.
-        out: folder for results.json, summary.csv and rows.jsonl; an earlier run there is replaced.
+        out: folder for results.json, summary.csv and rows.jsonl. A run that was stopped there is
+            resumed, to the same numbers.
     """
 
     model: str
@@ -76,6 +77,12 @@ class LanguageEval:
         if min(self.length) < 1:
             raise UserError(f"length is {min(self.length)}; use a positive number of tokens")
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the results, as it is written beside them."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if name not in FREE}
+
 
 def evaluate_language(config: LanguageEval) -> Results:
     """Score all documents under all policies and summarise them.
@@ -87,12 +94,16 @@ def evaluate_language(config: LanguageEval) -> Results:
         UserError: unknown model, task or policy, a setting they cannot follow, or an output that
             cannot be written; raised before the first document where it can be known then.
     """
-    from transfer.evaluation.language_run import Run
+    from transfer.evaluation.blocks import BlockFolder
+    from transfer.evaluation.language_run import LanguageBlock, Run
     from transfer.evaluation.language_summary import summarise
     from transfer.evaluation.threads import torch_threads
 
     run = Run(config)
-    with ResultFolder(config.out) as folder, torch_threads(config.threads):
+    with (
+        BlockFolder(config.out, run.settings, LanguageBlock) as folder,
+        torch_threads(config.threads),
+    ):
         interrupted = run.play(folder)
         results = Results(
             command=command_line("eval", config),

@@ -2,6 +2,9 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
@@ -11,10 +14,12 @@ from transfer.adapters.memory import Memory
 from transfer.adapters.registry import get_adapter
 from transfer.cache.footprint import LayerShape
 from transfer.errors import UserError
+from transfer.evaluation.blocks import Block, BlockFolder
+from transfer.evaluation.digest import model_digest, namm_digests, path_digest
 from transfer.evaluation.equal_bytes import EqualBytes
 from transfer.evaluation.language import RECORDS, LanguageEval
 from transfer.evaluation.readers import Reader, plan_readers
-from transfer.evaluation.results import ResultFolder, Row
+from transfer.evaluation.results import Row
 from transfer.tasks.base import TokenBatch
 from transfer.tasks.recall import get_task, make_batch
 from transfer.tasks.records import Record, encode_record, read_records
@@ -24,6 +29,16 @@ from transfer.tasks.text import language_for
 #: Task, length (None: of a file, each its own), policy and budget.
 Key = tuple[str, int | None, str, int | float | None]
 METRICS = ("correct", "answer_probability", "log_likelihood")
+
+
+@dataclass(frozen=True)
+class LanguageBlock(Block):
+    """Documents that are read together."""
+
+    task: str
+    length: int | None
+    budget: int | float | None
+    policy: str
 
 
 def plan(config: LanguageEval, equal: EqualBytes | None = None) -> list[Reader]:
@@ -42,7 +57,6 @@ class Run:
 
     Attributes:
         rows: one for each document, policy and budget, in the order of the plan.
-        seconds: of each task, length, policy and budget.
         seeds: of the documents that are made.
 
     Raises:
@@ -63,7 +77,7 @@ class Run:
             self.readers = plan(config, EqualBytes(self._layer(), self._longest()))
         self.seeds = range(config.seed, config.seed + config.documents)
         self.rows: list[Row] = []
-        self.seconds: dict[Key, float] = {}
+        self._seconds: dict[LanguageBlock, dict[str, float]] = {}
 
     def _layer(self) -> LayerShape:
         return LayerShape.of(self.adapter.config, self.language.model.dtype)
@@ -83,8 +97,29 @@ class Run:
             check_length(self.language.model, batch.ids.shape[1], f"question {number} of {name}")
         return batches
 
-    def play(self, folder: ResultFolder) -> bool:
-        """Score everything; returns whether Ctrl-C ended it early."""
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the results: the options, and what the names in them stand for."""
+        prunings = {reader.name: reader.pruning for reader in self.readers}
+        return {
+            **self.config.settings,
+            "model files": model_digest(self.language.model),
+            "namm vectors": namm_digests(prunings),
+            "task files": {name: path_digest(Path(name)) for name in self.records},
+        }
+
+    @property
+    def seconds(self) -> dict[Key, float]:
+        """Of each task, length, policy and budget."""
+        found: dict[Key, float] = {}
+        for block, seconds in self._seconds.items():
+            key = (block.task, block.length, block.policy, block.budget)
+            found[key] = found.get(key, 0.0) + seconds["seconds"]
+        return found
+
+    def play(self, folder: BlockFolder[LanguageBlock]) -> bool:
+        """Score what is not finished; returns whether Ctrl-C ended it early."""
+        self.rows, self._seconds = list(folder.earlier), dict(folder.seconds)
         cells = [
             (task, length)
             for task in self.config.task
@@ -98,9 +133,7 @@ class Run:
                     for seeds, batch in self._batches(task, length):
                         for reader in self.readers:
                             progress.update(bar, description=f"{task} {reader.name}")
-                            for row in self._read(task, length, reader, batch, seeds):
-                                self.rows.append(row)
-                                folder.append(row)
+                            self._block(task, length, reader, batch, seeds, folder)
                             progress.advance(bar, len(seeds))
         except KeyboardInterrupt:
             return True
@@ -116,15 +149,31 @@ class Run:
             seeds = list(self.seeds[start : start + self.config.batch])
             yield seeds, make_batch(self.tasks[task], length, seeds, self.says)
 
+    def _block(
+        self,
+        task: str,
+        length: int | None,
+        reader: Reader,
+        batch: TokenBatch,
+        seeds: list[int],
+        folder: BlockFolder[LanguageBlock],
+    ) -> None:
+        block = LanguageBlock(tuple(seeds), task, length, reader.pruning.budget, reader.name)
+        if block in self._seconds:
+            return
+        began = time.perf_counter()
+        rows = self._read(task, length, reader, batch, seeds)
+        self._seconds[block] = {"seconds": time.perf_counter() - began}
+        self.rows += rows
+        folder.extend(rows)
+        folder.finish_block(block, self._seconds[block])
+
     def _read(
         self, task: str, length: int | None, reader: Reader, batch: TokenBatch, seeds: list[int]
     ) -> list[Row]:
-        began = time.perf_counter()
         with Memory(self.adapter, reader.pruning) as memory:
             cache = memory.new_cache()
             scores = score_batch(self.language.model, batch, cache)
-        key = (task, length, reader.name, reader.pruning.budget)
-        self.seconds[key] = self.seconds.get(key, 0.0) + time.perf_counter() - began
         kept = [
             [tokens for layer in cache.kept() for tokens in layer[row]] for row in range(len(seeds))
         ]

@@ -6,7 +6,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from transfer.evaluation.control_folder import Block
+from transfer.evaluation.blocks import Block
 
 
 class EpisodeBar:
