@@ -74,7 +74,10 @@ def test_ctrl_c_says_what_is_kept_and_exits_with_130(tiny, tmp_path, monkeypatch
     kept = read_results(tmp_path)
     assert kept.interrupted and 1 <= len(kept.rows) < 4
     [line] = capsys.readouterr().err.strip().splitlines()
-    assert line == (f"interrupted: the {len(kept.rows)} rows that were done are kept in {tmp_path}")
+    assert line == (
+        f"interrupted: {len(kept.rows)} rows are kept in {tmp_path};"
+        " the same command goes on from there"
+    )
 
 
 def test_ctrl_c_before_the_first_episode_still_exits_with_130(tiny, monkeypatch, capsys):

@@ -74,8 +74,7 @@ def test_ctrl_c_says_that_the_run_can_go_on(words, tmp_path, monkeypatch, capsys
     monkeypatch.setattr(video_run, "read_clip", interrupted)
     assert cli.main([*words, "--out", str(tmp_path)]) == 130
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"interrupted: the 0 rows that were done are kept in {tmp_path};"
-        " the same command goes on from there"
+        f"interrupted: 0 rows are kept in {tmp_path}; the same command goes on from there"
     )
     assert read_results(tmp_path).interrupted
 

@@ -263,10 +263,11 @@ def _eval(config: AnyEval) -> int:
     if not results.interrupted:
         # Everything failed, as it can where each question has its own video.
         return 0 if results.summary else FAILED
-    where = f"are kept in {config.out}" if config.out else "are summarised; --out would keep them"
-    if config.out and isinstance(config, EvalVideo):
-        where += "; the same command goes on from there"
-    print(f"interrupted: the {len(results.rows)} rows that were done {where}", file=sys.stderr)
+    done = "what was done is" if isinstance(config, EvalSuite) else f"{len(results.rows)} rows are"
+    where = "summarised; --out would keep it"
+    if config.out:
+        where = f"kept in {config.out}; the same command goes on from there"
+    print(f"interrupted: {done} {where}", file=sys.stderr)
     return INTERRUPTED
 
 
@@ -289,15 +290,16 @@ def _print_tables(results: Results) -> None:
     from transfer.evaluation import control_table, language_summary, suite_table, video_table
     from transfer.evaluation.tables import WIDTH
 
-    if not results.summary:
+    first = next(iter([*results.summary, *results.rows]), None)
+    if first is None:
         print("no episode, document or question had ended", file=sys.stderr)
         return
     tables = language_summary.tables
-    if "modality" in results.summary[0]:
+    if "modality" in first:
         tables = suite_table.tables
-    elif "target_return" in results.summary[0]:
+    elif "target_return" in first:
         tables = control_table.tables
-    elif "group_by" in results.summary[0]:
+    elif {"group_by", "question"} & set(first):
         tables = video_table.tables
     console = Console()
     # Standard output that is no terminal counts as 80 columns, which would cut numbers off.

@@ -14,6 +14,7 @@ from transfer import NAMM, NAMMConfig
 from transfer.adapters.language_model import load_language_model
 from transfer.cli import main
 from transfer.errors import UserError
+from transfer.evaluation import language_run
 from transfer.evaluation.language import LanguageEval, evaluate_language
 from transfer.evaluation.language_run import plan
 from transfer.evaluation.language_summary import tables
@@ -204,3 +205,29 @@ def test_bad_task_files(config, tmp_path):
     file.write_text('{"prompt": "?", "answer": "!"}\n')
     with pytest.raises(UserError, match=r"has no tokenizer to read .*mine\.jsonl with"):
         evaluate_language(replace(config, task=(str(file),)))
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_numbers(config, tmp_path, monkeypatch):
+    whole = evaluate_language(replace(config, out=tmp_path / "whole"))
+    killed, read = replace(config, out=tmp_path / "killed"), []
+    original = language_run.score_batch
+
+    def dying(*args):
+        read.append(args)
+        if len(read) == 8:
+            raise ZeroDivisionError("killed")
+        return original(*args)
+
+    monkeypatch.setattr(language_run, "score_batch", dying)
+    with pytest.raises(ZeroDivisionError):
+        evaluate_language(killed)
+    # Cut within the rows of the eighth block.
+    with (killed.out / "rows.jsonl").open("a") as file:
+        file.write(json.dumps(whole.rows[14]) + "\n" + '{"model')
+    resumed = evaluate_language(killed)
+    assert len(read) == 8 + 8
+    assert resumed.rows == whole.rows
+    assert evaluate_language(killed).rows == whole.rows
+    assert len(read) == 8 + 8
+    with pytest.raises(UserError, match=r"holds a run with documents 5, not 4"):
+        evaluate_language(replace(killed, documents=4))

@@ -66,7 +66,8 @@ def test_the_time_of_a_generation_is_split(configured):
     lines = (config.out / "seed-0" / "ledger.jsonl").read_text().splitlines()
     for seconds in (json.loads(line)["seconds"] for line in lines):
         parts = {name: value for name, value in seconds.items() if name != "total"}
-        assert set(parts) == {"model", "features", "scoring", "optimiser", "validation"}
+        names = {"model", "features", "scoring", "simulator", "optimiser", "validation"}
+        assert set(parts) == names
         assert min(parts["model"], parts["features"], parts["scoring"], parts["optimiser"]) > 0
         assert sum(parts.values()) <= seconds["total"]
 

@@ -7,6 +7,7 @@ playing episodes, on seeds that the final report does not use.
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -133,12 +134,12 @@ def pretrain(config: PretrainConfig) -> ControlModel:
     """
     if (config.out / "CARD.md").exists():
         raise UserError(f"{config.out} holds a finished model; choose another --out or delete it")
-    with locked(config.out):
-        return _pretrain(config)
-
-
-def _pretrain(config: PretrainConfig) -> ControlModel:
     datasets = [read_dataset(name) for name in config.dataset]
+    with locked(config.out):
+        return _pretrain(config, datasets)
+
+
+def _pretrain(config: PretrainConfig, datasets: Sequence[Dataset]) -> ControlModel:
     trajectories = _trajectories(config, datasets)
     windows = make_windows(trajectories, config.context, config.scale, config.delayed)
     control = ControlModel(
@@ -169,7 +170,7 @@ def learning_rate(config: PretrainConfig, step: int) -> float:
     return config.lr * min(1.0, (step + 1) / max(config.warmup, 1)) * (0.05 + 0.95 * cosine)
 
 
-def _trajectories(config: PretrainConfig, datasets: list[Dataset]) -> list[Trajectory]:
+def _trajectories(config: PretrainConfig, datasets: Sequence[Dataset]) -> list[Trajectory]:
     [env] = make_envs(config.env, 1, config.env_version)
     spaces = (env.observation_space.shape, env.action_space.shape)
     env.close()
