@@ -1,0 +1,41 @@
+"""The commands of the documents are commands: each one's options are known and its values fit."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from transfer import cli
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands():
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8").replace("\\\n", " ")
+        for found in re.findall(r"^(?:\$ )?transfer [^\n]+|`transfer [^`]+`", text, re.MULTILINE):
+            line = " ".join(found.strip("`$ ").partition("#")[0].split())
+            # The name of a command alone is not one to run.
+            if line.count(" ") > 1 and not re.search(
+                r"\b(FILE|DIR|RUN|OUT|MODEL|PATH|COMMAND|NAME)\b|\.\.\.| \| ", line
+            ):
+                yield line
+
+
+class Parsed(BaseException):
+    """Ends a command once its options are understood."""
+
+
+@pytest.mark.parametrize("line", dict.fromkeys(commands()))
+def test_it_parses(line, monkeypatch):
+    parse = cli._parse
+
+    def parsed(*arguments):
+        parse(*arguments)
+        raise Parsed
+
+    monkeypatch.setattr(cli, "_parse", parsed)
+    with pytest.raises(Parsed):
+        cli.main(shlex.split(line)[1:])
