@@ -136,7 +136,7 @@ class _Pretrain:
 
 
 class _Evolve:
-    """Evolve a NAMM on language models, and keep the one that does best on held-out documents."""
+    """Evolve a NAMM on language and control, and keep the one that does best on held-out data."""
 
 
 class _Collect:

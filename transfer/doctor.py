@@ -63,6 +63,7 @@ def examine(model: str | None = None) -> Iterator[Finding]:
     yield _imported("decord", "not needed, PyAV reads videos without it; pip install decord")
     yield _imported("d4rl", f"not needed, its files are read without it; to have it: {_D4RL}")
     yield _imported("sbx", "only `transfer collect` needs it: pip install 'namm-transfer[collect]'")
+    yield _imported("minari", "only Minari's ids need it: pip install 'namm-transfer[minari]'")
     yield from _shipped()
     if model is not None:
         yield _checked(model)

@@ -487,3 +487,14 @@ def test_a_wrong_setting_leaves_an_earlier_run_alone(config, tmp_path):
 def test_bad_settings_are_refused_in_a_sentence(config, settings, sentence):
     with pytest.raises(UserError, match=sentence):
         evaluate_control(config(**settings))
+
+
+def test_rules_get_the_bytes_of_the_namm_and_fifo_its_tokens(config, tiny):
+    control = load_control_model(tiny)
+    settings = config(policy=("all",), namm=("recall", "random"), equal_bytes=True)
+    budgets = {one.name: one.pruning.budget for one in plan(settings, control) if one.pruning}
+    assert {"namm recall", "namm random", "h2o", "tova", "fifo"} <= set(budgets)
+    assert budgets["namm recall"] == budgets["namm random"] == budgets["fifo"] == 8
+    assert min(budgets[rule] for rule in ("fastgen", "h2o", "recency", "l2_norm", "tova")) > 8
+    with pytest.raises(UserError, match="add it to --policy"):
+        plan(config(policy=("h2o",), equal_bytes=True), control)
