@@ -62,7 +62,7 @@ def read_minari(folder: Path) -> Dataset:
     path = folder / _FILE
     try:
         with h5py.File(path, "r") as file:
-            episodes = [dict(_episode(path, file[name])) for name in _in_order(file)]
+            episodes = [dict(_episode(path, group)) for group in _in_order(file)]
     except OSError as error:
         raise UserError(
             f"dataset {path} is cut or is not an HDF5 file; download it again"
@@ -73,8 +73,9 @@ def read_minari(folder: Path) -> Dataset:
     return make_dataset(folder, file_sha256(path), arrays, {})
 
 
-def _in_order(file: h5py.File) -> list[str]:
-    return sorted(file, key=lambda name: int(name.rpartition("_")[2]))
+def _in_order(file: h5py.File) -> list[h5py.Group]:
+    names = sorted(file, key=lambda name: int(name.rpartition("_")[2]))
+    return [group for group in map(file.get, names) if isinstance(group, h5py.Group)]
 
 
 def _episode(path: Path, group: h5py.Group) -> Iterator[tuple[str, np.ndarray]]:

@@ -5,7 +5,7 @@ digits, so a block that had not ended is computed again as a whole. `blocks.json
 each that has, with its seconds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Generic, TextIO, TypeVar
@@ -77,5 +77,5 @@ class BlockFolder(ResumedFolder, Generic[BlockT]):
             partial.write_text("".join(map(row_line, lines)), encoding="utf-8")
         return opened
 
-    def _of_finished_blocks(self, rows: list[Row]) -> list[Row]:
+    def _of_finished_blocks(self, rows: Sequence[Row]) -> list[Row]:
         return [row for row in rows if any(block.holds(row) for block in self.seconds)]

@@ -100,7 +100,7 @@ def _task_rows(entries: Sequence[Row]) -> Iterator[tuple[str, ...]]:
                 number_text(entry["cache_bytes"], ".0f", 1e3),
                 best["policy"] if best else "-",
                 _mean(best),
-                number_text(best and best["cache_bytes"], ".0f", 1e3),
+                number_text(best["cache_bytes"] if best else None, ".0f", 1e3),
             )
 
 

@@ -93,8 +93,9 @@ class Run:
     def _prompt_tokens(self) -> int:
         """Tokens of the first question's prompt."""
         [question, *_] = [one for one in self.records if not isinstance(one, BrokenRecord)]
-        prompt = self.benchmark.prompt(question, 0.0)
-        return self.model.prompt_ids(prompt, self._frames(question)).shape[1]
+        frames = self._frames(question)
+        prompt = self.benchmark.prompt(question, [0.0] * frames)
+        return self.model.prompt_ids(prompt, frames).shape[1]
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from transfer.namm.network import NAMM
 
+TimedT = TypeVar("TimedT", bound="TimedNAMM")
 PerDocument = Float[np.ndarray, "candidates documents"]
 
 
@@ -53,7 +55,7 @@ class TimedNAMM(NAMM):
     seconds = 0.0
 
     @classmethod
-    def of(cls, namm: NAMM) -> "TimedNAMM":
+    def of(cls: type[TimedT], namm: NAMM) -> TimedT:
         """The same, with a watch."""
         return cls(namm.config, namm.vector, namm.mean, namm.std)
 

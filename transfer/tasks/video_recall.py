@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from transfer.files import replacing
+from transfer.files import cache_folder, replacing
 from transfer.tasks.video_drawing import (
     CELL,
     COLORS,
