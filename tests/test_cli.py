@@ -110,8 +110,8 @@ def test_a_breakdown_of_everything_is_a_sentence_and_keeps_the_rows(
         (("--model", "./nowhere"), "unknown model './nowhere'"),
         (("--model", "decision-transformer", "--env", "walker"), "unknown environment 'walker'"),
         (
-            ("--model", "decision-transformer", "--env", "walker2d", "--quality", "expert"),
-            "no Decision Transformer of quality expert for walker2d is shipped",
+            ("--model", "decision-transformer", "--env", "walker2d", "--quality", "mixed"),
+            "no Decision Transformer of quality mixed for walker2d is shipped",
         ),
         (("--env", "halfcheetah"), "trained for hopper, not for halfcheetah"),
         (("--policy", "h2"), "unknown policy 'h2'; did you mean h2o"),

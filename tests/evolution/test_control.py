@@ -10,7 +10,7 @@ from transfer.errors import UserError
 from transfer.evolution.cases import Case, fitness_cases, validation_cases
 from transfer.evolution.config import EvolveConfig
 from transfer.evolution.control import ControlTasks, Crowd
-from transfer.evolution.control_names import control_model
+from transfer.adapters.control_names import control_model
 from transfer.evolution.engines import InProcess
 from transfer.evolution.evaluator import EvaluatorSettings, StatisticsJob
 from transfer.evolution.evolve import evolve

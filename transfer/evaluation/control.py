@@ -35,7 +35,8 @@ class ControlEval:
         model: decision-transformer (the shipped one for --env and --quality), the name of a shipped
             checkpoint, or a folder.
         env: hopper, halfcheetah or walker2d; by default what the model was trained for.
-        quality: data that the shipped model was trained on.
+        quality: data that the shipped model was trained on; by default mixed, where there is no
+            such model medium-replay.
         env_version: v4 has the rewards of D4RL's environments; v5 differs in the last step's reward
             and in Walker2d's feet.
         memory: protocols without a policy. window: the last K steps are encoded anew at every step,
@@ -73,14 +74,14 @@ class ControlEval:
 
     model: str
     env: str | None = None
-    quality: Literal["mixed", "medium", "medium-replay", "expert"] = "mixed"
+    quality: Literal["mixed", "medium", "medium-replay", "expert"] | None = None
     env_version: Literal["v4", "v5"] = "v4"
     memory: tuple[Memory, ...] = ("window", "cache", "full")
     policy: tuple[str, ...] = DEFAULT_POLICIES
     namm: tuple[str, ...] = (DEFAULT_NAMM,)
     budget: int | float | None = DEFAULT_BUDGET
     equal_bytes: bool = False
-    update_interval: int = 48
+    update_interval: int = 16
     eviction: Literal["exact", "reference"] = "exact"
     episodes: int = 20
     seeds: tuple[int, ...] = (0,)
@@ -135,9 +136,13 @@ class ControlEval:
     @property
     def model_name(self) -> str:
         """Name or folder of the checkpoint."""
+        from transfer.adapters.control_names import control_model
+        from transfer.envs.mujoco import env_name
+
         if self.model != MODEL:
             return self.model
-        return f"{MODEL}-{self.env or DEFAULT_ENV}-{self.quality}"
+        env = env_name(self.env or DEFAULT_ENV)
+        return f"{MODEL}-{env}-{self.quality}" if self.quality else str(control_model(env))
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def _scores(entries: Sequence[Row]) -> Table:
 def _costs(entries: Sequence[Row]) -> Table:
     columns = (
         "protocol", "steps", "tokens", "of seen", "age", "peak KB", "end KB", "full KB",
-        "simulator s", "model s", "policy s",
+        "env s", "model s", "policy s",
     )  # fmt: skip
     rows = (
         (

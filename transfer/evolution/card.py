@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from transfer.evolution.control_names import control_model
+from transfer.adapters.control_names import control_model
 from transfer.files import replacing
 from transfer.namm.network import NAMM
 

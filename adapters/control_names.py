@@ -1,4 +1,4 @@
-"""Which names of tasks are control."""
+"""Which shipped Decision Transformer an environment or a task of control stands for."""
 
 from transfer.checkpoints import shipped
 from transfer.envs.mujoco import ENVS
