@@ -5,6 +5,7 @@ than actions. Minari's `mujoco/...` datasets are of v5 environments: they are no
 """
 
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import h5py
@@ -36,7 +37,7 @@ def minari_folder(name: str) -> Path:
         UserError: minari is not installed, or there is no such dataset.
     """
     try:
-        import minari  # pyright: ignore[reportMissingImports]
+        minari = import_module("minari")
     except ImportError as error:
         raise UserError(
             f"dataset {name} is a Minari id, which needs minari ({error}); "
@@ -74,7 +75,7 @@ def read_minari(folder: Path) -> Dataset:
 
 
 def _in_order(file: h5py.File) -> list[h5py.Group]:
-    names = sorted(file, key=lambda name: int(name.rpartition("_")[2]))
+    names = sorted(map(str, file), key=lambda name: int(name.rpartition("_")[2]))
     return [group for group in map(file.get, names) if isinstance(group, h5py.Group)]
 
 

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 import transfer.evolution.control as module
+from transfer.adapters.control_names import control_model
 from transfer.checkpoints import shipped
 from transfer.errors import UserError
 from transfer.evolution.cases import Case, fitness_cases, validation_cases
 from transfer.evolution.config import EvolveConfig
 from transfer.evolution.control import ControlTasks, Crowd
-from transfer.adapters.control_names import control_model
 from transfer.evolution.engines import InProcess
 from transfer.evolution.evaluator import EvaluatorSettings, StatisticsJob
 from transfer.evolution.evolve import evolve

@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from transfer.adapters.control_names import control_model
 from transfer.cache.policy import Pruning
 from transfer.errors import UserError, unknown_name
-from transfer.adapters.control_names import control_model
 from transfer.evolution.search import SEARCHES, SearchSettings
 from transfer.namm.network import NAMM, NAMMConfig
 from transfer.policies.namm import NAMMPolicy
