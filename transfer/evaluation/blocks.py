@@ -23,12 +23,6 @@ class Block:
 
     seeds: tuple[int, ...]
 
-    def holds(self, row: Row) -> bool:
-        """Whether a row is of this block."""
-        shared = (field.name for field in fields(self) if field.name != "seeds")
-        same = all(row[name] == getattr(self, name) for name in shared)
-        return same and row["seed"] in self.seeds
-
 
 BlockT = TypeVar("BlockT", bound=Block)
 
@@ -78,4 +72,10 @@ class BlockFolder(ResumedFolder, Generic[BlockT]):
         return opened
 
     def _of_finished_blocks(self, rows: Sequence[Row]) -> list[Row]:
-        return [row for row in rows if any(block.holds(row) for block in self.seconds)]
+        names = [field.name for field in fields(self._kind) if field.name != "seeds"]
+        finished = {
+            (*(getattr(block, name) for name in names), seed)
+            for block in self.seconds
+            for seed in block.seeds
+        }
+        return [row for row in rows if (*(row[name] for name in names), row["seed"]) in finished]
