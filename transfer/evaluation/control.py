@@ -17,7 +17,7 @@ MODEL = "decision-transformer"
 DEFAULT_ENV = "hopper"
 DEFAULT_POLICIES = ("namm", "h2o")
 DEFAULT_NAMM = "recall"
-DEFAULT_BUDGET = 24
+DEFAULT_BUDGET = 12
 VIDEO_SUFFIXES = (".mp4", ".gif")
 
 _OF_NOISE = ("noise_every", "noise_length")
