@@ -31,7 +31,7 @@ _SHORT = {
 def tables(results: Results) -> Group:
     """Scores of every policy by modality, then changes against the base, and what they mean."""
     scores, averages = _parted(results.summary)
-    found = [_scores(scores, modality) for modality in _modalities(scores)]
+    found = [_scores(title, entries) for title, entries in _groups(scores)]
     return Group(*found, _versus_base(scores), _changes(averages), Text(_NOTE))
 
 
@@ -40,34 +40,43 @@ def markdown(results: Results) -> str:
     scores, averages = _parted(results.summary)
     minutes = sum(entry["seconds"] for entry in scores) / 60
     parts = [f"`{results.command}`, {minutes:.0f} minutes"]
-    for modality in _modalities(scores):
-        own = [entry for entry in scores if entry["modality"] == modality]
+    for title, own in _groups(scores):
         names = list(dict.fromkeys(entry["task"] for entry in own))
-        short = [name.removeprefix(f"{modality}/") for name in names]
         rows = (
             [policy, *(_interval(_find(own, task=name, policy=policy)) for name in names)]
             for policy in _policies(own)
         )
-        parts.append(f"{_TITLES[modality]} [95% interval]\n\n{_markdown(['policy', *short], rows)}")
+        columns = ["policy", *(name.split("/")[-1] for name in names)]
+        parts.append(f"{title} [95% interval]\n\n{_markdown(columns, rows)}")
     columns, rows = _change_cells(averages)
     parts += [f"{_change_title(averages)}\n\n{_markdown(columns, rows)}", _NOTE]
     return "\n\n".join(parts) + "\n"
 
 
-def _scores(scores: Sequence[Row], modality: str) -> Table:
-    own = [entry for entry in scores if entry["modality"] == modality]
-    names = list(dict.fromkeys(entry["task"] for entry in own))
-    counts = sorted({entry["n"] for entry in own})
-    title = f"{_TITLES[modality]}, {'-'.join(map(str, counts))} each"
+def _groups(scores: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
+    """What has a table of its own, with its title: a modality, of language each model."""
+    groups: dict[str, list[Row]] = {}
+    for entry in scores:
+        parts = entry["task"].split("/")
+        about = f", {parts[1]}" if len(parts) == 3 else ""
+        groups.setdefault(f"{_TITLES[entry['modality']]}{about}", []).append(entry)
+    for title, entries in groups.items():
+        counts = sorted({entry["n"] for entry in entries})
+        yield f"{title}, {'-'.join(map(str, counts))} each", entries
+
+
+def _scores(title: str, entries: Sequence[Row]) -> Table:
+    names = list(dict.fromkeys(entry["task"] for entry in entries))
     rows = (
         (
             policy,
-            _budgets([entry for entry in own if entry["policy"] == policy]),
-            *(_mean(_find(own, task=name, policy=policy)) for name in names),
+            _budgets([entry for entry in entries if entry["policy"] == policy]),
+            *(_mean(_find(entries, task=name, policy=policy)) for name in names),
         )
-        for policy in _policies(own)
+        for policy in _policies(entries)
     )
-    return new_table(title, ("policy", "budget", *map(_shortened, names)), rows)
+    columns = (_shortened(name).split(" ")[-1] for name in names)
+    return new_table(title, ("policy", "budget", *columns), rows)
 
 
 def _versus_base(scores: Sequence[Row]) -> Table:
@@ -130,10 +139,6 @@ def _change_cells(averages: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 def _parted(summary: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     scores = [entry for entry in summary if entry["metric"] != CHANGE]
     return scores, [entry for entry in summary if entry["metric"] == CHANGE]
-
-
-def _modalities(entries: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(entry["modality"] for entry in entries))
 
 
 def _policies(entries: Sequence[Row]) -> list[str]:
