@@ -10,15 +10,18 @@ from transfer import cli
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+_COMMAND = r"transfer (?:eval|evolve|pretrain|collect|plan|inspect|import|report|doctor)\b"
 
 
 def commands():
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8").replace("\\\n", " ")
-        for found in re.findall(r"^(?:\$ )?transfer [^\n]+|`transfer [^`]+`", text, re.MULTILINE):
+        for found in re.findall(
+            rf"^(?:\$ )?{_COMMAND}[^\n]+|`{_COMMAND}[^`]+`", text, re.MULTILINE
+        ):
             line = " ".join(found.strip("`$ ").partition("#")[0].split())
             # The name of a command alone is not one to run.
-            if line.count(" ") > 1 and not re.search(
+            if " --" in line and not re.search(
                 r"\b(FILE|DIR|RUN|OUT|MODEL|PATH|COMMAND|NAME)\b|\.\.\.| \| ", line
             ):
                 yield line
