@@ -106,7 +106,7 @@ def test_evolution(monkeypatch):
     config = EvolveConfig(Path("unused"), tasks=("recall",), documents=1, validation_documents=2)
     row = evolution.row("small", config)
     assert set(row) == {
-        "setting", "model", "features", "scoring", "optimiser", "validation", "total",
+        "setting", "model", "features", "scoring", "simulator", "optimiser", "validation", "total",
     }  # fmt: skip
     assert 0 < row["model"] < row["total"]
 

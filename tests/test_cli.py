@@ -14,7 +14,7 @@ from transfer.evaluation import control_run
 from transfer.evaluation.results import read_results
 
 DATA = Path(__file__).parent / "data"
-QUICK = ("--episodes", "2", "--max-steps", "25", "--budget", "8", "--update-interval", "16")
+QUICK = ("--episodes", "2", "--max-steps", "25", "--budget", "8", "--update-interval", "32")
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +193,7 @@ def test_doctor_says_what_works_line_by_line(capsys):
     assert run("doctor") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in lines] == [
-        "versions", "simulator", "video", "rendering", "decord", "d4rl", "sbx",
+        "versions", "simulator", "video", "rendering", "decord", "d4rl", "sbx", "minari",
         "control", "language", "video-qa", "NAMMs",
     ]  # fmt: skip
     assert transfer.__version__ in lines[0]

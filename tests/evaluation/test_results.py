@@ -11,10 +11,9 @@ from transfer.evaluation.results import (
     SUMMARY_FIELDS,
     ResultFolder,
     Results,
-    command_line,
     read_results,
-    versions,
 )
+from transfer.provenance import command_line, versions
 
 
 def results(**more) -> Results:
