@@ -160,6 +160,7 @@ def _origin(config: CollectConfig, one: Checkpoint) -> dict[str, np.generic | np
         "algorithm": np.bytes_("TQC"),
         "iteration": np.int32(one.steps),
         "command": np.bytes_(command_line("collect", bare)),
+        "seed": np.int32(config.seed),
         "environment": np.bytes_(env_id(config.env, config.env_version)),
         "versions": np.bytes_(packages),
     }

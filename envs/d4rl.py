@@ -28,7 +28,7 @@ REFERENCE_SCORES = {
 HORIZON = 1000
 _REQUIRED = ("observations", "actions", "rewards", "terminals")
 _FLAGS = ("terminals", "timeouts")
-_ORIGIN = ("command", "environment", "iteration", "versions")
+_ORIGIN = ("command", "seed", "environment", "iteration", "versions")
 
 
 def normalized_score(env: str, returns: float | np.ndarray) -> float | np.ndarray:
@@ -67,8 +67,8 @@ class Dataset:
     Attributes:
         name: the file's base name.
         sha256: its digest.
-        origin: what the file says of how it was made: command, environment, versions, and the step
-            of training (`iteration`); empty for files that say nothing.
+        origin: what the file says of how it was made: command, seed, environment, versions, and the
+            step of training (`iteration`); empty for files that say nothing.
     """
 
     name: str
@@ -187,9 +187,13 @@ def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 def _origin(file: h5py.File) -> dict[str, str]:
     found = {key: file.get(f"metadata/{key}") for key in _ORIGIN}
-    entries = {key: np.asarray(entry).item() for key, entry in found.items() if entry is not None}
+    entries = {
+        key: entry[()]
+        for key, entry in found.items()
+        if isinstance(entry, h5py.Dataset) and entry.shape == ()
+    }
     return {
-        key: value.decode() if isinstance(value, bytes) else str(value)
+        key: value.decode(errors="replace") if isinstance(value, bytes) else str(value)
         for key, value in entries.items()
     }
 

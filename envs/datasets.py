@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from transfer.envs.d4rl import Dataset, read_d4rl
-from transfer.envs.minari import is_minari_folder, minari_folder, read_minari
+from transfer.envs.minari import minari_folder, read_minari
 from transfer.errors import UserError
 
 _URL = "http://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco_v2"
@@ -28,7 +28,7 @@ def read_dataset(name: str | Path) -> Dataset:
         UserError: there is no such dataset, or it cannot be used.
     """
     path = Path(name)
-    if path.is_dir() and is_minari_folder(path):
+    if path.is_dir():
         return read_minari(path)
     if path.exists():
         return read_d4rl(path)

@@ -4,7 +4,6 @@ A folder holds `data/main_data.hdf5` with a group for each episode, which has on
 than actions. Minari's `mujoco/...` datasets are of v5 environments: they are not D4RL's.
 """
 
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -23,11 +22,6 @@ _ARRAYS = {
     "terminals": "terminations",
     "timeouts": "truncations",
 }
-
-
-def is_minari_folder(path: Path) -> bool:
-    """Whether a folder is laid out as Minari does."""
-    return (path / _FILE).is_file()
 
 
 def minari_folder(name: str) -> Path:
@@ -58,12 +52,16 @@ def read_minari(folder: Path) -> Dataset:
     """Read a dataset's folder.
 
     Raises:
-        UserError: the file is cut, lacks an array, or holds unusable ones.
+        UserError: it is no dataset's, or the file is cut, lacks an array, or holds unusable ones.
     """
     path = folder / _FILE
+    if not path.is_file():
+        raise UserError(
+            f"folder {folder} has no {_FILE}; name a Minari dataset's folder or an .hdf5 file"
+        )
     try:
         with h5py.File(path, "r") as file:
-            episodes = [dict(_episode(path, group)) for group in _in_order(file)]
+            episodes = [_episode(path, group) for group in _in_order(file)]
     except OSError as error:
         raise UserError(
             f"dataset {path} is cut or is not an HDF5 file; download it again"
@@ -75,13 +73,19 @@ def read_minari(folder: Path) -> Dataset:
 
 
 def _in_order(file: h5py.File) -> list[h5py.Group]:
-    names = sorted(map(str, file), key=lambda name: int(name.rpartition("_")[2]))
+    numbers = sorted(
+        int(name) for key in file if (name := str(key).removeprefix("episode_")).isdecimal()
+    )
+    names = [f"episode_{number}" for number in numbers]
     return [group for group in map(file.get, names) if isinstance(group, h5py.Group)]
 
 
-def _episode(path: Path, group: h5py.Group) -> Iterator[tuple[str, np.ndarray]]:
-    for key, theirs in _ARRAYS.items():
+def _episode(path: Path, group: h5py.Group) -> dict[str, np.ndarray]:
+    for theirs in _ARRAYS.values():
         if theirs not in group:
             raise UserError(f"{group.name} of dataset {path} has no {theirs!r}; download it again")
-        values = read_array(path, key, group[theirs])
-        yield key, values[:-1] if key == "observations" else values
+    arrays = {key: read_array(path, key, group[theirs]) for key, theirs in _ARRAYS.items()}
+    arrays["observations"] = arrays["observations"][:-1]
+    # A group is an episode even if its recording was stopped: it must not run on into the next.
+    arrays["timeouts"][-1:] |= ~arrays["terminals"][-1:]
+    return arrays

@@ -190,7 +190,7 @@ def test_three_files_in_the_layout_of_d4rl(config, fake):
     keys = {
         "observations", "actions", "rewards", "next_observations", "terminals", "timeouts",
         "infos/qpos", "infos/qvel", "metadata/algorithm", "metadata/iteration",
-        "metadata/command", "metadata/environment", "metadata/versions",
+        "metadata/command", "metadata/seed", "metadata/environment", "metadata/versions",
     }  # fmt: skip
     rollout_keys = {"infos/action_log_probs"} | {
         f"metadata/policy/{name}" for name in ("nonlinearity", "output_distribution")
@@ -218,13 +218,15 @@ def test_three_files_in_the_layout_of_d4rl(config, fake):
     assert len(read_d4rl(paths[2])) >= 30
     origin = read_d4rl(paths[2]).origin
     assert origin["command"].startswith("transfer collect --steps 120 --eval-every 40")
-    assert (origin["environment"], origin["iteration"]) == ("Hopper-v4", str(best))
+    assert (origin["environment"], origin["seed"]) == ("Hopper-v4", "0")
+    assert origin["iteration"] == str(best)
     assert str(config.out) not in str(origin)
 
 
 def test_expert_is_the_best_checkpoint_and_the_curve_shows_all():
     checkpoints = [checkpoint(20, -50.0), checkpoint(40, 1000.0), checkpoint(60, 500.0)]
     assert expert_checkpoint(checkpoints).steps == 40
+    assert expert_checkpoint([*checkpoints, checkpoint(80, 1000.0)]).steps == 80
     assert medium_checkpoint(checkpoints, 0.45).steps == 40
     bars = [line.count("█") for line in curve(checkpoints).splitlines()]
     assert bars == [0, 40, 20]

@@ -1,5 +1,6 @@
 import hashlib
 import os
+import re
 
 import h5py
 import numpy as np
@@ -15,7 +16,10 @@ from transfer.envs.d4rl import (
     state_statistics,
     write_d4rl,
 )
+from transfer.envs.datasets import read_dataset
 from transfer.errors import UserError
+
+QUALITIES = ("random", "medium", "expert", "medium-replay", "full-replay", "medium-expert")
 
 
 def arrays(steps=12, states=11, actions=3, seed=0):
@@ -195,6 +199,11 @@ def test_numbers_that_are_not_finite(path, key, value):
         read_d4rl(write_raw(path, made))
 
 
+def test_metadata_of_other_kinds_are_left(path):
+    foreign = {"metadata/versions/numpy": b"2", "metadata/seed": [1, 2], "metadata/iteration": 7}
+    assert read_d4rl(write_raw(path, arrays() | foreign)).origin == {"iteration": "7"}
+
+
 def test_text_instead_of_numbers(path):
     with pytest.raises(UserError, match=r"array 'rewards' of dataset .* is not numeric"):
         read_d4rl(write_raw(path, arrays() | {"rewards": [b"a"] * 12}))
@@ -211,6 +220,7 @@ def test_agrees_with_the_d4rl_package(path, monkeypatch):
     monkeypatch.setenv("D4RL_SUPPRESS_IMPORT_ERROR", "1")
     try:
         import d4rl
+        from d4rl.infos import DATASET_URLS
         from d4rl.offline_env import OfflineEnv
     except Exception as error:
         # with mujoco-py half installed d4rl raises a plain Exception
@@ -225,6 +235,16 @@ def test_agrees_with_the_d4rl_package(path, monkeypatch):
     ours = read_d4rl(path)
     for name in ("observations", "actions", "rewards", "terminals", "timeouts"):
         np.testing.assert_array_equal(theirs[name], getattr(ours, name))
+    pieces = list(d4rl.sequence_dataset(env, dataset=theirs))
+    assert len(pieces) == len(ours.trajectories) == 3
+    for piece, trajectory in zip(pieces, ours.trajectories):
+        for name in ("observations", "actions", "rewards"):
+            np.testing.assert_array_equal(piece[name], getattr(trajectory, name))
+        assert piece["terminals"][-1] == trajectory.terminated
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(path.parent))
+    for name in (f"{env}-{quality}-v2" for env in REFERENCE_SCORES for quality in QUALITIES):
+        with pytest.raises(UserError, match=re.escape(f"download {DATASET_URLS[name]} to")):
+            read_dataset(name)
     for env in ("hopper", "halfcheetah", "walker2d"):
         for quality in ("medium", "medium-replay", "expert"):
             expected = 100 * d4rl.get_normalized_score(f"{env}-{quality}-v2", 3000.0)

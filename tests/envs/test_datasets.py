@@ -73,6 +73,16 @@ def test_a_damaged_minari_folder_is_a_sentence(tmp_path):
     (folder / "data/main_data.hdf5").write_bytes(b"cut")
     with pytest.raises(UserError, match="is cut or is not an HDF5 file"):
         read_dataset(folder)
+    with pytest.raises(UserError, match=r"has no data/main_data\.hdf5; name a Minari dataset's"):
+        read_dataset(tmp_path)
+
+
+def test_an_episode_whose_recording_stopped_does_not_run_on(tmp_path):
+    found = arrays()
+    found["timeouts"][:] = found["terminals"][:] = False
+    dataset = read_dataset(write_minari(tmp_path / "stopped-v0", found))
+    assert [len(one) for one in dataset.trajectories] == [3, 3]
+    assert not dataset.terminals.any()
 
 
 def test_a_minari_id_needs_minari(monkeypatch):
@@ -81,23 +91,37 @@ def test_a_minari_id_needs_minari(monkeypatch):
         read_dataset("mujoco/hopper/expert-v0")
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of metadata that are left out
 def test_an_id_is_read_from_where_minari_keeps_it(tmp_path, monkeypatch):
     minari = pytest.importorskip("minari")
-    import gymnasium
+    from gymnasium.spaces import Box
+    from minari.data_collector import EpisodeBuffer
 
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
-    collector = minari.DataCollector(gymnasium.make("Hopper-v5"))
-    for seed in (0, 1):
-        collector.reset(seed=seed)
-        over = False
-        while not over:
-            *_, terminated, truncated, _ = collector.step(np.zeros(3, np.float32))
-            over = terminated or truncated
-    made = collector.create_dataset("test/hopper/still-v0")
+    found = arrays()
+    # from buffers: its DataCollector needs jax, which reading does not
+    minari.create_dataset_from_buffers(
+        "test/hopper/still-v0",
+        [
+            EpisodeBuffer(
+                observations=np.concatenate([found["observations"][rows], np.zeros((1, 11))]),
+                actions=found["actions"][rows],
+                rewards=found["rewards"][rows],
+                terminations=found["terminals"][rows],
+                truncations=found["timeouts"][rows],
+            )
+            for rows in (slice(0, 3), slice(3, 6))
+        ],
+        observation_space=Box(-np.inf, np.inf, (11,)),
+        action_space=Box(-1, 1, (3,)),
+    )
     dataset = read_dataset("test/hopper/still-v0")
-    assert len(dataset) == made.total_steps
-    lengths = [len(one.rewards) for one in made.iterate_episodes()]
-    assert [len(one) for one in dataset.trajectories] == lengths
+    assert dataset.name == "still-v0"
+    for name in found:
+        np.testing.assert_array_equal(getattr(dataset, name), found[name])
+    monkeypatch.setattr(minari, "load_dataset", lambda *_, **__: 1 / 0)
+    with pytest.raises(UserError, match=r"cannot fetch it \(ZeroDivisionError\); check the id"):
+        read_dataset("test/hopper/none-v0")
 
 
 def test_d4rls_names_are_found_where_d4rl_keeps_them(tmp_path, monkeypatch):

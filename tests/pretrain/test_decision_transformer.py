@@ -92,15 +92,15 @@ def test_the_card_says_how_recorded_data_were_recorded(config):
     with h5py.File(path, "a") as file:
         for key, value in (
             ("command", b"transfer collect --env hopper"), ("environment", b"Hopper-v4"),
-            ("iteration", 4000), ("versions", b"numpy 9"),
+            ("seed", 7), ("iteration", 4000), ("versions", b"numpy 9"),
         ):  # fmt: skip
             file[f"metadata/{key}"] = value
     pretrain(config)
     card = (config.out / "CARD.md").read_text()
     assert "it is not D4RL's data" in card
     assert (
-        "tiny.hdf5: `transfer collect --env hopper`, in Hopper-v4, the policy at step 4,000;"
-        " numpy 9." in card
+        "tiny.hdf5: `transfer collect --env hopper`, seed 7, in Hopper-v4, training step 4000,"
+        " with numpy 9." in card
     )
 
 
@@ -119,6 +119,7 @@ def test_targets_are_by_default_those_of_the_original(tmp_path):
         return PretrainConfig(("data.hdf5",), tmp_path, env=env).asked
 
     assert asked("hopper") == (3600.0, 1800.0)
+    assert asked("halfcheetah") == (12000.0, 6000.0)
     assert asked("walker2d") == (5000.0, 2500.0)
     assert PretrainConfig(("data.hdf5",), tmp_path, targets=(7.0,)).asked == (7.0,)
 

@@ -126,11 +126,13 @@ def _data_table(config: "PretrainConfig", datasets: Sequence[Dataset]) -> str:
 
 
 def _recorded(dataset: Dataset) -> str:
+    said = {"seed": "seed", "environment": "in", "iteration": "training step", "versions": "with"}
     origin = dataset.origin
-    return (
-        f"{dataset.name}: `{origin['command']}`, in {origin['environment']}, the policy at step"
-        f" {int(origin['iteration']):,}; {origin['versions']}."
-    )
+    facts = [
+        f"`{origin['command']}`",
+        *(f"{said[key]} {origin[key]}" for key in said if key in origin),
+    ]
+    return f"{dataset.name}: {', '.join(facts)}."
 
 
 def _training(
