@@ -1,11 +1,9 @@
 """Decoder-only language models: Llama 8B and 70B and their relatives."""
 
-from typing import ClassVar
-
 import torch
 from transformers import Cache
 
-from transfer.adapters.base import Adapter, Probe, probe_generator
+from transfer.attach.adapter import Adapter, Probe, probe_generator
 
 
 class CausalLMAdapter(Adapter):
@@ -14,24 +12,6 @@ class CausalLMAdapter(Adapter):
     In models that mix full-attention and sliding-window layers (Gemma 2 and 3) the former are
     pruned and the latter keep their stock cache.
     """
-
-    model_types: ClassVar[frozenset[str]] = frozenset(
-        {
-            "gemma",
-            "gemma2",
-            "gemma3_text",
-            "gpt2",
-            "gpt_neox",
-            "granite",
-            "llama",
-            "mistral",
-            "olmo2",
-            "opt",
-            "phi3",
-            "qwen2",
-            "qwen3",
-        }
-    )
 
     def probe(self, batch: int, tokens: int) -> Probe:
         """Logits of random token ids."""

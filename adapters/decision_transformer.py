@@ -6,20 +6,20 @@ prune.
 """
 
 from collections.abc import Callable
-from typing import ClassVar, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import Cache, DecisionTransformerModel
 
-from transfer.adapters.base import Adapter, Probe, probe_generator
 from transfer.adapters.control_model import (
     ControlModel,
     load_control_model,
     save_control_model,
     shipped_control_models,
 )
+from transfer.attach.adapter import Adapter, Probe, probe_generator
 
 __all__ = [
     "CachedController",
@@ -38,8 +38,6 @@ class DecisionTransformerAdapter(Adapter):
     The model's own `forward` knows no cache: attached, it prunes within each call. The cache is
     for the body, `model.encoder`, as `CachedController` uses it.
     """
-
-    model_types: ClassVar[frozenset[str]] = frozenset({"decision_transformer"})
 
     def probe(self, batch: int, tokens: int) -> Probe:
         """The body's hidden states for random embeddings."""

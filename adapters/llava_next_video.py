@@ -1,13 +1,13 @@
 """LLaVA-NeXT-Video: a vision tower whose frames become tokens of a Llama or Mistral."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import Cache
 
-from transfer.adapters.base import Adapter, Probe, probe_generator
+from transfer.attach.adapter import Adapter, Probe, probe_generator
 from transfer.errors import UserError
 
 #: Frames that go through the vision tower at once; bounds its memory.
@@ -16,8 +16,6 @@ _FRAMES_AT_ONCE = 16
 
 class LlavaNextVideoAdapter(Adapter):
     """`LlavaNextVideoForConditionalGeneration`: its text model is pruned, its vision tower not."""
-
-    model_types: ClassVar[frozenset[str]] = frozenset({"llava_next_video"})
 
     def refuse(self) -> None:
         """Raise `UserError` if video tokens could not be counted as the official processor does."""

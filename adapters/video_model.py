@@ -37,6 +37,8 @@ from transfer.files import is_hub_id, read_json_object
 from transfer.video.frames import Clip
 
 #: Short names of shipped models.
+#: `config.model_type` of the family.
+MODEL_TYPE = "llava_next_video"
 ALIASES = {"llava-next-video": "llava-next-video-recall"}
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
@@ -293,7 +295,7 @@ def is_video_model(name: str | Path) -> bool:
     """Whether a name, folder or hub id is of a video model; looks at its configuration alone."""
     name = ALIASES.get(str(name), str(name))
     try:
-        return _kind(_source(name)) in LlavaNextVideoAdapter.model_types
+        return _kind(_source(name)) == MODEL_TYPE
     except (OSError, ValueError):
         return False
 
@@ -350,7 +352,7 @@ def _kind(source: str) -> str:
 def _load_model(name: str, source: str, dtype: Any, device_map: Any) -> PreTrainedModel:
     try:
         kind = _kind(source)
-        if kind not in LlavaNextVideoAdapter.model_types:
+        if kind != MODEL_TYPE:
             reads = "language " if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else ""
             raise UserError(
                 f"{name} is a {reads}model ({kind}), not a LLaVA-NeXT-Video; name one of"

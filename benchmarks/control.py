@@ -17,7 +17,7 @@ from transfer.adapters.decision_transformer import (
     WindowController,
     load_control_model,
 )
-from transfer.adapters.memory import attach
+from transfer.attach.memory import attach
 from transfer.envs.mujoco import env_id
 from transfer.envs.rollout import Controller, rollout
 
@@ -41,9 +41,9 @@ def protocols(context: int) -> dict[str, Callable[[ControlModel, ExitStack], Con
     window = 3 * context - 4
     return {
         "window": lambda control, stack: WindowController(control),
-        f"fifo {window}": cached("recency", sinks=0, n_up=3, budget=window),
-        f"recency {BUDGET}": cached("recency", n_up=INTERVAL, budget=BUDGET),
-        f"h2o {BUDGET}": cached("h2o", n_up=INTERVAL, budget=BUDGET),
+        f"fifo {window}": cached("recency", sinks=0, update_interval=3, budget=window),
+        f"recency {BUDGET}": cached("recency", update_interval=INTERVAL, budget=BUDGET),
+        f"h2o {BUDGET}": cached("h2o", update_interval=INTERVAL, budget=BUDGET),
         "full": cached("full"),
     }
 

@@ -18,7 +18,7 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, PreTrained
 from benchmarks.layers import WINDOW, Shape, namm_pruning, pruned_layer
 from benchmarks.measure import Row, process_peak, reset_peak
 from transfer.adapters.language_model import load_language_model
-from transfer.adapters.memory import attach
+from transfer.attach.memory import attach
 from transfer.cache.cache import PrunedCache
 
 TITLE = "generate(): s to read, ms a token (median, fastest, slowest); peak MB beyond the weights"
@@ -33,7 +33,7 @@ class Setting:
     name: str
     lengths: tuple[int, ...]
     new: int
-    n_up: int
+    update_interval: int
     read_before: bool = False
 
 
@@ -133,7 +133,11 @@ def one_run(model: PreTrainedModel, setting: Setting, length: int, kept: float |
     ids = torch.randint(model.config.vocab_size, (1, length))
     before = length - WINDOW if setting.read_before else 0
     cache = filled_cache(model, setting, before, kept)
-    pruning = attach(model, namm_pruning().policy, setting.n_up, kept) if kept else nullcontext()
+    pruning = (
+        attach(model, namm_pruning().policy, setting.update_interval, kept)
+        if kept
+        else nullcontext()
+    )
     with pruning:
         resident = reset_peak() - cache_bytes(cache)
         began = time.perf_counter()
@@ -149,7 +153,7 @@ def filled_cache(
     model: PreTrainedModel, setting: Setting, tokens: int, kept: float | None
 ) -> DynamicCache:
     """A cache that holds what is left of so many random tokens."""
-    config, pruning = model.config, namm_pruning(setting.n_up, kept)
+    config, pruning = model.config, namm_pruning(setting.update_interval, kept)
     cache = PrunedCache(config, pruning) if kept else DynamicCache(config=config)
     if not tokens:
         return cache

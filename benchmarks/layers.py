@@ -86,9 +86,9 @@ def pruned_layer(
     return layer
 
 
-def namm_pruning(n_up: int = WINDOW, budget: float | None = None) -> Pruning:
+def namm_pruning(update_interval: int = WINDOW, budget: float | None = None) -> Pruning:
     """The shipped NAMM."""
-    return Pruning(get_policy("namm", namm=NAMM.from_pretrained("recall")), n_up, budget)
+    return Pruning(get_policy("namm", namm=NAMM.from_pretrained("recall")), update_interval, budget)
 
 
 def full_pruning() -> Pruning:

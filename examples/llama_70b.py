@@ -84,7 +84,7 @@ def main(
     model: tyro.conf.Positional[str],
     prompt: Path | None = None,
     namm: str = "recall",
-    n_up: int = 512,
+    update_interval: int = 512,
     budget: int | float | None = None,
     max_new_tokens: int = 200,
     prefill_chunk_size: int = 4096,
@@ -96,7 +96,7 @@ def main(
         model: a hub id, a folder or a shipped name.
         prompt: a text file. A model of symbols reads a document of the recall task instead.
         namm: a shipped name, a folder or a hub id.
-        n_up: tokens between two updates of the cache.
+        update_interval: tokens between two updates of the cache.
         budget: tokens each head keeps, or a fraction of those seen; None: as the NAMM decides.
         max_new_tokens: of the answer.
         prefill_chunk_size: tokens of the prompt that are read at once.
@@ -104,7 +104,7 @@ def main(
     """
     language, clock = load(model, max_memory), Clock()
     ids = encode(language, prompt).to(language.model.device)
-    with attach(language.model, NAMM.from_pretrained(namm), n_up, budget) as memory:
+    with attach(language.model, NAMM.from_pretrained(namm), update_interval, budget) as memory:
         cache = memory.new_cache()
         out = language.model.generate(
             ids,

@@ -21,7 +21,7 @@ features = model.encode(read_clip(Path(video), int(frames)))
 ids = model.prompt_ids(Prompt((VIDEO, f"\n{question}"), answers=("yes", "no")), features.frames)
 
 chosen = NAMM.from_pretrained("recall") if policy == "namm" else policy
-with attach(model.model, chosen, n_up=64, budget=float(budget)) as memory:
+with attach(model.model, chosen, update_interval=64, budget=float(budget)) as memory:
     cache = memory.new_cache()
     print(model.generate(model.prefill(ids, features, cache), cache, most=100))
 print(memory.report())

@@ -26,7 +26,7 @@ def pruned_run(model: PreTrainedModel, policy: str, budget: int | None) -> dict[
     mask = torch.ones_like(ids)
     mask[1, :7] = 0
     chosen = NAMM.from_pretrained("recall") if policy == "namm" else policy
-    with attach(model, chosen, n_up=32, budget=budget) as memory, torch.no_grad():
+    with attach(model, chosen, update_interval=32, budget=budget) as memory, torch.no_grad():
         read, reply = memory.new_cache(), memory.new_cache()
         logits = model(ids, attention_mask=mask, cache=read).logits
         said = model.generate(

@@ -55,7 +55,7 @@ def test_the_naive_features_are_ours():
     left = features.GAMMA**features.WINDOW
     assert (seen[0].store.padded_state().flatten(0, 1) - wanted).abs().max() <= left + 1e-4
     assert wanted.abs().max() > 10 * left
-    assert seen[0].seen % seen[0].pruning.n_up, "no update should be timed"
+    assert seen[0].seen % seen[0].pruning.update_interval, "no update should be timed"
 
 
 def test_a_layer_that_keeps_a_quarter_does():

@@ -40,10 +40,10 @@ def test_llama_70b_by_hand():
 def test_a_model_holds_what_the_plan_says(policy, dtype, tokens, tmp_path):
     model = tiny.llama(kv_heads=2).to(getattr(torch, dtype))
     model.save_pretrained(tmp_path)
-    plan = Plan(str(tmp_path), str(tokens), 0.25, policy, n_up=128, batch=2)
+    plan = Plan(str(tmp_path), str(tokens), 0.25, policy, update_interval=128, batch=2)
     [found] = plan_cache(plan)
     chosen = NAMM(NAMMConfig()) if policy == "namm" else policy
-    with attach(model, chosen, n_up=128, budget=0.25) as memory, torch.no_grad():
+    with attach(model, chosen, update_interval=128, budget=0.25) as memory, torch.no_grad():
         cache = memory.new_cache()
         model(torch.randint(3, 97, (2, tokens)), cache=cache)
         assert found.peak == cache.peak_bytes()
@@ -65,9 +65,12 @@ def test_layers_and_heads_are_shared_out():
 
 @pytest.mark.parametrize("name", ["llama-recall", "gpt2-recall", "llama-recall-wide"])
 def test_a_shipped_model_holds_what_the_plan_says(name):
-    [found] = plan_cache(Plan(name, "512", 0.25, n_up=64))
+    [found] = plan_cache(Plan(name, "512", 0.25, update_interval=64))
     model = load_language_model(name).model
-    with attach(model, NAMM(NAMMConfig()), n_up=64, budget=0.25) as memory, torch.no_grad():
+    with (
+        attach(model, NAMM(NAMMConfig()), update_interval=64, budget=0.25) as memory,
+        torch.no_grad(),
+    ):
         cache = memory.new_cache()
         model(torch.randint(3, 97, (1, 512)), cache=cache)
         assert (found.full, found.peak) == (cache.full_bytes(), cache.peak_bytes())

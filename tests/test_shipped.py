@@ -10,7 +10,7 @@ from transfer.adapters.decision_transformer import (
     shipped_control_models,
 )
 from transfer.adapters.language_model import load_language_model
-from transfer.adapters.memory import attach
+from transfer.attach.memory import attach
 from transfer.checkpoints import shipped
 from transfer.envs.d4rl import normalized_score
 from transfer.envs.mujoco import make_envs
@@ -56,7 +56,7 @@ def test_decision_transformers_reach_their_scores(name):
 def test_cached_stepping_is_the_stock_protocol_for_the_first_k_steps():
     control = load_control_model("decision-transformer-hopper-mixed")
     envs, target = make_envs("hopper", 4), control.target_returns[0]
-    with attach(control.model, "full", n_up=48) as memory:
+    with attach(control.model, "full", update_interval=48) as memory:
         cached = CachedController(control, memory.new_cache)
         ours, _ = rollout(cached, envs, range(4), target, control.scale, max_steps=20)
     stock, _ = rollout(WindowController(control), envs, range(4), target, control.scale, 20)
@@ -66,7 +66,9 @@ def test_cached_stepping_is_the_stock_protocol_for_the_first_k_steps():
 
 def test_the_same_seeds_give_the_same_digits():
     control = load_control_model("decision-transformer-hopper-mixed")
-    with attach(control.model, NAMM.from_pretrained("recall"), n_up=48, budget=24) as memory:
+    with attach(
+        control.model, NAMM.from_pretrained("recall"), update_interval=48, budget=24
+    ) as memory:
         controller = CachedController(control, memory.new_cache)
         assert played(controller, control) == played(controller, control)
 
@@ -76,7 +78,7 @@ def test_the_shipped_namm_recalls_more_than_hand_made_rules_do_with_more_bytes()
     batch = make_batch(TASKS["recall"], 256, range(60))
 
     def recall(policy, budget):
-        with attach(model, policy, n_up=32, budget=budget) as memory:
+        with attach(model, policy, update_interval=32, budget=budget) as memory:
             cache = memory.new_cache()
             return float(score_batch(model, batch, cache).correct.mean()), cache.bytes()
 
@@ -91,7 +93,7 @@ def test_a_quarter_of_the_cache_answers_as_well_and_is_likelier_than_all_of_it()
     model = load_language_model("llama-recall").model
     batch = make_batch(TASKS["recall"], 256, range(60))
     full = score_batch(model, batch)
-    with attach(model, NAMM.from_pretrained("recall"), n_up=32, budget=64) as memory:
+    with attach(model, NAMM.from_pretrained("recall"), update_interval=32, budget=64) as memory:
         pruned = score_batch(model, batch, memory.new_cache())
     assert float(full.correct.mean()) >= 0.99
     assert float(pruned.correct.mean()) >= float(full.correct.mean()) - 0.02
@@ -104,7 +106,7 @@ def test_it_beats_h2o_on_models_it_was_not_evolved_on(name):
     batch = make_batch(TASKS["recall"], 256, range(40))
     right = {}
     for policy in (NAMM.from_pretrained("recall"), "h2o"):
-        with attach(model, policy, n_up=32, budget=24) as memory:
+        with attach(model, policy, update_interval=32, budget=24) as memory:
             right[policy] = float(score_batch(model, batch, memory.new_cache()).correct.mean())
     ours, h2o = right.values()
     assert ours >= h2o + 0.1
@@ -114,7 +116,7 @@ def test_the_paper_s_variant_prunes_by_its_own_threshold():
     model, namm = load_language_model("llama-recall").model, NAMM.from_pretrained("recall-paper")
     assert namm.config.features == "spec"
     batch = make_batch(TASKS["recall"], 256, range(40))
-    with attach(model, namm, n_up=32, eviction="reference") as memory:
+    with attach(model, namm, update_interval=32, eviction="reference") as memory:
         cache = memory.new_cache()
         right = float(score_batch(model, batch, cache).correct.mean())
     kept = [tokens for layer in cache.kept() for row in layer for tokens in row]

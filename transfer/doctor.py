@@ -91,7 +91,7 @@ def _simulator() -> str:
 def _video() -> str:
     import numpy as np
 
-    from transfer.evaluation.video import CODECS, write_video
+    from transfer.video.writer import CODECS, write_video
 
     frames = [np.full((32, 32, 3), shade, np.uint8) for shade in (0, 255)]
     with tempfile.TemporaryDirectory() as folder:
@@ -143,7 +143,7 @@ def _shipped() -> list[Finding]:
 
 
 def _checked(name: str) -> Finding:
-    from transfer.adapters.check import check_adapter
+    from transfer.attach.check import check_adapter
 
     check = check_adapter(_model(name))
     return Finding("adapter", check.ok, f"{name}, {check}", needed=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-class UserError(ValueError):
+class UserError(Exception):
     """Bad input: one sentence naming the thing, its value and the remedy. Exit code 2."""
 
 

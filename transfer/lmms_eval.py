@@ -83,8 +83,8 @@ class PrunedVideoModel(lmms):
         batch_size: int | str = 1,
         **ignored: Any,
     ) -> None:
-        from transfer.adapters.memory import Memory
         from transfer.adapters.video_model import load_video_model
+        from transfer.attach.memory import Memory
         from transfer.cache.policy import Pruning
         from transfer.namm.network import NAMM
         from transfer.policies import get_policy

@@ -45,7 +45,7 @@ class Plan:
         context: tokens of the prompt, such as 4096 or 128k (times 1024).
         kept: share of the tokens that each head keeps.
         policy: who prunes; the state it keeps counts.
-        n_up: tokens between two updates.
+        update_interval: tokens between two updates.
         batch: sequences.
         dtype: of the cache; by default the one that the configuration names.
         devices: the layers are shared out in order, as device_map does it.
@@ -60,7 +60,7 @@ class Plan:
     context: str = "128k"
     kept: float = 0.25
     policy: str = "namm"
-    n_up: int = 512
+    update_interval: int = 512
     batch: int = 1
     dtype: str | None = None
     devices: int = 1
@@ -93,7 +93,7 @@ class Plan:
         """The settings the cache is pruned under."""
         settings = {"namm": NAMM(NAMMConfig())} if self.policy == "namm" else {}
         policy = get_policy(self.policy, **settings)
-        return Pruning(policy, self.n_up, self.kept)
+        return Pruning(policy, self.update_interval, self.kept)
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ def _table(plan: Plan, devices: list[DevicePlan]) -> Table:
     ranks = f", one of {plan.tensor_parallel} ranks" if plan.tensor_parallel > 1 else ""
     title = (
         f"{plan.model}, {plan.tokens} tokens, {plan.kept:.0%} kept by {plan.policy} every "
-        f"{plan.n_up}{ranks}; GB (10^9 bytes)"
+        f"{plan.update_interval}{ranks}; GB (10^9 bytes)"
     )
     columns = ["device", "layers", "pruned", "full", "cache", "state", "of full", "peak", "of full"]
     rows = [_row(str(device.device), device) for device in devices]

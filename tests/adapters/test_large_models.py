@@ -73,7 +73,10 @@ def test_llama_70b_has_as_many_weights_as_its_name_says():
 def test_llama_70b_runs_without_its_weights(policy, layers):
     settings = {"namm": NAMM.from_pretrained("recall")} if policy == "namm" else {"budget": 256}
     # Who leaves depends on data, which there is none of: the first update lies behind the prompt.
-    with attach(llama_70b(layers), policy, n_up=1024, **settings) as memory, torch.no_grad():
+    with (
+        attach(llama_70b(layers), policy, update_interval=1024, **settings) as memory,
+        torch.no_grad(),
+    ):
         cache = memory.new_cache()
         for tokens in (600, 100):
             ids = torch.zeros(1, tokens, dtype=torch.long, device="meta")

@@ -15,8 +15,8 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from transfer import attach, check_adapter
 from transfer.adapters.llava_next_video import LlavaNextVideoAdapter
-from transfer.adapters.memory import Memory
-from transfer.adapters.registry import get_adapter
+from transfer.attach.adapter import get_adapter
+from transfer.attach.memory import Memory
 from transfer.cache import dense
 from transfer.cache.attention import IMPLEMENTATION
 from transfer.cache.policy import Pruning
@@ -79,7 +79,7 @@ def test_transformers_own_generate_with_pixels_is_pruned_alike(double_norm):
     model = tiny_video.llava(text={"eos_token_id": None}).double()
     model.generation_config.eos_token_id = None
     ids, pixels = inputs(torch.float64)
-    with attach(model, Random(), n_up=N_UP, budget=40) as memory:
+    with attach(model, Random(), update_interval=N_UP, budget=40) as memory:
         cache = memory.new_cache()
         out = model.generate(
             input_ids=ids,
@@ -104,7 +104,7 @@ def test_the_vision_tower_keeps_its_attention():
     model = tiny_video.llava()
     vision, text = model.model.vision_tower.config, model.model.language_model.config
     assert vision._attn_implementation == "sdpa"
-    with attach(model, "recency", n_up=32, budget=16):
+    with attach(model, "recency", update_interval=32, budget=16):
         assert text._attn_implementation == IMPLEMENTATION
         assert vision._attn_implementation == "sdpa"
     assert text._attn_implementation == "sdpa"

@@ -86,7 +86,7 @@ def test_parts_of_the_model_elsewhere(folder, model, features):
     ids = other.prompt_ids(ASKED, 8)
     found = []
     for each in (other, model):
-        with attach(each.model, "recency", n_up=16, budget=24) as memory:
+        with attach(each.model, "recency", update_interval=16, budget=24) as memory:
             cache = memory.new_cache()
             found.append(each.prefill(ids, features, cache))
             assert each.generate(found[-1], cache, 3)
@@ -194,7 +194,7 @@ def test_prefill_is_the_models_own_forward_pass(model, features):
 def test_prefill_does_not_depend_on_the_chunk_when_it_is_pruned(model, features):
     ids = model.prompt_ids(ASKED, 8)
     found = []
-    with attach(model.model, "recency", n_up=16, budget=24) as memory:
+    with attach(model.model, "recency", update_interval=16, budget=24) as memory:
         for chunk in (None, 50, 7):
             cache = memory.new_cache()
             found.append(model.prefill(ids, features, cache, chunk))
@@ -220,7 +220,9 @@ def test_answers_are_cut_into_tokens_as_they_stand_behind_the_prompt(model):
 @pytest.mark.parametrize("policy", [None, "recency"])
 def test_likelihoods_of_answers_and_the_cache_after_them(model, features, policy):
     ids = model.prompt_ids(ASKED, 8)
-    with attach(model.model, policy or "full", n_up=16, budget=24 if policy else None) as memory:
+    with attach(
+        model.model, policy or "full", update_interval=16, budget=24 if policy else None
+    ) as memory:
         cache = memory.new_cache()
         logits = model.prefill(ids, features, cache)
         before = cache.kept(), cache.get_seq_length()

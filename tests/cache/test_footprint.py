@@ -20,13 +20,15 @@ def make(name):
 @given(
     policy=st.sampled_from(["namm", "h2o", "snapkv", "tova", "fastgen", "recency", "random"]),
     budget=st.sampled_from([5, 0.1, 0.25, 0.5, 1.0]),
-    n_up=st.sampled_from([16, 48, 64, 128, 160]),
+    update_interval=st.sampled_from([16, 48, 64, 128, 160]),
     seen=st.integers(1, 700),
     dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float64]),
 )
-def test_a_prompt_in_one_call_holds_what_the_footprint_says(policy, budget, n_up, seen, dtype):
+def test_a_prompt_in_one_call_holds_what_the_footprint_says(
+    policy, budget, update_interval, seen, dtype
+):
     shape = LayerShape(batch=2, heads=4, kv_heads=2, dim=8, dtype=dtype)
-    pruning = Pruning(make(policy), n_up, budget)
+    pruning = Pruning(make(policy), update_interval, budget)
     layer = PrunedLayer(pruning, 0)
     key = torch.randn(2, 2, seen, 8, dtype=dtype)
     layer.update(key, key)
@@ -36,7 +38,7 @@ def test_a_prompt_in_one_call_holds_what_the_footprint_says(policy, budget, n_up
     assert layer.full_bytes() == shape.full_bytes(seen)
     layer.update(key[:, :, :1], key[:, :, :1])
     layer.attend(torch.randn(2, 4, 1, 8, dtype=dtype), key[:, :, :1], key[:, :, :1], None, 0.3)
-    if seen % n_up == 0:
+    if seen % update_interval == 0:
         assert layer.bytes() == held(shape, pruning, seen + 1).total
 
 

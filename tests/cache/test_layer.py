@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transfer.adapters.memory import attach
+from transfer.attach.memory import attach
 from transfer.cache.cache import PrunedCache
 from transfer.cache.layer import HANDOFF, PrunedLayer
 from transfer.cache.policy import Pruning
@@ -126,7 +126,7 @@ def test_beam_search_and_a_stock_cache_are_refused():
     model = tiny.llama()
     ids = torch.randint(3, 97, (1, 20))
     mask = torch.ones_like(ids)
-    with attach(model, tiny.Uneven(), n_up=32) as memory:
+    with attach(model, tiny.Uneven(), update_interval=32) as memory:
         with pytest.raises(UserError, match="num_beams=1"):
             model.generate(
                 ids,
@@ -212,8 +212,8 @@ def test_padding_does_not_count_towards_a_fraction():
     ("settings", "sentence"),
     [
         ({"policy": "h2o"}, "give it a budget"),
-        ({"policy": "h2o", "budget": 8, "n_up": 24}, "multiple of 16"),
-        ({"policy": "recency", "budget": 8, "n_up": 0}, "positive multiple"),
+        ({"policy": "h2o", "budget": 8, "update_interval": 24}, "multiple of 16"),
+        ({"policy": "recency", "budget": 8, "update_interval": 0}, "positive multiple"),
         ({"policy": "recency", "budget": 0}, "keeps nothing"),
         ({"policy": "recency", "budget": -0.5}, "keeps nothing"),
         ({"policy": "recency", "budget": float("nan")}, "keeps nothing"),

@@ -39,8 +39,8 @@ SCORES: list = []
 def test_layers_evict_what_the_original_evicted(number, chunks):
     case = np.load(DATA / f"namm_case_{number}.npz")
     meta = json.loads(str(case["meta"]))
-    n_up = meta["chunk"]
-    pruning = Pruning(Recorded(published(case)), n_up, eviction="reference")
+    update_interval = meta["chunk"]
+    pruning = Pruning(Recorded(published(case)), update_interval, eviction="reference")
     for index in range(meta["layers"]):
         layer = PrunedLayer(pruning, index)
         for update in range(meta["updates"]):
@@ -48,7 +48,7 @@ def test_layers_evict_what_the_original_evicted(number, chunks):
             query = torch.from_numpy(case[prefix + "q"])[None]
             key = torch.from_numpy(case[prefix + "k_new"])[None]
             SCORES.clear()
-            cuts = [n_up] if chunks == "whole" else [7, 1, 1, n_up - 9]
+            cuts = [update_interval] if chunks == "whole" else [7, 1, 1, update_interval - 9]
             for q, k in zip(query.split(cuts, 2), key.split(cuts, 2)):
                 layer.update(k, k)
                 layer.attend(q, k, k, None, key.shape[-1] ** -0.5)
@@ -79,7 +79,7 @@ def test_generate_through_llama_equals_the_original_end_to_end():
         std,
     )
     prompt = torch.from_numpy(case["prompt_ids"])[None].long()
-    with attach(model, namm, n_up=meta["delay"], eviction="reference") as memory:
+    with attach(model, namm, update_interval=meta["delay"], eviction="reference") as memory:
         out = model.generate(
             prompt,
             attention_mask=torch.ones_like(prompt),

@@ -31,7 +31,7 @@ class Whole(tiny.Uneven):
 class Pieces(Whole):
     """The same, as the queries come."""
 
-    def looks_back(self, n_up):
+    def looks_back(self, update_interval):
         return HOP
 
     def accumulate(self, window, state):
@@ -43,20 +43,23 @@ class Pieces(Whole):
 
 @settings(max_examples=25)
 @given(
-    n_up=st.sampled_from([16, 64, 80, 192]),
+    update_interval=st.sampled_from([16, 64, 80, 192]),
     cuts=st.lists(st.integers(1, 150), min_size=1, max_size=9),
     groups=st.sampled_from([1, 2]),
     padding=st.sampled_from([0, 5, 100]),
     seed=st.integers(0, 100),
 )
-def test_in_pieces_as_in_one(n_up, cuts, groups, padding, seed):
+def test_in_pieces_as_in_one(update_interval, cuts, groups, padding, seed):
     torch.manual_seed(seed)
     tokens = sum(cuts)
     query = torch.randn(2, 2 * groups, tokens, 8, dtype=torch.float64)
     key = torch.randn(2, 2, tokens, 8, dtype=torch.float64)
     valid = torch.ones(2, tokens, dtype=torch.bool)
     valid[1, :padding] = False
-    layers = [PrunedLayer(Pruning(policy, n_up, trace=True), 0) for policy in (Whole(), Pieces())]
+    layers = [
+        PrunedLayer(Pruning(policy, update_interval, trace=True), 0)
+        for policy in (Whole(), Pieces())
+    ]
     for layer, pieces in zip(layers, ([tokens], cuts)):
         parts = (x.split(pieces, 2) for x in (query, key, valid[:, None]))
         for q, k, v in zip(*parts):
@@ -68,31 +71,34 @@ def test_in_pieces_as_in_one(n_up, cuts, groups, padding, seed):
     assert traces[0] == traces[1]
     whole = layers[0]
     # After the last update the one has observed more than the other.
-    scored = [sum(p < tokens - tokens % n_up for p in row.tolist()) for row in whole.positions()]
+    scored = [
+        sum(p < tokens - tokens % update_interval for p in row.tolist())
+        for row in whole.positions()
+    ]
     for row, count in enumerate(scored):
         states = [
             layer.store.padded_state()[row, layer.store.longest - layer.store.lengths[row] :]
             for layer in layers
         ]
-        if tokens % n_up == 0:
+        if tokens % update_interval == 0:
             torch.testing.assert_close(states[0][:count], states[1][:count], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(
     ("policy", "rows"), [("h2o", 0), ("snapkv", 16), ("tova", 1), ("fastgen", 0)]
 )
-@pytest.mark.parametrize("n_up", [32, 512])
-def test_only_as_many_queries_are_held_as_the_policy_looks_back_at(policy, rows, n_up):
-    layer = PrunedLayer(Pruning(get_policy(policy), n_up, 8), 0)
+@pytest.mark.parametrize("update_interval", [32, 512])
+def test_only_as_many_queries_are_held_as_the_policy_looks_back_at(policy, rows, update_interval):
+    layer = PrunedLayer(Pruning(get_policy(policy), update_interval, 8), 0)
     key = torch.randn(1, 2, 600, 8)
     layer.update(key, key)
     layer.attend(torch.randn(1, 4, 600, 8), key, key, None, 0.35)
-    assert layer._log.query.shape == (1, 4, rows + min(n_up, STRIDE), 8)
+    assert layer._log.query.shape == (1, 4, rows + min(update_interval, STRIDE), 8)
 
 
 def test_a_policy_cannot_ask_for_queries_that_are_gone():
     class Short(Whole):
-        def looks_back(self, n_up):
+        def looks_back(self, update_interval):
             return HOP
 
     layer = PrunedLayer(Pruning(Short(), 32), 0)

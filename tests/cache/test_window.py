@@ -84,7 +84,7 @@ class Materialised:
 
 @settings(max_examples=25)
 @given(
-    n_up=st.sampled_from([16, 32, 48]),
+    update_interval=st.sampled_from([16, 32, 48]),
     groups=st.sampled_from([1, 2]),
     updates=st.integers(1, 5),
     cut=st.integers(1, 40),
@@ -92,14 +92,14 @@ class Materialised:
     seed=st.integers(0, 100),
 )
 def test_everything_a_window_says_equals_the_materialised_formula(
-    n_up, groups, updates, cut, block, seed
+    update_interval, groups, updates, cut, block, seed
 ):
     torch.manual_seed(seed)
     SEEN.clear()
-    batch, kv_heads, dim, tokens = 2, 2, 8, n_up * updates
+    batch, kv_heads, dim, tokens = 2, 2, 8, update_interval * updates
     query = torch.randn(batch, kv_heads * groups, tokens, dim, dtype=torch.float64)
     key = torch.randn(batch, kv_heads, tokens, dim, dtype=torch.float64)
-    layer = PrunedLayer(Pruning(Watch(), n_up, trace=True), 0)
+    layer = PrunedLayer(Pruning(Watch(), update_interval, trace=True), 0)
     usual = window_module.BLOCK
     try:
         window_module.BLOCK = block
@@ -111,7 +111,7 @@ def test_everything_a_window_says_equals_the_materialised_formula(
     slow = [[Materialised() for _ in range(kv_heads)] for _ in range(batch)]
     assert len(SEEN) == updates
     for update, seen in enumerate(SEEN):
-        at = slice(update * n_up, (update + 1) * n_up)
+        at = slice(update * update_interval, (update + 1) * update_interval)
         for b in range(batch):
             for h in range(kv_heads):
                 heads = slice(h * groups, (h + 1) * groups)

@@ -260,10 +260,10 @@ def test_same_size_fifo_has_the_policys_interval(config, tiny):
     protocols = plan(settings, replace(load_control_model(tiny), context=20))
     for protocol in protocols[-2:]:
         assert protocol.pruning.budget == 0.5
-        assert protocol.pruning.n_up == 32
+        assert protocol.pruning.update_interval == 32
         assert protocol.pruning.eviction == "reference"
     cache = protocols[1].pruning
-    assert (cache.budget, cache.n_up, cache.policy.sinks) == (56, 3, 0)
+    assert (cache.budget, cache.update_interval, cache.policy.sinks) == (56, 3, 0)
 
 
 def test_a_namm_is_a_policy(config, tmp_path):

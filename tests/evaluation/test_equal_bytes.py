@@ -18,8 +18,8 @@ EQUAL = EqualBytes(SHAPE, tokens=512)
 NAMM_POLICY = get_policy("namm", namm=NAMM(NAMMConfig()))
 
 
-def matched(rule, budget, n_up=32):
-    settings = Pruning(NAMM_POLICY, n_up, budget)
+def matched(rule, budget, update_interval=32):
+    settings = Pruning(NAMM_POLICY, update_interval, budget)
     return EQUAL.pruning(get_policy(rule), settings, [NAMM_POLICY]), settings
 
 

@@ -3,7 +3,7 @@ import tiny
 import torch
 
 from transfer import NAMM, NAMMConfig
-from transfer.adapters.memory import attach
+from transfer.attach.memory import attach
 from transfer.evaluation.video_held import held
 
 
@@ -13,7 +13,7 @@ def test_tokens_not_scored_yet_have_no_state(policy, floats):
     model = tiny.llama(vocabulary=128).eval()
     chosen = NAMM(NAMMConfig()) if policy == "namm" else policy
     is_video = torch.arange(117) < 60
-    with attach(model, chosen, n_up=64, budget=32) as memory, torch.no_grad():
+    with attach(model, chosen, update_interval=64, budget=32) as memory, torch.no_grad():
         cache = memory.new_cache()
         model(torch.randint(128, (1, 117)), cache=cache)
     row = held(cache, is_video)

@@ -8,8 +8,8 @@ import tiny_video
 from PIL import Image
 
 from transfer import NAMM, NAMMConfig
-from transfer.adapters.memory import attach
 from transfer.adapters.video_model import load_video_model
+from transfer.attach.memory import attach
 from transfer.cli import main
 from transfer.errors import UserError
 from transfer.evaluation.video_inspect import InspectConfig, inspect_video
@@ -81,7 +81,7 @@ def test_what_a_namm_keeps_is_drawn_as_its_cache_says(config, folder):
     clip = read_clip(config.video, 8)
     ids = model.prompt_ids(Prompt((VIDEO, f"\n{question}"), ("yes", "no")), 8)
     namm = NAMM.from_pretrained(folder / "namm")
-    with attach(model.model, namm, n_up=64, budget=0.25) as memory:
+    with attach(model.model, namm, update_interval=64, budget=0.25) as memory:
         cache = memory.new_cache()
         logits = model.prefill(ids, model.encode(clip), cache)
         kept = kept_patches(cache, model.is_video(ids)[0], 8)
@@ -97,7 +97,7 @@ def test_kept_patches_are_the_positions_of_the_cache(config, folder):
     model = load_video_model(folder / "model")
     ids = model.prompt_ids(Prompt((VIDEO,), ("yes", "no")), 8)
     first = int(model.is_video(ids)[0].float().argmax())
-    with attach(model.model, "random", n_up=64, budget=20) as memory:
+    with attach(model.model, "random", update_interval=64, budget=20) as memory:
         cache = memory.new_cache()
         model.prefill(ids, model.encode(read_clip(config.video, 8)), cache)
         kept = kept_patches(cache, model.is_video(ids)[0], 8)

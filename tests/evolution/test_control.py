@@ -32,7 +32,7 @@ def vectors(count=3):
 
 
 def case(**changes):
-    settings = {"budget": 8, "n_up": 16, "length": 60, "seeds": (3, 4, 5, 6)} | changes
+    settings = {"budget": 8, "update_interval": 16, "length": 60, "seeds": (3, 4, 5, 6)} | changes
     return Case(HOPPER, "hopper", eviction="exact", **settings)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from transfer.adapters.language_model import load_language_model
-from transfer.adapters.memory import attach
+from transfer.attach.memory import attach
 from transfer.evolution.cases import Case, fitness_cases, validation_cases
 from transfer.evolution.engines import InProcess
 from transfer.evolution.evaluator import EvaluatorSettings, FeatureCollector, Job, StatisticsJob
@@ -65,7 +65,10 @@ def test_a_population_in_one_pass_is_its_candidates_one_by_one(
 @pytest.mark.parametrize("rows", [1, 2, 4, 7])
 def test_the_size_of_a_pass_changes_no_fitness(engine, llama_folder, rows):
     genome = genome_of(engine, llama_folder)
-    vectors, cases = population(genome), [make_case(llama_folder), make_case(llama_folder, n_up=32)]
+    vectors, cases = (
+        population(genome),
+        [make_case(llama_folder), make_case(llama_folder, update_interval=32)],
+    )
     whole = evaluate(engine, genome, vectors, cases, Weights(0.3, 2.0), rows=1000)
     cut = evaluate(engine, genome, vectors, cases, Weights(0.3, 2.0), rows)
     np.testing.assert_allclose(cut.fitness, whole.fitness, atol=2e-5)
@@ -91,7 +94,7 @@ def test_fitness_is_the_sum_of_its_parts_by_hand(engine, llama_folder):
     model = load_language_model(llama_folder).model
     batch = make_batch(get_task("recall"), 96, case.seeds)
     full = score_batch(model, batch)
-    with attach(model, genome.namm(vectors), n_up=16) as memory:
+    with attach(model, genome.namm(vectors), update_interval=16) as memory:
         cache = memory.new_cache()
         pruned = score_batch(model, batch, cache)
     kept = np.mean(cache.kept()) / 96
@@ -128,7 +131,7 @@ def test_statistics_are_those_of_the_features_at_full_cache(engine, llama_folder
     [found] = engine.map("statistics", [StatisticsJob((case,), NAMMConfig("log"))])
     by_hand = FeatureStatistics("log")
     model = load_language_model(llama_folder).model
-    with attach(model, FeatureCollector(by_hand, 0.99), case.n_up) as memory:
+    with attach(model, FeatureCollector(by_hand, 0.99), case.update_interval) as memory:
         cache = memory.new_cache()
         score_batch(model, make_batch(get_task("recall"), 96, case.seeds), cache)
     assert found.mean == tuple(by_hand.mean.tolist())
@@ -167,7 +170,11 @@ def test_minibatches_are_fresh_shared_and_apart_from_validation(configured):
 def test_every_budget_and_interval_has_its_turn(configured):
     config = configured(budgets=(12, 24, 48), intervals=(16, 32), lengths=(96, 128))
     drawn = [fitness_cases(config, 0, generation)[0] for generation in range(60)]
-    for name, wanted in (("budget", {12, 24, 48}), ("n_up", {16, 32}), ("length", {96, 128})):
+    for name, wanted in (
+        ("budget", {12, 24, 48}),
+        ("update_interval", {16, 32}),
+        ("length", {96, 128}),
+    ):
         assert {getattr(case, name) for case in drawn} == wanted
         assert {getattr(case, name) for case in validation_cases(config)} == wanted
 

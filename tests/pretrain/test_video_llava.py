@@ -8,9 +8,9 @@ from rich.progress import Progress
 from safetensors.torch import load_file
 
 import transfer.pretrain.video_llava as module
-from transfer.adapters.memory import attach
 from transfer.adapters.preprocessing import load_preprocessing
 from transfer.adapters.video_model import load_video_model
+from transfer.attach.memory import attach
 from transfer.cli import main
 from transfer.errors import UserError
 from transfer.pretrain import video_llava_pool, video_llava_vision
@@ -357,7 +357,7 @@ def test_random_eviction_at_a_quarter_loses_what_the_shipped_model_knows(shipped
     task, right = VideoRecall(videos=5, first=500), {"full": 0, "random": 0}
     questions, features = task.read(tmp_path), {}
     for policy, budget in (("full", None), ("random", 0.25)):
-        with attach(shipped.model, policy, n_up=64, budget=budget) as memory:
+        with attach(shipped.model, policy, update_interval=64, budget=budget) as memory:
             for question in questions:
                 seen = features.setdefault(
                     question.video, shipped.encode(read_back(int(question.video.stem), 32)[1])

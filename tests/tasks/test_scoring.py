@@ -6,7 +6,7 @@ import tiny
 import torch
 from transformers import DynamicCache
 
-from transfer.adapters.memory import attach
+from transfer.attach.memory import attach
 from transfer.errors import UserError
 from transfer.namm.network import NAMM, NAMMConfig
 from transfer.tasks import scoring
@@ -122,7 +122,7 @@ def test_a_cache_given_is_used(model):
 
 def test_attached_full_policy_scores_as_the_model_alone(model):
     alone = score_batch(model, batch())
-    with attach(model, "full", n_up=32) as memory:
+    with attach(model, "full", update_interval=32) as memory:
         assert_same(score_batch(model, batch(), memory.new_cache()), alone)
 
 
@@ -134,12 +134,12 @@ def namms(population):
 
 def test_a_population_scores_as_its_members_one_by_one(model):
     members, documents = namms(3), batch(documents=4)
-    with attach(model, members, n_up=32, budget=24) as memory:
+    with attach(model, members, update_interval=32, budget=24) as memory:
         together = score_batch(model, documents, memory.new_cache(), population=3)
     assert together.correct.shape == (3, 4)
     alone = []
     for vector in members.vector:
-        with attach(model, members.with_vector(vector), n_up=32, budget=24) as memory:
+        with attach(model, members.with_vector(vector), update_interval=32, budget=24) as memory:
             alone.append(score_batch(model, documents, memory.new_cache()))
             assert_same(together, alone[-1], len(alone) - 1)
     differences = alone[0].log_likelihood - alone[1].log_likelihood

@@ -67,7 +67,7 @@ def held(shape: LayerShape, pruning: Pruning, seen: int) -> Footprint:
     Equal to what `PrunedLayer.bytes` measures after one call with the whole prompt, or two that
     part at an update.
     """
-    late = seen % pruning.n_up
+    late = seen % pruning.update_interval
     kept = _kept(pruning, seen - late)
     observed = late if late >= STRIDE and pruning.policy.reads_attention else 0
     return _footprint(shape, pruning, kept + late, _room(pruning, seen), kept + observed)
@@ -75,11 +75,11 @@ def held(shape: LayerShape, pruning: Pruning, seen: int) -> Footprint:
 
 def peak(shape: LayerShape, pruning: Pruning, seen: int) -> Footprint:
     """The most it held on the way: what was kept before the last whole window, and that window."""
-    last = seen - seen % pruning.n_up
+    last = seen - seen % pruning.update_interval
     steps = [held(shape, pruning, seen)]
     if last:
-        kept = _kept(pruning, last - pruning.n_up)
-        tokens = kept + pruning.n_up
+        kept = _kept(pruning, last - pruning.update_interval)
+        tokens = kept + pruning.update_interval
         observed = tokens if pruning.policy.reads_attention else kept
         steps += [
             held(shape, pruning, last),
@@ -90,11 +90,11 @@ def peak(shape: LayerShape, pruning: Pruning, seen: int) -> Footprint:
 
 def _room(pruning: Pruning, seen: int) -> int:
     """Free slots of a row: of a window after an update, few once few tokens come at a time."""
-    late, slack = seen % pruning.n_up, min(pruning.n_up, STRIDE)
-    if seen < pruning.n_up:
+    late, slack = seen % pruning.update_interval, min(pruning.update_interval, STRIDE)
+    if seen < pruning.update_interval:
         return max(slack - late, 0)
-    few = 0 < late <= slack and pruning.n_up - late > 2 * slack
-    return (slack if few else pruning.n_up) - late
+    few = 0 < late <= slack and pruning.update_interval - late > 2 * slack
+    return (slack if few else pruning.update_interval) - late
 
 
 def _kept(pruning: Pruning, seen: int) -> int:
@@ -112,6 +112,6 @@ def _footprint(
     state = rows * observed * policy.state_size * (2 if small else exact)
     queries = 0
     if pruning.reads_attention:
-        remembered = pruning.carried + min(STRIDE, pruning.n_up)
+        remembered = pruning.carried + min(STRIDE, pruning.update_interval)
         queries = shape.batch * shape.heads * remembered * (shape.dim * each + exact)
     return Footprint(slots, state + queries)

@@ -1,9 +1,9 @@
 """One layer's pruned cache: attends, remembers the window, and evicts inside the attention call.
 
 `update` (transformers' cache protocol) only parks the new keys; the registered attention function
-hands queries, keys and values to `attend`, which splits them at multiples of `n_up`. Layer l's
-eviction reads only layer l's queries and keys and everything is causal, so the result does not
-depend on how a prompt is cut into calls.
+hands queries, keys and values to `attend`, which splits them at multiples of the update interval.
+Layer l's eviction reads only layer l's queries and keys and everything is causal, so the result
+does not depend on how a prompt is cut into calls.
 """
 
 import threading
@@ -75,7 +75,7 @@ class PrunedLayer(CacheLayerMixin):
         self.padding = [0] * self.batch_size
         self.leading = [0] * self.batch_size
         policy = self.pruning.policy
-        slack = min(self.pruning.n_up, STRIDE) if policy.evicts else None
+        slack = min(self.pruning.update_interval, STRIDE) if policy.evicts else None
         self.store = PackedTokens(
             key_states, value_states, policy.state_size, policy.half_state, slack
         )
@@ -203,8 +203,8 @@ class PrunedLayer(CacheLayerMixin):
             raise UserError(f"layer {self.index} has seen no token yet; run the model first")
         if self._log is None:
             return self._window(None)
-        held, since = self._log.held(self.seen), self.seen % self.pruning.n_up
-        new = min(held.rows, since or min(self.seen, self.pruning.n_up))
+        held, since = self._log.held(self.seen), self.seen % self.pruning.update_interval
+        new = min(held.rows, since or min(self.seen, self.pruning.update_interval))
         return self._window(held.part(0, held.rows, new))
 
     # What is stored may be used outside inference mode too, so it must not be made inside.
@@ -226,17 +226,19 @@ class PrunedLayer(CacheLayerMixin):
             scale: of the scores.
         """
         self._scale = scale
-        n_up, new, start, out = self.pruning.n_up, query.shape[2], 0, []
+        update_interval, new, start, out = self.pruning.update_interval, query.shape[2], 0, []
         while start < new:
-            stop = min(new, start + n_up - self.seen % n_up)
+            stop = min(new, start + update_interval - self.seen % update_interval)
             piece = slice(start, stop)
             pad = None if valid is None or bool(valid[:, piece].all()) else valid[:, piece]
             out.append(
                 self._attend_piece(query[:, :, piece], key[:, :, piece], value[:, :, piece], pad)
             )
-            if self.seen % n_up == 0 and self.pruning.policy.evicts:
+            if self.seen % update_interval == 0 and self.pruning.policy.evicts:
                 # Where a long piece came another may follow, and would have to move everything.
-                self._prune(n_up if stop - start > STRIDE else min(n_up, STRIDE))
+                self._prune(
+                    update_interval if stop - start > STRIDE else min(update_interval, STRIDE)
+                )
             start = stop
         # Not before: a cache left by an error in the middle must not be used again.
         self.pending = None
@@ -271,9 +273,9 @@ class PrunedLayer(CacheLayerMixin):
             # Padding attends to nobody.
             lse = lse.masked_fill(~valid[:, None], torch.inf)
         if self._log is None:
-            room = min(STRIDE, self.pruning.n_up)
+            room = min(STRIDE, self.pruning.update_interval)
             self._log = QueryLog(query, lse, self.pruning.carried, room)
-        log, at_update = self._log, self.seen % self.pruning.n_up == 0
+        log, at_update = self._log, self.seen % self.pruning.update_interval == 0
         if log.pending + query.shape[2] < STRIDE and not at_update:
             return log.add(query, lse)
         queries = log.joined(query, lse, self.seen)

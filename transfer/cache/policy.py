@@ -36,12 +36,12 @@ class Policy(ABC):
     #: Without a budget, tokens scored below it leave; None: the policy needs a budget.
     threshold: ClassVar[float | None] = None
 
-    def looks_back(self, n_up: int) -> int:
+    def looks_back(self, update_interval: int) -> int:
         """How many queries before those it was not shown yet the policy asks about.
 
         For a policy that does not `accumulate`: a window, and what a spectrogram carries over.
         """
-        return HOP + n_up if self.reads_attention else 0
+        return HOP + update_interval if self.reads_attention else 0
 
     def accumulate(
         self, window: "AttentionWindow", state: Float[Tensor, "batch kv_heads tokens size"]
@@ -78,7 +78,7 @@ class Pruning:
 
     Args:
         policy: who scores the tokens.
-        n_up: tokens between two updates (the paper's n_up).
+        update_interval: tokens between two updates (the paper's n_up).
         budget: tokens each head keeps (int), or a fraction of the tokens seen (float below 1);
             None: what the policy's own threshold says.
         eviction: `exact`: a token that scores below the threshold leaves its head, heads may
@@ -92,7 +92,7 @@ class Pruning:
     """
 
     policy: Policy
-    n_up: int = 512
+    update_interval: int = 512
     budget: int | float | None = None
     eviction: str = "exact"
     expose_attention: bool = False
@@ -102,9 +102,9 @@ class Pruning:
         name = self.policy.name
         if self.eviction not in ("exact", "reference"):
             raise UserError(f"unknown eviction {self.eviction!r}; use exact or reference")
-        if self.n_up < 1 or (self.reads_attention and self.n_up % HOP):
+        if self.update_interval < 1 or (self.reads_attention and self.update_interval % HOP):
             raise UserError(
-                f"update interval {self.n_up} does not fit policy {name}; "
+                f"update interval {self.update_interval} does not fit policy {name}; "
                 f"use a positive multiple of {HOP} tokens"
             )
         if self.budget is not None and not isinstance(self.budget, int | float):
@@ -140,7 +140,10 @@ class Pruning:
     @property
     def carried(self) -> int:
         """How many queries the layer keeps after the policy saw them."""
-        return max(self.policy.looks_back(self.n_up), self.n_up if self.expose_attention else 0)
+        return max(
+            self.policy.looks_back(self.update_interval),
+            self.update_interval if self.expose_attention else 0,
+        )
 
     def tokens(self, seen: int) -> int | None:
         """The budget in tokens for a sequence of `seen` tokens; None without a budget."""

@@ -19,8 +19,8 @@ from transfer.adapters.decision_transformer import (
     load_control_model,
     shipped_control_models,
 )
-from transfer.adapters.memory import Memory
-from transfer.adapters.registry import get_adapter
+from transfer.attach.adapter import get_adapter
+from transfer.attach.memory import Memory
 from transfer.cache.footprint import LayerShape
 from transfer.cache.policy import Pruning
 from transfer.envs.d4rl import normalized_score
@@ -36,8 +36,8 @@ from transfer.evaluation.measure import MeasuredController
 from transfer.evaluation.progress import EpisodeBar
 from transfer.evaluation.readers import named_policies
 from transfer.evaluation.results import Row
-from transfer.evaluation.video import check_writable, write_video
 from transfer.policies import POLICIES, get_policy
+from transfer.video.writer import check_writable, write_video
 
 TOKENS_PER_STEP = 3
 _FILM_FPS = 30
@@ -309,6 +309,6 @@ def _settings(pruning: Pruning | None) -> Row:
         return {"budget": None, "update_interval": None, "eviction": None}
     return {
         "budget": pruning.budget,
-        "update_interval": pruning.n_up,
+        "update_interval": pruning.update_interval,
         "eviction": pruning.eviction,
     }

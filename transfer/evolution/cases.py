@@ -23,7 +23,7 @@ class Case:
         length: tokens of each document, or the most steps of an episode.
         seeds: of the documents or episodes.
         budget: tokens or share each head keeps; None: the NAMM's threshold.
-        n_up: tokens between two updates.
+        update_interval: tokens between two updates.
         eviction: `exact` or `reference`.
     """
 
@@ -32,7 +32,7 @@ class Case:
     length: int
     seeds: tuple[int, ...]
     budget: int | float | None
-    n_up: int
+    update_interval: int
     eviction: str
 
     def as_json(self) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def _fresh(
         length=_drawn(rng, lengths),
         seeds=tuple(rng.integers(FIRST_FITNESS_SEED, FIRST_TRAINING_SEED, count).tolist()),
         budget=_drawn(rng, config.budgets or (None,)),
-        n_up=_drawn(rng, config.intervals),
+        update_interval=_drawn(rng, config.intervals),
         eviction=config.eviction,
     )
 
@@ -107,7 +107,7 @@ def _held_out(
             length=lengths[kind % len(lengths)],
             seeds=tuple(range(FIRST_VALIDATION_SEED + kind, FIRST_VALIDATION_SEED + count, kinds)),
             budget=budgets[kind % len(budgets)],
-            n_up=config.intervals[kind % len(config.intervals)],
+            update_interval=config.intervals[kind % len(config.intervals)],
             eviction=config.eviction,
         )
         for kind in range(min(kinds, count))

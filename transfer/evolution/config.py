@@ -116,9 +116,9 @@ class EvolveConfig:
         self._check_tasks()
         self._check_numbers()
         policy = NAMMPolicy(NAMM(self.namm))
-        for n_up in self.intervals:
+        for update_interval in self.intervals:
             for budget in self.budgets or (None,):
-                Pruning(policy, n_up, budget, self.eviction)
+                Pruning(policy, update_interval, budget, self.eviction)
 
     def _check_tasks(self) -> None:
         from transfer.tasks.recall import get_task

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from transfer.adapters.control_model import ControlModel, load_control_model
 from transfer.adapters.decision_transformer import CachedController
-from transfer.adapters.memory import attach
+from transfer.attach.memory import attach
 from transfer.cache.cache import PrunedCache
 from transfer.cache.policy import Policy
 from transfer.envs.mujoco import make_envs
@@ -102,7 +102,9 @@ class ControlTasks:
         control, count = self._controls[case.model], crowd.population
         crowd.members = torch.arange(count).repeat_interleave(len(case.seeds))
         seeds, target = list(case.seeds) * count, control.target_returns[0]
-        with attach(control.model, crowd, case.n_up, case.budget, case.eviction) as memory:
+        with attach(
+            control.model, crowd, case.update_interval, case.budget, case.eviction
+        ) as memory:
             controller = _CrowdController(control, memory.new_cache, crowd)
             episodes, clock = rollout(
                 controller, self._envs_of(control, len(seeds)), seeds, target, control.scale,
@@ -124,7 +126,7 @@ class ControlTasks:
     def watch(self, case: Case, policy: Policy) -> None:
         """Play the seeds under a policy that only looks."""
         control = self._controls[case.model]
-        with attach(control.model, policy, case.n_up) as memory:
+        with attach(control.model, policy, case.update_interval) as memory:
             controller = CachedController(control, memory.new_cache)
             envs = self._envs_of(control, len(case.seeds))
             target = control.target_returns[0]

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfer.adapters.language_model import load_language_model
-from transfer.adapters.memory import attach
+from transfer.attach.memory import attach
 from transfer.cache.cache import PrunedCache
 from transfer.cache.policy import Policy
 from transfer.cache.window import AttentionWindow
@@ -105,7 +105,7 @@ class Evaluator:
             return _measured(scores, kept, Seconds(model=time.perf_counter() - began))
         namm = TimedNAMM.of(job.genome.namm(job.vectors))
         budget, eviction = job.case.budget, job.case.eviction
-        with attach(model, namm, job.case.n_up, budget, eviction) as memory:
+        with attach(model, namm, job.case.update_interval, budget, eviction) as memory:
             cache = memory.new_cache()
             scores = score_batch(model, batch, cache, namm.population)
         kept = _kept(cache).reshape(namm.population, -1)
@@ -126,7 +126,7 @@ class Evaluator:
                 self._control.watch(case, policy)
                 continue
             model = self._models[case.model]
-            with attach(model, policy, case.n_up) as memory:
+            with attach(model, policy, case.update_interval) as memory:
                 score_batch(model, self._documents(case), memory.new_cache())
         return Statistics(tuple(statistics.mean.tolist()), tuple(statistics.std.tolist()))
 
@@ -147,7 +147,7 @@ class FeatureCollector(Policy):
     state_size: ClassVar[int] = BINS
     threshold: ClassVar[float | None] = 0.0
 
-    def looks_back(self, n_up: int) -> int:
+    def looks_back(self, update_interval: int) -> int:
         """As a NAMM does."""
         return HOP
 

@@ -15,7 +15,7 @@ class AttentionSum(Policy):
     reads_attention: ClassVar[bool] = True
     state_size: ClassVar[int] = 1
 
-    def looks_back(self, n_up: int) -> int:
+    def looks_back(self, update_interval: int) -> int:
         """Each query counts once."""
         return 0
 

@@ -33,7 +33,7 @@ class NAMMPolicy(Policy):
     half_state: ClassVar[bool] = True
     threshold: ClassVar[float | None] = 0.0
 
-    def looks_back(self, n_up: int) -> int:
+    def looks_back(self, update_interval: int) -> int:
         """The last half of a spectrogram's frame is the first of the next."""
         return HOP
 

@@ -36,7 +36,7 @@ class SnapKV(Policy):
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise UserError(f"snapkv cannot pool over {self.kernel} tokens; use an odd number")
 
-    def looks_back(self, n_up: int) -> int:
+    def looks_back(self, update_interval: int) -> int:
         """The observation window."""
         return self.observe
 

@@ -18,7 +18,7 @@ class TOVA(Policy):
     reads_attention: ClassVar[bool] = True
     compares_heads: ClassVar[bool] = True
 
-    def looks_back(self, n_up: int) -> int:
+    def looks_back(self, update_interval: int) -> int:
         """The newest query."""
         return 1
 

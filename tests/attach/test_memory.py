@@ -20,7 +20,7 @@ def test_attach_and_detach_leave_the_model_as_it_was():
     ids = torch.randint(3, 97, (1, 50))
     with torch.no_grad():
         expected = model(ids).logits
-        with attach(model, "recency", n_up=16, budget=8) as memory:
+        with attach(model, "recency", update_interval=16, budget=8) as memory:
             assert model.config._attn_implementation == "transfer_pruned"
             assert not torch.equal(model(ids, cache=memory.new_cache()).logits, expected)
         assert model.config._attn_implementation == before
@@ -49,7 +49,7 @@ def test_an_error_inside_the_block_detaches():
 
 def test_report_counts_tokens_and_bytes():
     model = tiny.llama()
-    with attach(model, "recency", n_up=16, budget=8) as memory:
+    with attach(model, "recency", update_interval=16, budget=8) as memory:
         run(memory, tokens=100, batch=2)
     report = memory.report()
     assert report.seen == 100
@@ -73,7 +73,10 @@ def test_report_before_anything_ran_says_what_to_do():
 def test_attention_is_that_of_the_stock_model_while_nothing_left():
     model = tiny.llama()
     ids = torch.randint(3, 97, (2, 50))
-    with attach(model, "full", n_up=64, expose_attention=True) as memory, torch.no_grad():
+    with (
+        attach(model, "full", update_interval=64, expose_attention=True) as memory,
+        torch.no_grad(),
+    ):
         model(ids, cache=memory.new_cache())
     model.set_attn_implementation("eager")
     with torch.no_grad():
@@ -85,7 +88,9 @@ def test_attention_is_that_of_the_stock_model_while_nothing_left():
 
 
 def test_attention_after_eviction_covers_the_tokens_still_cached():
-    with attach(tiny.llama(), "h2o", n_up=32, budget=10, expose_attention=True) as memory:
+    with attach(
+        tiny.llama(), "h2o", update_interval=32, budget=10, expose_attention=True
+    ) as memory:
         run(memory, tokens=64)
         matrix = memory.attention(1)
     assert matrix.shape == (1, 8, 32, 10)
@@ -94,7 +99,7 @@ def test_attention_after_eviction_covers_the_tokens_still_cached():
 
 
 def test_attention_needs_a_policy_that_reads_it_or_the_switch():
-    with attach(tiny.llama(), "recency", n_up=32, budget=10) as memory:
+    with attach(tiny.llama(), "recency", update_interval=32, budget=10) as memory:
         run(memory)
         with pytest.raises(UserError, match="expose_attention=True"):
             memory.attention(0)
@@ -104,7 +109,7 @@ def test_attention_needs_a_policy_that_reads_it_or_the_switch():
 
 def test_a_namm_can_be_attached_as_it_is():
     namm = NAMM(NAMMConfig(), torch.zeros(4172).index_fill(0, torch.tensor([4171]), -1.0))
-    with attach(tiny.llama(), namm, n_up=32) as memory:
+    with attach(tiny.llama(), namm, update_interval=32) as memory:
         run(memory, tokens=64)
     # A bias of -1 evicts everything but the newest token.
     assert memory.report().kept == [[[1, 1]]] * 3
@@ -113,7 +118,7 @@ def test_a_namm_can_be_attached_as_it_is():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_models_keep_their_cache_in_it(dtype):
     model = tiny.llama().to(dtype)
-    with attach(model, "h2o", n_up=32, budget=10) as memory:
+    with attach(model, "h2o", update_interval=32, budget=10) as memory:
         logits = run(memory, tokens=70)
     assert logits.dtype == dtype
     assert torch.isfinite(logits.float()).all()

@@ -5,7 +5,6 @@ knows no policy.
 """
 
 from collections.abc import Callable
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -14,6 +13,7 @@ from transformers import Cache, PreTrainedConfig, PreTrainedModel
 
 from transfer.cache.cache import PrunedCache
 from transfer.errors import UserError
+from transfer.plugins import ADAPTERS
 
 #: Runs a probe sequence through a model: cache -> outputs `[batch, tokens, ...]`.
 Probe = Callable[[Cache | None], Float[Tensor, "batch tokens ..."]]
@@ -28,9 +28,6 @@ class Adapter:
     Raises:
         UserError: pruning this model would be silently wrong; the cause is named.
     """
-
-    #: Values of `config.model_type` this adapter is for.
-    model_types: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
@@ -118,6 +115,17 @@ class Adapter:
             f"{type(self).__name__} cannot make inputs for {self.model.config.model_type}; "
             "check it with your own inputs"
         )
+
+
+def get_adapter(model: PreTrainedModel) -> Adapter:
+    """The adapter of a model; families nobody named are taken for plain decoders.
+
+    Raises:
+        UserError: pruning this model would be silently wrong.
+    """
+    kind = str(model.config.model_type)
+    adapter: type[Adapter] = ADAPTERS.get(kind) if kind in ADAPTERS else Adapter
+    return adapter(model)
 
 
 def probe_generator(batch: int, tokens: int) -> torch.Generator:

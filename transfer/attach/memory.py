@@ -7,9 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfer.adapters.base import Adapter
-from transfer.adapters.registry import get_adapter
-from transfer.adapters.report import Report
+from transfer.attach.adapter import Adapter, get_adapter
+from transfer.attach.report import Report
 from transfer.cache.attention import IMPLEMENTATION, register
 from transfer.cache.cache import PrunedCache
 from transfer.cache.policy import Policy, Pruning
@@ -97,10 +96,11 @@ class Memory:
 def attach(
     model: PreTrainedModel,
     policy: Policy | NAMM | str,
-    n_up: int = 512,
+    update_interval: int = 512,
     budget: int | float | None = None,
     eviction: str = "exact",
     expose_attention: bool = False,
+    n_up: int | None = None,
     **settings: Any,
 ) -> Memory:
     """Lay a policy on a model: its cache is pruned from now on, in every way it can be called.
@@ -108,11 +108,12 @@ def attach(
     Args:
         model: any transformers model with the attention interface.
         policy: a NAMM, a policy, or a policy's name.
-        n_up: tokens between two updates (paper: 512).
+        update_interval: tokens between two updates (paper: 512).
         budget: tokens each head keeps, or a fraction (a float up to 1) of the tokens seen; turns
             any policy into top-k by its score. None: the policy's own threshold.
         eviction: `exact` or `reference`, see `Pruning`.
         expose_attention: remember all queries of a window, for `Memory.attention`.
+        n_up: the paper's name for `update_interval`, which it replaces.
         settings: of the policy, when given by name.
 
     Returns:
@@ -129,4 +130,5 @@ def attach(
         raise UserError(
             f"{', '.join(settings)}: settings go with a policy's name, not with a policy"
         )
-    return Memory(get_adapter(model), Pruning(policy, n_up, budget, eviction, expose_attention))
+    interval = update_interval if n_up is None else n_up
+    return Memory(get_adapter(model), Pruning(policy, interval, budget, eviction, expose_attention))

@@ -8,7 +8,7 @@ import pytest
 from transfer.envs.mujoco import make_envs, use_headless_rendering
 from transfer.errors import UserError
 from transfer.evaluation.control import ControlEval, evaluate_control
-from transfer.evaluation.video import CODECS, check_writable, write_video
+from transfer.video.writer import CODECS, check_writable, write_video
 
 
 def decoded(path: Path) -> list[np.ndarray]:

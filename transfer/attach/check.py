@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfer.adapters.base import Adapter, Probe
-from transfer.adapters.memory import Memory
-from transfer.adapters.registry import get_adapter
+from transfer.attach.adapter import Adapter, Probe, get_adapter
+from transfer.attach.memory import Memory
 from transfer.cache import dense
 from transfer.cache.cache import PrunedCache
 from transfer.cache.policy import Pruning
@@ -62,13 +61,13 @@ class Check:
 
 
 @torch.no_grad()
-def check_adapter(model: PreTrainedModel, tokens: int = 160, n_up: int = 32) -> Check:
+def check_adapter(model: PreTrainedModel, tokens: int = 160, update_interval: int = 32) -> Check:
     """Run a model full, pruned and masked, and compare.
 
     Args:
         model: any transformers model with the attention interface.
         tokens: length of the probe.
-        n_up: update interval of the probe.
+        update_interval: update interval of the probe.
 
     Raises:
         UserError: pruning this model would be silently wrong; the cause is named.
@@ -76,16 +75,16 @@ def check_adapter(model: PreTrainedModel, tokens: int = 160, n_up: int = 32) -> 
     was_training = model.training
     model.eval()
     try:
-        return _check(get_adapter(model), tokens, n_up)
+        return _check(get_adapter(model), tokens, update_interval)
     finally:
         model.train(was_training)
 
 
-def _check(adapter: Adapter, tokens: int, n_up: int) -> Check:
+def _check(adapter: Adapter, tokens: int, update_interval: int) -> Check:
     probe = adapter.probe(2, tokens)
     stock = probe(None)
-    full, _ = _pruned(adapter, probe, Pruning(Full(), n_up))
-    pruned, cache = _pruned(adapter, probe, Pruning(Random(), n_up, 0.25, trace=True))
+    full, _ = _pruned(adapter, probe, Pruning(Full(), update_interval))
+    pruned, cache = _pruned(adapter, probe, Pruning(Random(), update_interval, 0.25, trace=True))
     masked = _masked(adapter, probe, cache, tokens)
     size = float(stock.abs().max())
     lengths = [n for layer in cache.kept() for sequence in layer for n in sequence]

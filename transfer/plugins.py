@@ -1,0 +1,209 @@
+"""From a name to an object: built in, `module:attribute`, registered, or an entry point.
+
+One registry for each kind of thing that can be added from outside. Built-in things are named by
+strings and imported when they are asked for, so that no room has to import those above it and
+`--help` does not wait for torch. What comes from outside is checked before it is used.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from inspect import isabstract, isclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from transfer.errors import UserError, unknown_name
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Registry(Generic[T]):
+    """Everything of one kind, by name.
+
+    Attributes:
+        kind: in a word, as sentences name it.
+        group: the entry points through which other packages add to it.
+        base: what each thing is a subclass or an instance of, as `module:attribute`.
+        built_in: names of this package's own, as `module:attribute`.
+        subclass: things are classes, otherwise instances.
+        required: attributes that a thing must have beside the methods that `base` leaves open.
+    """
+
+    kind: str
+    group: str
+    base: str
+    built_in: Mapping[str, str]
+    subclass: bool = True
+    required: tuple[str, ...] = ()
+    _registered: dict[str, T] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[str]:
+        """All names, those from outside last."""
+        outside = sorted({*self._registered, *(point.name for point in self._entry_points())})
+        return iter(dict.fromkeys([*self.built_in, *outside]))
+
+    def __contains__(self, name: object) -> bool:
+        return name in list(self)
+
+    def get(self, name: str) -> T:
+        """The thing behind a name, or behind `package.module:attribute`.
+
+        Raises:
+            UserError: nothing has this name, it cannot be imported, or it is no such thing.
+        """
+        if name in self.built_in:
+            return _attribute(self.built_in[name])
+        if name in self._registered:
+            return self._registered[name]
+        for point in self._entry_points():
+            if point.name == name:
+                return self.checked(name, self._loaded(name, point.value))
+        if ":" in name:
+            return self.checked(name, self._loaded(name, name))
+        raise unknown_name(self.kind, name, self)
+
+    def register(self, name: str, thing: T) -> None:
+        """Add a thing of the caller's own under a name, for this process.
+
+        Raises:
+            UserError: the name is taken, or it is no such thing.
+        """
+        if name in self:
+            raise UserError(f"there is a {self.kind} {name!r} already; choose another name")
+        self._registered[name] = self.checked(name, thing)
+
+    def checked(self, name: str, thing: Any) -> T:
+        """The thing itself, once it is known to be usable.
+
+        Raises:
+            UserError: what it lacks, in a sentence.
+        """
+        base: Any = _attribute(self.base)
+        right = isclass(thing) and issubclass(thing, base) if self.subclass else None
+        if right is False or (right is None and not isinstance(thing, base)):
+            what = "a subclass" if self.subclass else "an instance"
+            raise UserError(f"{self.kind} {name!r} is {thing!r}; it must be {what} of {self.base}")
+        missing = sorted(thing.__abstractmethods__) if isclass(thing) and isabstract(thing) else []
+        missing += [attribute for attribute in self.required if not hasattr(thing, attribute)]
+        if missing:
+            raise UserError(f"{self.kind} {name!r} lacks {', '.join(missing)}; see {self.base}")
+        return thing
+
+    def _entry_points(self) -> tuple[EntryPoint, ...]:
+        return tuple(entry_points(group=self.group))
+
+    def _loaded(self, name: str, spelled: str) -> Any:
+        # A command's own folder is not on the path, and rules are tried from where one stands.
+        if str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))
+        try:
+            return _attribute(spelled)
+        except (ImportError, AttributeError) as error:
+            raise UserError(
+                f"{self.kind} {name!r} cannot be imported ({error}); check the spelling, and that "
+                "its package is installed or lies in this folder"
+            ) from error
+
+
+def _attribute(spelled: str) -> Any:
+    module, _, path = spelled.partition(":")
+    found: Any = import_module(module)
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
+POLICIES: Registry[type] = Registry(
+    kind="policy",
+    group="transfer.policies",
+    base="transfer.cache.policy:Policy",
+    required=("name",),
+    built_in={
+        "fastgen": "transfer.policies.fastgen:FastGen",
+        "full": "transfer.policies.full:Full",
+        "h2o": "transfer.policies.h2o:H2O",
+        "h2o_age": "transfer.policies.h2o_age:H2OAge",
+        "l2_norm": "transfer.policies.l2_norm:L2Norm",
+        "namm": "transfer.policies.namm:NAMMPolicy",
+        "random": "transfer.policies.random:Random",
+        "recency": "transfer.policies.recency:Recency",
+        "snapkv": "transfer.policies.snapkv:SnapKV",
+        "tova": "transfer.policies.tova:TOVA",
+    },
+)
+#: By `config.model_type`.
+ADAPTERS: Registry[type] = Registry(
+    kind="adapter",
+    group="transfer.adapters",
+    base="transfer.attach.adapter:Adapter",
+    built_in={
+        "decision_transformer": "transfer.adapters.decision_transformer:DecisionTransformerAdapter",
+        "llava_next_video": "transfer.adapters.llava_next_video:LlavaNextVideoAdapter",
+        **dict.fromkeys(
+            (
+                "gemma", "gemma2", "gemma3_text", "gpt2", "gpt_neox", "granite", "llama", "mistral",
+                "olmo2", "opt", "phi3", "qwen2", "qwen3",
+            ),
+            "transfer.adapters.causal_lm:CausalLMAdapter",
+        ),
+    },
+)  # fmt: skip
+ENVIRONMENTS: Registry[Any] = Registry(
+    kind="environment",
+    group="transfer.environments",
+    base="transfer.envs.environment:Environment",
+    subclass=False,
+    built_in={
+        "hopper": "transfer.envs.environment:HOPPER",
+        "halfcheetah": "transfer.envs.environment:HALFCHEETAH",
+        "walker2d": "transfer.envs.environment:WALKER2D",
+    },
+)
+BENCHMARKS: Registry[type] = Registry(
+    kind="benchmark",
+    group="transfer.benchmarks",
+    base="transfer.evaluation.benchmark:Benchmark",
+    built_in={},
+)
+FEATURES: Registry[Any] = Registry(
+    kind="feature",
+    group="transfer.features",
+    base="transfer.namm.features:Feature",
+    subclass=False,
+    built_in={},
+)
+SCORERS: Registry[Any] = Registry(
+    kind="scorer",
+    group="transfer.scorers",
+    base="transfer.namm.scorers:Scorer",
+    subclass=False,
+    built_in={},
+)
+
+_REGISTRIES: Mapping[str, Registry[Any]] = {
+    registry.kind: registry
+    for registry in (POLICIES, ADAPTERS, ENVIRONMENTS, BENCHMARKS, FEATURES, SCORERS)
+}
+
+
+def register(kind: str, name: str, thing: Any) -> None:
+    """Add something of your own under a name, for this process.
+
+    A package does it once for every process with an entry point instead, in the group
+    `transfer.policies`, `.adapters`, `.environments`, `.benchmarks`, `.features` or `.scorers`.
+
+    Args:
+        kind: policy, adapter (its name is the model's `config.model_type`), environment,
+            benchmark, feature or scorer.
+        name: as the command line and the library's functions take it.
+        thing: a class of the first kinds' base, an instance of an environment, feature or scorer.
+
+    Raises:
+        UserError: no such kind, the name is taken, or the thing lacks something, which is named.
+    """
+    if kind not in _REGISTRIES:
+        raise unknown_name("kind of plugin", kind, _REGISTRIES)
+    _REGISTRIES[kind].register(name, thing)
