@@ -3,7 +3,7 @@
 import torch
 from transformers import Cache
 
-from transfer.attach.adapter import Adapter, Probe, probe_generator
+from transfer.attachment.adapter import Adapter, Probe, probe_generator
 
 
 class CausalLMAdapter(Adapter):

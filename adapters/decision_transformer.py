@@ -19,7 +19,7 @@ from transfer.adapters.control_model import (
     save_control_model,
     shipped_control_models,
 )
-from transfer.attach.adapter import Adapter, Probe, probe_generator
+from transfer.attachment.adapter import Adapter, Probe, probe_generator
 
 __all__ = [
     "CachedController",

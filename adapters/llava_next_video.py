@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import Cache
 
-from transfer.attach.adapter import Adapter, Probe, probe_generator
+from transfer.attachment.adapter import Adapter, Probe, probe_generator
 from transfer.errors import UserError
 
 #: Frames that go through the vision tower at once; bounds its memory.

@@ -17,7 +17,7 @@ from transfer.adapters.decision_transformer import (
     WindowController,
     load_control_model,
 )
-from transfer.attach.memory import attach
+from transfer.attachment.memory import attach
 from transfer.envs.mujoco import env_id
 from transfer.envs.rollout import Controller, rollout
 

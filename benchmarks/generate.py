@@ -18,7 +18,7 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, PreTrained
 from benchmarks.layers import WINDOW, Shape, namm_pruning, pruned_layer
 from benchmarks.measure import Row, process_peak, reset_peak
 from transfer.adapters.language_model import load_language_model
-from transfer.attach.memory import attach
+from transfer.attachment.memory import attach
 from transfer.cache.cache import PrunedCache
 
 TITLE = "generate(): s to read, ms a token (median, fastest, slowest); peak MB beyond the weights"

@@ -21,7 +21,7 @@ from benchmarks.layers import (
     with_dtype,
 )
 from benchmarks.measure import Prepare, Row, side_by_side
-from transfer.attach.memory import attach
+from transfer.attachment.memory import attach
 from transfer.cache.cache import PrunedCache
 from transfer.cache.layer import PrunedLayer
 

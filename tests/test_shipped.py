@@ -10,7 +10,7 @@ from transfer.adapters.decision_transformer import (
     shipped_control_models,
 )
 from transfer.adapters.language_model import load_language_model
-from transfer.attach.memory import attach
+from transfer.attachment.memory import attach
 from transfer.checkpoints import shipped
 from transfer.envs.d4rl import normalized_score
 from transfer.envs.mujoco import make_envs

@@ -11,8 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transfer.attach.check import check_adapter
-    from transfer.attach.memory import attach
+    from transfer.attachment.check import check_adapter
+    from transfer.attachment.memory import attach
     from transfer.namm.network import NAMM, NAMMConfig
 
 __version__ = "0.1.0"
@@ -21,8 +21,8 @@ __all__ = ["NAMM", "NAMMConfig", "__version__", "attach", "check_adapter"]
 _HOMES = {
     "NAMM": "transfer.namm.network",
     "NAMMConfig": "transfer.namm.network",
-    "attach": "transfer.attach.memory",
-    "check_adapter": "transfer.attach.check",
+    "attach": "transfer.attachment.memory",
+    "check_adapter": "transfer.attachment.check",
 }
 
 

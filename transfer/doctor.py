@@ -143,7 +143,7 @@ def _shipped() -> list[Finding]:
 
 
 def _checked(name: str) -> Finding:
-    from transfer.attach.check import check_adapter
+    from transfer.attachment.check import check_adapter
 
     check = check_adapter(_model(name))
     return Finding("adapter", check.ok, f"{name}, {check}", needed=True)

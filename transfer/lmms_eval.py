@@ -84,7 +84,7 @@ class PrunedVideoModel(lmms):
         **ignored: Any,
     ) -> None:
         from transfer.adapters.video_model import load_video_model
-        from transfer.attach.memory import Memory
+        from transfer.attachment.memory import Memory
         from transfer.cache.policy import Pruning
         from transfer.namm.network import NAMM
         from transfer.policies import get_policy

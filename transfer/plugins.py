@@ -138,7 +138,7 @@ POLICIES: Registry[type] = Registry(
 ADAPTERS: Registry[type] = Registry(
     kind="adapter",
     group="transfer.adapters",
-    base="transfer.attach.adapter:Adapter",
+    base="transfer.attachment.adapter:Adapter",
     built_in={
         "decision_transformer": "transfer.adapters.decision_transformer:DecisionTransformerAdapter",
         "llava_next_video": "transfer.adapters.llava_next_video:LlavaNextVideoAdapter",

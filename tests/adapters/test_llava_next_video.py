@@ -15,8 +15,8 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from transfer import attach, check_adapter
 from transfer.adapters.llava_next_video import LlavaNextVideoAdapter
-from transfer.attach.adapter import get_adapter
-from transfer.attach.memory import Memory
+from transfer.attachment.adapter import get_adapter
+from transfer.attachment.memory import Memory
 from transfer.cache import dense
 from transfer.cache.attention import IMPLEMENTATION
 from transfer.cache.policy import Pruning

@@ -5,8 +5,8 @@ import tiny
 import torch
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from transfer.attach.adapter import get_adapter
-from transfer.attach.memory import Memory
+from transfer.attachment.adapter import get_adapter
+from transfer.attachment.memory import Memory
 from transfer.cache import dense
 from transfer.cache.cache import PrunedCache
 from transfer.cache.policy import Pruning

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transfer.attach.memory import attach
+from transfer.attachment.memory import attach
 from transfer.cache.cache import PrunedCache
 from transfer.cache.layer import HANDOFF, PrunedLayer
 from transfer.cache.policy import Pruning

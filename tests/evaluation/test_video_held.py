@@ -3,7 +3,7 @@ import tiny
 import torch
 
 from transfer import NAMM, NAMMConfig
-from transfer.attach.memory import attach
+from transfer.attachment.memory import attach
 from transfer.evaluation.video_held import held
 
 

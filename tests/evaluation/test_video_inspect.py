@@ -9,7 +9,7 @@ from PIL import Image
 
 from transfer import NAMM, NAMMConfig
 from transfer.adapters.video_model import load_video_model
-from transfer.attach.memory import attach
+from transfer.attachment.memory import attach
 from transfer.cli import main
 from transfer.errors import UserError
 from transfer.evaluation.video_inspect import InspectConfig, inspect_video

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from transfer.adapters.language_model import load_language_model
-from transfer.attach.memory import attach
+from transfer.attachment.memory import attach
 from transfer.evolution.cases import Case, fitness_cases, validation_cases
 from transfer.evolution.engines import InProcess
 from transfer.evolution.evaluator import EvaluatorSettings, FeatureCollector, Job, StatisticsJob

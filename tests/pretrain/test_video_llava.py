@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 import transfer.pretrain.video_llava as module
 from transfer.adapters.preprocessing import load_preprocessing
 from transfer.adapters.video_model import load_video_model
-from transfer.attach.memory import attach
+from transfer.attachment.memory import attach
 from transfer.cli import main
 from transfer.errors import UserError
 from transfer.pretrain import video_llava_pool, video_llava_vision

@@ -6,7 +6,7 @@ import tiny
 import torch
 from transformers import DynamicCache
 
-from transfer.attach.memory import attach
+from transfer.attachment.memory import attach
 from transfer.errors import UserError
 from transfer.namm.network import NAMM, NAMMConfig
 from transfer.tasks import scoring

@@ -19,8 +19,8 @@ from transfer.adapters.decision_transformer import (
     load_control_model,
     shipped_control_models,
 )
-from transfer.attach.adapter import get_adapter
-from transfer.attach.memory import Memory
+from transfer.attachment.adapter import get_adapter
+from transfer.attachment.memory import Memory
 from transfer.cache.footprint import LayerShape
 from transfer.cache.policy import Pruning
 from transfer.envs.d4rl import normalized_score

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from transfer.adapters.language_model import LanguageModel, load_language_model
-from transfer.attach.adapter import get_adapter
-from transfer.attach.memory import Memory
+from transfer.attachment.adapter import get_adapter
+from transfer.attachment.memory import Memory
 from transfer.cache.footprint import LayerShape
 from transfer.errors import UserError
 from transfer.evaluation.blocks import Block, BlockFolder

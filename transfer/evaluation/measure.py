@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from transfer.attach.memory import Memory
+from transfer.attachment.memory import Memory
 from transfer.cache.cache import PrunedCache
 from transfer.envs.rollout import Controller
 from transfer.evaluation.results import Row

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from transfer.adapters.preprocessing import Preprocessing
 from transfer.adapters.video_model import VideoModel, load_video_model
-from transfer.attach.memory import Memory
+from transfer.attachment.memory import Memory
 from transfer.cache.cache import PrunedCache
 from transfer.evaluation.readers import plan_readers
 from transfer.evaluation.video_held import held

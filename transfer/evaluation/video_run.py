@@ -20,7 +20,7 @@ from transformers import Cache, DynamicCache
 
 from transfer.adapters.loading import first_line
 from transfer.adapters.video_model import VideoFeatures, VideoModel, load_video_model
-from transfer.attach.memory import Memory
+from transfer.attachment.memory import Memory
 from transfer.cache.footprint import LayerShape
 from transfer.errors import UserError, unknown_name
 from transfer.evaluation.digest import model_digest, namm_digests, record_digests

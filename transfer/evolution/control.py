@@ -12,7 +12,7 @@ from torch import Tensor
 
 from transfer.adapters.control_model import ControlModel, load_control_model
 from transfer.adapters.decision_transformer import CachedController
-from transfer.attach.memory import attach
+from transfer.attachment.memory import attach
 from transfer.cache.cache import PrunedCache
 from transfer.cache.policy import Policy
 from transfer.envs.mujoco import make_envs

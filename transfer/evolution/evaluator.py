@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfer.adapters.language_model import load_language_model
-from transfer.attach.memory import attach
+from transfer.attachment.memory import attach
 from transfer.cache.cache import PrunedCache
 from transfer.cache.policy import Policy
 from transfer.cache.window import AttentionWindow

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfer.attach.adapter import Adapter, Probe, get_adapter
-from transfer.attach.memory import Memory
+from transfer.attachment.adapter import Adapter, Probe, get_adapter
+from transfer.attachment.memory import Memory
 from transfer.cache import dense
 from transfer.cache.cache import PrunedCache
 from transfer.cache.policy import Pruning

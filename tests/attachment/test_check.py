@@ -8,7 +8,7 @@ import transformers
 from transfer import attach, check_adapter
 from transfer.adapters.causal_lm import CausalLMAdapter
 from transfer.adapters.decision_transformer import DecisionTransformerAdapter
-from transfer.attach.adapter import Adapter, get_adapter
+from transfer.attachment.adapter import Adapter, get_adapter
 from transfer.cache.layer import PrunedLayer
 from transfer.errors import UserError
 from transfer.plugins import ADAPTERS

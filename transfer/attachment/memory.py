@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfer.attach.adapter import Adapter, get_adapter
-from transfer.attach.report import Report
+from transfer.attachment.adapter import Adapter, get_adapter
+from transfer.attachment.report import Report
 from transfer.cache.attention import IMPLEMENTATION, register
 from transfer.cache.cache import PrunedCache
 from transfer.cache.policy import Policy, Pruning
