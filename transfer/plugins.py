@@ -166,7 +166,11 @@ BENCHMARKS: Registry[type] = Registry(
     kind="benchmark",
     group="transfer.benchmarks",
     base="transfer.evaluation.benchmark:Benchmark",
-    built_in={},
+    built_in={
+        "control": "transfer.evaluation.control_benchmark:ControlBenchmark",
+        "language": "transfer.evaluation.language_benchmark:LanguageBenchmark",
+        "video": "transfer.evaluation.video_benchmark:VideoBenchmark",
+    },
 )
 FEATURES: Registry[Any] = Registry(
     kind="feature",
