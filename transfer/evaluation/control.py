@@ -137,7 +137,7 @@ class ControlEval:
     def model_name(self) -> str:
         """Name or folder of the checkpoint."""
         from transfer.adapters.control_names import control_model
-        from transfer.envs.mujoco import env_name
+        from transfer.envs.environment import env_name
 
         if self.model != MODEL:
             return self.model

@@ -23,8 +23,8 @@ from transfer.attachment.adapter import get_adapter
 from transfer.attachment.memory import Memory
 from transfer.cache.footprint import LayerShape
 from transfer.cache.policy import Pruning
-from transfer.envs.d4rl import normalized_score
-from transfer.envs.mujoco import env_id, env_name, make_envs, use_headless_rendering
+from transfer.envs.environment import env_id, env_name, environment, make_envs
+from transfer.envs.mujoco import use_headless_rendering
 from transfer.envs.noise import Noise
 from transfer.envs.rollout import Controller, Episode, Frame, rollout
 from transfer.errors import UserError, unknown_name
@@ -246,7 +246,7 @@ class Run:
             "target_return": episode.target,
             "seed": episode.seed,
             "return": episode.episode_return,
-            "score": float(normalized_score(self.control.env, episode.episode_return)),
+            "score": float(environment(self.control.env).score(episode.episode_return)),
             "length": episode.length,
             "terminated": episode.terminated,
             "failure": episode.failure,
