@@ -12,8 +12,7 @@ from transfer.adapters.decision_transformer import (
 from transfer.adapters.language_model import load_language_model
 from transfer.attachment.memory import attach
 from transfer.checkpoints import shipped
-from transfer.envs.d4rl import normalized_score
-from transfer.envs.mujoco import make_envs
+from transfer.envs.environment import environment, make_envs
 from transfer.envs.rollout import rollout
 from transfer.evaluation.video_qa import VideoEval, evaluate_video
 from transfer.tasks.recall import TASKS, make_batch
@@ -42,7 +41,7 @@ def played(controller, control, episodes=4):
 
 
 def mean_score(control, returns):
-    return normalized_score(control.env, sum(returns) / len(returns))
+    return environment(control.env).score(sum(returns) / len(returns))
 
 
 @pytest.mark.parametrize("name", LEAST_SCORES)

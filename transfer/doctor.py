@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transfer.checkpoints import shipped
+from transfer.plugins import ENVIRONMENTS
 from transfer.provenance import versions
 
 if TYPE_CHECKING:
@@ -79,13 +80,13 @@ def _tried(name: str, attempt: Callable[[], str], remedy: str, needed: bool = Fa
 
 
 def _simulator() -> str:
-    from transfer.envs.mujoco import ENVS, env_id, make_env
+    from transfer.envs.environment import env_id, make_env
 
     env = make_env("hopper")
     env.reset(seed=0)
     env.step(env.action_space.sample())
     env.close()
-    return f"{', '.join(map(env_id, ENVS))}"
+    return f"{', '.join(map(env_id, ENVIRONMENTS.built_in))}"
 
 
 def _video() -> str:
@@ -101,7 +102,8 @@ def _video() -> str:
 
 
 def _rendering() -> str:
-    from transfer.envs.mujoco import make_envs, use_headless_rendering
+    from transfer.envs.environment import make_envs
+    from transfer.envs.mujoco import use_headless_rendering
 
     use_headless_rendering()
     [env] = make_envs("hopper", 1, video=True)

@@ -17,7 +17,7 @@ from transfer.adapters.decision_transformer import (
     shipped_control_models,
 )
 from transfer.adapters.published_control import published_facts
-from transfer.envs.mujoco import make_envs
+from transfer.envs.environment import make_envs
 from transfer.envs.rollout import rollout
 from transfer.errors import UserError
 
