@@ -17,8 +17,8 @@ from transfer.adapters.decision_transformer import (
     ControlModel,
     WindowController,
     load_control_model,
-    shipped_control_models,
 )
+from transfer.adapters.kinds import shipped_models
 from transfer.attachment.adapter import get_adapter
 from transfer.attachment.memory import Memory
 from transfer.cache.footprint import LayerShape
@@ -288,7 +288,7 @@ def _load(config: ControlEval) -> ControlModel:
 
 
 def _checkpoint(config: ControlEval) -> str:
-    shipped = shipped_control_models()
+    shipped = shipped_models("control")
     name = config.model_name
     if name in shipped or Path(name).is_dir():
         return name
