@@ -6,7 +6,7 @@ cards.
 
 from typing import Any
 
-from transfer.errors import unknown_name
+from transfer.errors import UserError
 
 _REPOSITORY = "edbeeching/decision-transformer-gym-{}-{}"
 # fmt: off
@@ -132,7 +132,10 @@ def d4rl_statistics(env: str, quality: str) -> dict[str, Any]:
         UserError: those of this one are not known.
     """
     if (env, quality) not in _STATISTICS:
-        known = [f"{env}-{quality}" for env, quality in _STATISTICS]
-        raise unknown_name("set of state statistics", f"{env}-{quality}", known)
+        known = ", ".join(f"{env}-{quality}" for env, quality in _STATISTICS)
+        raise UserError(
+            f"the state statistics of {env}-{quality} are not known (known: {known}); "
+            "give those of the training data with --state-statistics FILE"
+        )
     mean, std = _STATISTICS[env, quality]
     return {"state_mean": mean, "state_std": std}

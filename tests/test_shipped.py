@@ -7,8 +7,8 @@ from transfer.adapters.decision_transformer import (
     CachedController,
     WindowController,
     load_control_model,
-    shipped_control_models,
 )
+from transfer.adapters.kinds import shipped_models
 from transfer.adapters.language_model import load_language_model
 from transfer.attachment.memory import attach
 from transfer.checkpoints import shipped
@@ -146,4 +146,4 @@ def test_the_video_model_answers_and_the_namm_keeps_what_random_eviction_loses(t
 def test_everything_that_ships_has_a_card():
     for folder in {**shipped("config.json"), **shipped("namm.safetensors")}.values():
         assert "transfer " in (folder / "CARD.md").read_text(), folder.name
-    assert len(shipped_control_models()) == len(LEAST_SCORES)
+    assert len(shipped_models("control")) == len(LEAST_SCORES)

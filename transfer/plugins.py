@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from inspect import isclass
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
@@ -91,8 +90,8 @@ class Registry(Generic[T]):
             UserError: what it lacks, in a sentence.
         """
         base: Any = _attribute(*_split(self.base))
-        fits = isclass(thing) and issubclass(thing, base)
-        if not (fits if self.subclass else isinstance(thing, base)):
+        mro = getattr(thing, "__mro__", ())
+        if not (base in mro if self.subclass else isinstance(thing, base)):
             what = "a subclass" if self.subclass else "an instance"
             raise UserError(f"{self.kind} {name!r} is {thing!r}; it must be {what} of {self.base}")
         missing = sorted(getattr(thing, "__abstractmethods__", ()))
