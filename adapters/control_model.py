@@ -125,6 +125,11 @@ def load_control_model(
 
 
 def shipped_for(env: str | None, quality: str | None) -> str:
+    """Name of the shipped model that `decision-transformer` stands for.
+
+    Raises:
+        UserError: none is of this environment.
+    """
     short = env_name(env or HOPPER.name)
     name = f"{CONTROL}-{short}-{quality}" if quality else control_model(short)
     if name is None:

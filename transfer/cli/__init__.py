@@ -77,7 +77,9 @@ def parse(words: Sequence[str]) -> tuple[Any, Callable[[Any], int]]:
     if isinstance(kinds, Mapping):
         rest = command.with_kind(words[1:])
         return _parsed(f"transfer {name}", rest, kinds, COMMANDS[name]), command.run
-    return _parsed("transfer", words, {each: _stand_in(each) for each in COMMANDS} | {name: kinds}), command.run
+    return _parsed(
+        "transfer", words, {each: _stand_in(each) for each in COMMANDS} | {name: kinds}
+    ), command.run
 
 
 def _parsed(

@@ -1,4 +1,4 @@
-"""`transfer eval language|video|control|suite`; the kind may be left out where the model says it."""
+"""`transfer eval language|video|control|suite`; the kind may be left out, the model says it."""
 
 import json
 import sys
@@ -16,9 +16,7 @@ from transfer.evaluation.suite import SuiteEval
 from transfer.evaluation.tables import WIDTH
 from transfer.evaluation.video import VideoEval
 
-CONFIG = {
-    config.kind: config for config in (LanguageEval, VideoEval, ControlEval, SuiteEval)
-}
+CONFIG = {config.kind: config for config in (LanguageEval, VideoEval, ControlEval, SuiteEval)}
 
 
 def with_kind(words: Sequence[str]) -> list[str]:
@@ -53,10 +51,13 @@ def run(config: EvalConfig) -> int:
     else:
         print_tables(results)
     if results.interrupted:
+        done = (
+            "what was done is" if isinstance(config, SuiteEval) else f"{len(results.rows)} rows are"
+        )
         where = "summarised; --out would keep it"
         if config.run.out:
             where = f"kept in {config.run.out}; the same command goes on from there"
-        print(f"interrupted: what was done is {where}", file=sys.stderr)
+        print(f"interrupted: {done} {where}", file=sys.stderr)
         return INTERRUPTED
     lost = [name for name in _everyone(results) if name not in _scored(results)]
     if lost:

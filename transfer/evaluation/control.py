@@ -86,7 +86,7 @@ class ControlEval(EvalConfig):
         )
     )
     # The models are so small that one thread is about the fastest.
-    run: RunOptions = field(default_factory=lambda: RunOptions(threads=1))
+    run: RunOptions = field(default_factory=lambda: RunOptions(threads=1), kw_only=True)
 
     def __post_init__(self) -> None:
         check_positive(

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 from gymnasium import Env
 
-from transfer.adapters.control_model import ControlModel, load_control_model
+from transfer.adapters.control_model import ControlModel, load_control_model, shipped_for
 from transfer.adapters.decision_transformer import CachedController, WindowController
+from transfer.adapters.kinds import CONTROL
 from transfer.attachment.adapter import get_adapter
 from transfer.attachment.memory import Memory
 from transfer.cache.footprint import LayerShape
@@ -60,8 +61,9 @@ class ControlBenchmark(Benchmark):
             use_headless_rendering()
         self.config = config
         self.control = _load(config)
-        self.model = self.control.name
-        self.env = environment(self.control.env, config.env_version)
+        asked = config.model == CONTROL
+        self.model = shipped_for(config.env, config.quality) if asked else config.model
+        self.env = environment(config.env or self.control.env, config.env_version)
         self.metrics = tuple(dict.fromkeys((self.env.metric, "return")))
         self.steps = config.max_steps or self.env.horizon
         self.control.check_horizon(self.steps)

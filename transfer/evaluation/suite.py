@@ -63,7 +63,7 @@ class SuiteEval(EvalConfig):
     questions: int = 672
     episodes: int = 100
     num_envs: int = 50
-    run: RunOptions = field(default_factory=lambda: RunOptions(threads=1))
+    run: RunOptions = field(default_factory=lambda: RunOptions(threads=1), kw_only=True)
 
     def __post_init__(self) -> None:
         check_positive(self, "documents", "questions", "episodes", "num_envs")

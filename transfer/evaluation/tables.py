@@ -112,7 +112,7 @@ def interval_text(
 
 def number_text(value: float | None, form: str, unit: float = 1.0) -> str:
     """A number in units of `unit`; `-` for none."""
-    return "-" if value is None else format(value / unit, form)
+    return "-" if value is None else format(value if unit == 1 else value / unit, form)
 
 
 def budget_text(budget: float | None) -> str:
