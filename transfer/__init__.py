@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transfer.attachment.check import check_adapter
     from transfer.attachment.memory import attach
-    from transfer.namm.network import NAMM, NAMMConfig
+    from transfer.namm.config import NAMMConfig
+    from transfer.namm.network import NAMM
 
 __version__ = "0.1.0"
 __all__ = ["NAMM", "NAMMConfig", "__version__", "attach", "check_adapter"]
 
 _HOMES = {
     "NAMM": "transfer.namm.network",
-    "NAMMConfig": "transfer.namm.network",
+    "NAMMConfig": "transfer.namm.config",
     "attach": "transfer.attachment.memory",
     "check_adapter": "transfer.attachment.check",
 }

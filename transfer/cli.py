@@ -314,7 +314,7 @@ def _inspect(config: InspectConfig) -> int:
 
 
 def _import(config: Import) -> int:
-    from transfer.namm.checkpoint import import_original
+    from transfer.namm.original import import_original
 
     namm = import_original(config.checkpoint)
     namm.save_pretrained(config.out)

@@ -21,7 +21,7 @@ from rich.progress import track
 from torch import Tensor
 
 from transfer.errors import UserError
-from transfer.evaluation.control import DEFAULT_NAMM
+from transfer.namm.config import DEFAULT_NAMM
 from transfer.tasks.video_prompts import FRAME, VIDEO, Prompt
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from transfer.cache.layer import PrunedLayer
 from transfer.cache.policy import Pruning
 from transfer.cache.queries import STRIDE
-from transfer.namm.spectrogram import HOP, decay
+from transfer.namm.features.spec import SPEC
+from transfer.namm.spectrogram import HOP
 from transfer.policies import get_policy
 
 GAMMA = 0.99
@@ -20,10 +21,14 @@ class Whole(tiny.Uneven):
 
     reads_attention = True
     state_size = 18
+    multiple_of = HOP
+
+    def looks_back(self, update_interval):
+        return HOP + update_interval
 
     def score(self, window, state):
-        features, sums = state[..., :17], state[..., 17:]
-        features = features * decay(GAMMA, window.queries) + window.spectrogram(GAMMA)
+        features, sums = state[..., :17].clone(), state[..., 17:]
+        features = SPEC.accumulate(window, features, GAMMA)
         sums = sums + window.column_sums()[..., None]
         return super().score(window, state)[0], torch.cat([features, sums], -1)
 
