@@ -13,7 +13,7 @@ from transfer.errors import UserError
         ({"search": "diagnal"}, "unknown search 'diagnal'; did you mean diagonal"),
         ({"engine": "rays"}, "unknown engine 'rays'; did you mean ray"),
         ({"features": "logs"}, "unknown NAMM features 'logs'; did you mean log"),
-        ({"scorer": "bma"}, "unknown NAMM scorer 'bma'"),
+        ({"scorer": "bma"}, "unknown scorer 'bma'"),
         ({"hidden": 0}, "hidden width 0"),
         ({"gamma": 1.0}, "gamma 1.0"),
         ({"tasks": ("recal",)}, "unknown task 'recal'; did you mean recall"),
