@@ -166,7 +166,7 @@ def test_registered_for_this_process():
     register("policy", "mine", Mine)
     assert POLICIES.get("mine") is Mine
     for name in ("mine", "h2o"):
-        with pytest.raises(UserError, match=f"there is a policy '{name}' already; choose another"):
+        with pytest.raises(UserError, match=f"policy '{name}' is there already; choose another"):
             register("policy", name, Mine)
     with pytest.raises(UserError, match="unknown kind of plugin 'polcy'; did you mean policy"):
         register("polcy", "other", Mine)

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,9 @@ def examine(model: str | None = None) -> Iterator[Finding]:
     Raises:
         UserError: no such model, or one that cannot be pruned.
     """
+    if model is not None:
+        # Once Mesa's renderer is loaded, importing torch ends the process.
+        import_module("torch")
     found = ", ".join(f"{name} {version}" for name, version in versions().items())
     yield Finding("versions", True, found)
     yield _tried("simulator", _simulator, "pip install 'gymnasium[mujoco]' 'mujoco<5'", True)

@@ -6,8 +6,6 @@ from dataclasses import MISSING, Field, fields
 from importlib.metadata import version
 from typing import Any
 
-import transfer
-
 PACKAGES = ("torch", "transformers", "gymnasium", "mujoco", "numpy")
 
 
@@ -15,7 +13,7 @@ def versions(**more: str) -> dict[str, str]:
     """Versions of everything that could change a digit; `more` adds such as the environment id."""
     found = {name: version(name) for name in PACKAGES}
     return {
-        "namm-transfer": transfer.__version__,
+        "namm-transfer": version("namm-transfer"),
         "python": platform.python_version(),
         **found,
         **more,
