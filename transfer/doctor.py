@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,9 +53,8 @@ def examine(model: str | None = None) -> Iterator[Finding]:
     Raises:
         UserError: no such model, or one that cannot be pruned.
     """
-    if model is not None:
-        # Once Mesa's renderer is loaded, importing torch ends the process.
-        import_module("torch")
+    # First, though it is said last: Triton, loaded after Mesa's renderer, would end the process.
+    checked = [] if model is None else [_checked(model)]
     found = ", ".join(f"{name} {version}" for name, version in versions().items())
     yield Finding("versions", True, found)
     yield _tried("simulator", _simulator, "pip install 'gymnasium[mujoco]' 'mujoco<5'", True)
@@ -71,8 +69,7 @@ def examine(model: str | None = None) -> Iterator[Finding]:
     yield _imported("sbx", "only `transfer collect` needs it: pip install 'namm-transfer[collect]'")
     yield _imported("minari", "only Minari's ids need it: pip install 'namm-transfer[minari]'")
     yield from _shipped()
-    if model is not None:
-        yield _checked(model)
+    yield from checked
 
 
 def _tried(name: str, attempt: Callable[[], str], remedy: str, needed: bool = False) -> Finding:
