@@ -80,7 +80,7 @@ class Registry(Generic[T]):
             UserError: the name is taken, or it is no such thing.
         """
         if name in self:
-            raise UserError(f"there is a {self.kind} {name!r} already; choose another name")
+            raise UserError(f"{self.kind} {name!r} is there already; choose another name")
         self._registered[name] = self.checked(name, thing)
 
     def checked(self, name: str, thing: Any) -> T:
