@@ -12,7 +12,7 @@ from transfer.errors import UserError
         ({"sigma": -1.0}, "sigma -1.0"),
         ({"search": "diagnal"}, "unknown search 'diagnal'; did you mean diagonal"),
         ({"engine": "rays"}, "unknown engine 'rays'; did you mean ray"),
-        ({"features": "logs"}, "unknown NAMM features 'logs'; did you mean log"),
+        ({"features": "logs"}, "unknown feature 'logs'; did you mean log"),
         ({"scorer": "bma"}, "unknown scorer 'bma'"),
         ({"hidden": 0}, "hidden width 0"),
         ({"gamma": 1.0}, "gamma 1.0"),
