@@ -22,6 +22,7 @@ from jaxtyping import Float
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
@@ -176,14 +177,7 @@ def settings(config: Any, ignored: Sequence[str], **more: Any) -> str:
 
 @dataclass(frozen=True)
 class Step:
-    """A step of a run in stages.
-
-    Attributes:
-        stage: its stage, counted from 0.
-        index: steps of the stage before this one.
-        last: whether the stage ends with it.
-        rate: learning rate.
-    """
+    """A step: its stage and its place in that, from 0, whether that ends with it, and its rate."""
 
     stage: int
     index: int
@@ -202,22 +196,19 @@ def schedule(steps: Sequence[int], peak: float, warmup: int) -> list[Step]:
     return found
 
 
+def adamw(weights: list[nn.Parameter], decay: float = 0.01, beta: float = 0.98) -> AdamW:
+    """The optimiser of these; `descend` sets its rate. `beta`: of the squared gradients."""
+    return AdamW(weights, betas=(0.9, beta), weight_decay=decay, fused=True)
+
+
 def descend(
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     loss: Float[Tensor, ""],
     rate: float,
     clipped: Iterable[nn.Parameter],
     norm: float = 1.0,
 ) -> None:
-    """Do one step down the loss.
-
-    Args:
-        optimizer: of the parameters.
-        loss: to be lowered.
-        rate: learning rate of this step.
-        clipped: parameters whose gradients are clipped, all together.
-        norm: to which.
-    """
+    """Do one step down the loss, the gradients of `clipped` together no longer than `norm`."""
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad(set_to_none=True)

@@ -25,7 +25,7 @@ from transfer.errors import UserError
 from transfer.pretrain.decision_transformer.card import SELECTION_SEED, write_card
 from transfer.pretrain.decision_transformer.config import PretrainConfig
 from transfer.pretrain.decision_transformer.data import Windows, make_windows
-from transfer.pretrain.trainer import Lesson, Record, Trainer, descend, settings, training
+from transfer.pretrain.trainer import Lesson, Record, Trainer, adamw, descend, settings, training
 
 
 def pretrain(config: PretrainConfig) -> ControlModel:
@@ -83,13 +83,7 @@ def learning_rate(config: PretrainConfig, step: int) -> float:
 
 @dataclass
 class Best:
-    """The snapshot with the highest return so far.
-
-    Attributes:
-        step: after which it was taken.
-        mean_return: of the episodes that judged it.
-        weights: of the model.
-    """
+    """The snapshot with the highest mean return so far: after which step, that, and its weights."""
 
     step: int = 0
     mean_return: float = -math.inf
@@ -142,16 +136,10 @@ class ControlLesson(Lesson[float]):
             delayed=config.delayed,
             data={dataset.name: dataset.sha256 for dataset in datasets},
         )
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
-        )
+        self.optimizer = adamw([*self.model.parameters()], config.weight_decay, beta=0.999)
         self.draws, self.best = Draws(torch.Generator().manual_seed(config.seed)), Best()
-        self.parts = {
-            "model": self.model,
-            "optimizer": self.optimizer,
-            "draws": self.draws,
-            "best": self.best,
-        }
+        self.parts = {"model": self.model, "optimizer": self.optimizer}
+        self.parts |= {"draws": self.draws, "best": self.best}
 
     def update(self, step: int) -> float:
         """Do a step; its loss."""

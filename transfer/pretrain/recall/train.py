@@ -20,6 +20,7 @@ from transfer.pretrain.trainer import (
     Lesson,
     Record,
     Trainer,
+    adamw,
     descend,
     schedule,
     settings,
@@ -62,18 +63,8 @@ class RecallLesson(Lesson[float]):
         self.config = config
         self.model = new_model(config.architecture, config.seed)
         self.previous = previous_token_head(self.model)
-        self.optimizer = torch.optim.AdamW(
-            [*self.model.parameters(), *self.previous.parameters()],
-            lr=config.lr,
-            betas=(0.9, 0.98),
-            weight_decay=0.01,
-            fused=True,
-        )
-        self.parts = {
-            "model": self.model,
-            "previous": self.previous,
-            "optimizer": self.optimizer,
-        }
+        self.optimizer = adamw([*self.model.parameters(), *self.previous.parameters()])
+        self.parts = {"model": self.model, "previous": self.previous, "optimizer": self.optimizer}
         self.schedule = schedule([stage.steps for stage in config.stages], config.lr, _WARMUP)
         self.steps = len(self.schedule)
 

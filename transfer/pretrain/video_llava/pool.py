@@ -1,11 +1,12 @@
 """The videos of a stage, seen once for all of its steps."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from rich.progress import Progress
 from torch import Tensor
 from transformers import LlavaNextVideoForConditionalGeneration
 
@@ -45,7 +46,7 @@ def make_pool(
     stages: Sequence[Stage],
     index: int,
     seed: int,
-    advance: Callable[[], None],
+    progress: Progress,
 ) -> Pool:
     """Make the videos of a stage and look at them.
 
@@ -54,13 +55,13 @@ def make_pool(
         stages: all of them; no two share a video.
         index: of the stage.
         seed: of the run.
-        advance: called after each video.
+        progress: shown.
     """
     stage, stories, features = stages[index], [], []
     first = FIRST_TRAINING_SEED * (seed + 1) + sum(one.videos for one in stages[:index])
-    for number in range(first, first + stage.videos):
+    numbers = range(first, first + stage.videos)
+    for number in progress.track(numbers, description=f"videos of {stage.frames} frames"):
         flashes, pixels = read_back(number, stage.frames)
         stories.append(flashes)
         features.append(frame_features(model, pixels).flatten(0, 1).half())
-        advance()
     return Pool(stage, stories, torch.stack(features))

@@ -20,6 +20,7 @@ from transfer.pretrain.trainer import (
     Lesson,
     Record,
     Trainer,
+    adamw,
     descend,
     schedule,
     settings,
@@ -76,9 +77,7 @@ class VideoLesson(Lesson[tuple[int, ...]]):
             self.reader = OrderReader(self.model.lm_head.in_features)
         taught = (self.model.model.language_model, self.model.lm_head, self.reader)
         self.weights = [weight for part in taught for weight in part.parameters()]
-        self.optimizer = torch.optim.AdamW(
-            self.weights, lr=config.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True
-        )
+        self.optimizer = adamw(self.weights)
         self.parts = {"model": self.model, "reader": self.reader, "optimizer": self.optimizer}
         self.schedule = schedule([stage.steps for stage in config.stages], config.lr, _WARMUP)
         self.steps = len(self.schedule)
@@ -88,10 +87,7 @@ class VideoLesson(Lesson[tuple[int, ...]]):
         """Train the vision tower; what it then sees right."""
         config = self.config
         steps, videos = config.scaled(_VISION_STEPS), config.scaled(_VISION_VIDEOS)
-        bar = self.progress.add_task("vision", total=steps)
-        color, shape, _ = train_vision(
-            self.model, config.seed, steps, videos, lambda: self.progress.advance(bar)
-        )
+        color, shape, _ = train_vision(self.model, config.seed, steps, videos, self.progress)
         return {"step": 0, "color": round(color, 4), "shape": round(shape, 4)}
 
     def update(self, step: int) -> tuple[int, ...]:
@@ -135,16 +131,9 @@ class VideoLesson(Lesson[tuple[int, ...]]):
 
     def _videos(self, index: int) -> Pool:
         """Those of a stage."""
-        stage = self.config.stages[index]
-        if self._pool is None or self._pool.stage != stage:
-            bar = self.progress.add_task(f"videos of {stage.frames} frames", total=stage.videos)
-            self._pool = make_pool(
-                self.model,
-                self.config.stages,
-                index,
-                self.config.seed,
-                lambda: self.progress.advance(bar),
-            )
+        stages, seed = self.config.stages, self.config.seed
+        if self._pool is None or self._pool.stage != stages[index]:
+            self._pool = make_pool(self.model, stages, index, seed, self.progress)
         return self._pool
 
 
