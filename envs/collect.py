@@ -7,7 +7,6 @@ return, both sampling their actions; `medium-replay` is everything seen in train
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,10 +19,10 @@ from transfer.envs.d4rl import read_d4rl, write_d4rl
 from transfer.envs.environment import env_id, env_name, environment, make_env
 from transfer.envs.learner import Learner
 from transfer.envs.training_run import Checkpoint, TrainingRun
-from transfer.errors import UserError, unknown_name
+from transfer.errors import UserError, check_at_least, unknown_name
 from transfer.files import cache_folder, locked
 from transfer.plugins import ENVIRONMENTS
-from transfer.provenance import command_line
+from transfer.provenance import command_line, versions
 
 _EVAL_SEED = 20_000
 _RECORD_SEED = 30_000
@@ -65,12 +64,8 @@ class CollectConfig:
         if environment(self.env, self.env_version).name not in ENVIRONMENTS.built_in:
             # Actions from -1 to 1, and a simulator whose state can be recorded.
             raise unknown_name("environment of D4RL", self.env, ENVIRONMENTS.built_in)
-        counts = ("steps", "eval_every", "eval_episodes", "medium_transitions")
-        for name in (*counts, "expert_transitions"):
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"--{name.replace('_', '-')} is {getattr(self, name)}; use 1 or more"
-                )
+        check_at_least(1, self, "steps", "eval_every", "eval_episodes")
+        check_at_least(1, self, "medium_transitions", "expert_transitions")
         if not 0 < self.medium_fraction <= 1:
             raise UserError(
                 f"--medium-fraction is {self.medium_fraction}; use more than 0 and at most 1"
@@ -158,7 +153,7 @@ def _write_rollouts(config: CollectConfig, one: Checkpoint, transitions: int, pa
 def _origin(config: CollectConfig, one: Checkpoint) -> dict[str, np.generic | np.ndarray]:
     """What the file says of how it was made; the first two entries are D4RL's."""
     bare = replace(config, out=None)
-    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    packages = ", ".join(f"{name} {found}" for name, found in versions(_PACKAGES).items())
     return {
         "algorithm": np.bytes_("TQC"),
         "iteration": np.int32(one.steps),

@@ -8,14 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import transfer.pretrain.decision_transformer as module
 from transfer.adapters.decision_transformer import load_control_model
 from transfer.envs.d4rl import read_d4rl, write_d4rl
 from transfer.envs.rollout import Clock, Episode
 from transfer.errors import UserError
-from transfer.pretrain.control_card import command
-from transfer.pretrain.decision_transformer import PretrainConfig, learning_rate, pretrain
-from transfer.pretrain.windows import make_windows
+from transfer.pretrain.decision_transformer import PretrainConfig, pretrain, train
+from transfer.pretrain.decision_transformer.data import make_windows
+from transfer.pretrain.decision_transformer.train import ControlLesson, learning_rate
 
 
 def write_data(path, episodes=6, states=11, actions=3, length=30):
@@ -77,13 +76,15 @@ def test_the_card_holds_the_recorded_facts_and_no_path(config, tmp_path):
     returns = [trajectory.episode_return for trajectory in dataset.trajectories]
     assert dataset.sha256 in card
     assert f"| tiny.hdf5 | 180 | 6 | {np.mean(returns):.0f} ± {np.std(returns):.0f}" in card
-    assert command(config) in card
-    assert "Scores are not comparable with models trained on other files" in card
-    assert f"torch {torch.__version__}" in card
+    line = "transfer pretrain decision-transformer --dataset tiny.hdf5 --out model --targets 100.0"
+    assert f"```\n{line} 50.0 --hidden 16" in card
+    words = " ".join(card.split())
+    assert "Scores are not comparable with models trained on other files" in words
+    assert f"torch {torch.__version__}" in words
     assert "Hopper-v4" in card
     assert card.count("\n| 100 | ") == card.count("\n| 50 | ") == 1
     best = max(records(config.out), key=lambda record: record["return_mean"])
-    assert f"the one at step {best['step']} is shipped" in " ".join(card.split())
+    assert f"the one at step {best['step']} is shipped" in words
     assert str(tmp_path) not in card
 
 
@@ -124,30 +125,21 @@ def test_targets_are_by_default_those_of_the_original(tmp_path):
     assert PretrainConfig(("data.hdf5",), tmp_path, targets=(7.0,)).asked == (7.0,)
 
 
-def test_the_command_shows_changed_settings_with_base_names(config):
-    assert command(replace(config, quality="my data", bf16=False)) == (
-        "transfer pretrain decision-transformer --dataset tiny.hdf5 --out model --quality 'my data'"
-        " --targets 100.0 50.0 --hidden 16 --layers 1 --context 8 --batch 8 --warmup 3 --steps 12"
-        " --eval-every 4 --eval-episodes 2 --report-episodes 3 --no-bf16"
-    )
-
-
 @pytest.mark.parametrize("stopped_at", [1, 2])
 def test_a_stopped_run_ends_with_the_same_bits(config, monkeypatch, stopped_at):
     whole = replace(config, out=config.out.with_name("whole"))
     pretrain(whole)
-    judge, judged = module._judge, []
+    record, judged = ControlLesson.record, []
 
     def stop(*arguments):
         if len(judged) == stopped_at:
             raise KeyboardInterrupt
         judged.append(1)
-        return judge(*arguments)
+        return record(*arguments)
 
-    monkeypatch.setattr(module, "_judge", stop)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ControlLesson, "record", stop)
         pretrain(config)
-    monkeypatch.setattr(module, "_judge", judge)
     torch.manual_seed(123)
     pretrain(config)
     assert records(config.out) == records(whole.out)
@@ -172,7 +164,7 @@ def test_the_best_snapshot_is_kept_not_the_last(config, monkeypatch):
         value = next(returns)
         return [Episode(seed, target, value, 10, True) for seed in asked], Clock()
 
-    monkeypatch.setattr(module, "rollout", rigged)
+    monkeypatch.setattr(train, "rollout", rigged)
     pretrain(config)
     torch.testing.assert_close(
         weights(config.out)["embed_state.weight"], snapshots[1].half(), rtol=0, atol=0
@@ -234,7 +226,7 @@ def test_a_finished_model_is_not_overwritten(config):
 
 
 def stop_after_first(config, monkeypatch):
-    monkeypatch.setattr(module, "write_card", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(train, "write_card", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         pretrain(config)
     monkeypatch.undo()
@@ -246,14 +238,6 @@ def test_other_settings_or_data_do_not_continue_a_run(config, monkeypatch):
         pretrain(replace(config, lr=0.5))
     write_data(Path(config.dataset[0]), episodes=7)
     with pytest.raises(UserError, match="unfinished run with other settings or data"):
-        pretrain(config)
-
-
-def test_a_cut_state_file_is_refused(config, monkeypatch):
-    stop_after_first(config, monkeypatch)
-    state = config.out / "training_state.pt"
-    state.write_bytes(state.read_bytes()[:1000])
-    with pytest.raises(UserError, match="is cut or damaged; delete it to start anew"):
         pretrain(config)
 
 

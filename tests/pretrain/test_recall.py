@@ -5,15 +5,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import transfer.pretrain.recall as module
 from transfer.adapters.language_model import load_language_model
 from transfer.errors import UserError
-from transfer.pretrain import curriculum
-from transfer.pretrain.curriculum import STAGES, mixture, training_batch
-from transfer.pretrain.guidance import guidance_loss, previous_token_head, recall_loss, sources
-from transfer.pretrain.recall import RecallPretrainConfig, pretrain_recall
-from transfer.pretrain.recall_card import LENGTHS, accuracy, command
-from transfer.pretrain.recall_models import ARCHITECTURES, POSITIONS
+from transfer.pretrain.recall import RecallPretrainConfig, data, pretrain_recall, train
+from transfer.pretrain.recall.card import LENGTHS, accuracy
+from transfer.pretrain.recall.config import ARCHITECTURES, STAGES
+from transfer.pretrain.recall.data import mixture, training_batch
+from transfer.pretrain.recall.guidance import (
+    guidance_loss,
+    previous_token_head,
+    recall_loss,
+    sources,
+)
+from transfer.pretrain.recall.model import POSITIONS, new_model
+from transfer.pretrain.recall.train import RecallLesson, positions
 from transfer.tasks.base import FIRST_TRAINING_SEED, TokenBatch
 from transfer.tasks.recall import TASKS
 
@@ -43,14 +48,14 @@ def assert_same_run(one, other):
 
 def stop_at(monkeypatch, step):
     """Interrupt the run before this step."""
-    update = module._update
+    update = RecallLesson.update
 
-    def interrupted(config, run, now):
-        if run.step == step:
+    def interrupted(self, now):
+        if now == step:
             raise KeyboardInterrupt
-        return update(config, run, now)
+        return update(self, now)
 
-    monkeypatch.setattr(module, "_update", interrupted)
+    monkeypatch.setattr(RecallLesson, "update", interrupted)
 
 
 def test_a_run_leaves_a_loadable_model_a_log_and_a_card(config):
@@ -96,7 +101,7 @@ def test_long_documents_can_teach_their_answers_alone(config, monkeypatch):
         weights_of.setdefault(batch.ids.shape[1], set()).add(plain)
         return recall_loss(logits, batch, plain)
 
-    monkeypatch.setattr(module, "recall_loss", recorded)
+    monkeypatch.setattr(train, "recall_loss", recorded)
     pretrain_recall(replace(config, plain_longest=64))
     assert weights_of == {32: {0.2}, 64: {0.2}, 128: {0.0}}
     assert "longer than 64 tokens it was taught the answers" in " ".join(
@@ -123,22 +128,15 @@ def test_training_leaves_the_global_generator_and_threads_alone(config):
     assert torch.get_num_threads() == 2
 
 
-def test_a_finished_model_is_not_overwritten(config):
-    config.out.mkdir()
-    (config.out / "CARD.md").write_text("done")
-    with pytest.raises(UserError, match="holds a finished model"):
-        pretrain_recall(config)
-
-
-def test_an_unfinished_run_with_other_settings_is_refused(config, monkeypatch):
+def test_a_run_with_other_settings_is_refused(config, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_at(patch, 8)
         pretrain_recall(config)
     with pytest.raises(UserError, match="unfinished run with other settings"):
         pretrain_recall(replace(config, seed=3))
-    state = config.out / "training_state.pt"
-    state.write_bytes(state.read_bytes()[:200])
-    with pytest.raises(UserError, match="cut or damaged"):
+    # what changes no weight may change
+    pretrain_recall(replace(config, save_every=5, report_documents=1))
+    with pytest.raises(UserError, match="holds a finished model"):
         pretrain_recall(config)
 
 
@@ -159,20 +157,19 @@ def test_bad_settings(config, changes, message):
         replace(config, **changes)
 
 
-def test_the_command_names_what_is_not_default(config):
-    shown = command(replace(config, arch="gpt2", save_every=100, report_documents=512))
-    expected = "--out tiny --arch gpt2 --scale 0.005 --longest 128 --tokens 256"
-    assert shown == f"transfer pretrain recall {expected}"
+def test_lengths_of_the_last_stage_take_turns(config, monkeypatch):
+    seen = []
+    make = train.training_batch
 
+    def watch(length, *others):
+        seen.append(length)
+        return make(length, *others)
 
-def test_learning_rate_warms_up_and_decays_in_the_last_stage(config):
-    rates = [step.rate for step in module._schedule(replace(config, scale=0.1, longest=1024))]
-    assert rates[0] == pytest.approx(3e-3 / 30)
-    assert set(rates[30:-160]) == {3e-3}
-    assert rates[-80] == pytest.approx(1.5e-3)
-    assert rates[-1] == pytest.approx(3e-3 * 0.02)
-    lengths = [step.length for step in module._schedule(replace(config, longest=1024))][-4:]
-    assert sorted(lengths) == [128, 256, 512, 1024]
+    monkeypatch.setattr(train, "training_batch", watch)
+    lesson = RecallLesson(replace(config, scale=0.001, longest=1024))
+    for step in range(lesson.steps):
+        lesson.update(step)
+    assert seen == [32, 64, 128, 128, 256, 512, 1024, 128]
 
 
 @pytest.mark.parametrize("length", sorted({n for stage in STAGES for n in stage.lengths}))
@@ -194,13 +191,13 @@ def test_training_batches_depend_on_seed_and_step_alone():
 
 def test_training_never_sees_evaluation_seeds(monkeypatch):
     seen = []
-    make = curriculum.make_batch
+    make = data.make_batch
 
     def watch(task, length, seeds):
         seen.extend(seeds)
         return make(task, length, seeds)
 
-    monkeypatch.setattr(curriculum, "make_batch", watch)
+    monkeypatch.setattr(data, "make_batch", watch)
     for step in range(20):
         training_batch(64, 512, 0, step)
     assert min(seen) >= FIRST_TRAINING_SEED and len(set(seen)) == len(seen) == 160
@@ -226,7 +223,7 @@ def test_sources_against_the_definition():
 
 def test_guidance_is_paid_for_the_right_attention_and_memory_of_the_token_before():
     batch = training_batch(64, 256, 0, 5)
-    previous = previous_token_head(ARCHITECTURES["llama"].new_model(0))
+    previous = previous_token_head(new_model(ARCHITECTURES["llama"], 0))
     torch.nn.init.eye_(previous.weight)
     torch.nn.init.zeros_(previous.bias)
 
@@ -252,7 +249,7 @@ def test_recall_loss_against_the_definition():
 
 
 def test_architectures_are_what_they_are_called():
-    configs = {name: one.new_model(0).config for name, one in ARCHITECTURES.items()}
+    configs = {name: new_model(one, 0).config for name, one in ARCHITECTURES.items()}
     assert configs["llama"].num_key_value_heads < configs["llama"].num_attention_heads
     wide, source = configs["llama-wide"], configs["llama"]
     assert wide.num_key_value_heads == wide.num_attention_heads
@@ -262,12 +259,10 @@ def test_architectures_are_what_they_are_called():
 
 
 def test_gpt2_trains_every_position():
-    config = RecallPretrainConfig(out=module.Path("x"), arch="gpt2")
-    model = config.architecture.new_model(0)
     for length in (64, 1024):
         uses = torch.zeros(POSITIONS)
         for step in range(1000):
-            positions = module._positions(config, model, length, step)
-            assert positions.shape == (1, length) and (positions.diff() == 1).all()
-            uses[positions] += 1
+            found = positions(0, step, length, POSITIONS - length)
+            assert found.shape == (1, length) and (found.diff() == 1).all()
+            uses[found] += 1
         assert uses.min() > 0.4 * uses.mean()

@@ -7,20 +7,21 @@ import torch
 from rich.progress import Progress
 from safetensors.torch import load_file
 
-import transfer.pretrain.video_llava as module
 from transfer.adapters.preprocessing import load_preprocessing
 from transfer.adapters.video_model import load_video_model
 from transfer.attachment.memory import attach
 from transfer.cli import main
 from transfer.errors import UserError
-from transfer.pretrain import video_llava_pool, video_llava_vision
-from transfer.pretrain.video_llava import VideoPretrainConfig, pretrain_video, read_videos
-from transfer.pretrain.video_llava_batch import Packer, normalized, read_back
-from transfer.pretrain.video_llava_card import Scored, _cells, command, score_questions
-from transfer.pretrain.video_llava_guidance import OrderReader
-from transfer.pretrain.video_llava_model import new_model, new_tokenizer, save_processor
-from transfer.pretrain.video_llava_pool import Stage, make_pool
-from transfer.pretrain.video_llava_vision import make_crowd, train_vision
+from transfer.pretrain.video_llava import VideoPretrainConfig, pool, pretrain_video, train, vision
+from transfer.pretrain.video_llava import config as options
+from transfer.pretrain.video_llava.card import Scored, _cells, score_questions
+from transfer.pretrain.video_llava.config import Stage
+from transfer.pretrain.video_llava.data import Packer, normalized, read_back
+from transfer.pretrain.video_llava.guidance import OrderReader
+from transfer.pretrain.video_llava.model import new_model, new_tokenizer, save_processor
+from transfer.pretrain.video_llava.pool import make_pool
+from transfer.pretrain.video_llava.train import VideoLesson, read_videos
+from transfer.pretrain.video_llava.vision import make_crowd, train_vision
 from transfer.tasks.base import FIRST_TRAINING_SEED
 from transfer.tasks.video_drawing import COLORS, SHAPES, Flash, draw
 from transfer.tasks.video_recall import (
@@ -36,9 +37,9 @@ STAGES = (Stage(5, 3, 2, 4), Stage(8, 4, 2, 4, guided=True))
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    monkeypatch.setattr(module, "STAGES", STAGES)
-    monkeypatch.setattr(module, "_VISION_STEPS", 2)
-    monkeypatch.setattr(module, "_VISION_VIDEOS", 1)
+    monkeypatch.setattr(options, "STAGES", STAGES)
+    monkeypatch.setattr(train, "_VISION_STEPS", 2)
+    monkeypatch.setattr(train, "_VISION_VIDEOS", 1)
 
 
 @pytest.fixture
@@ -74,14 +75,14 @@ def assert_same_run(one, other):
 
 def stop_at(monkeypatch, step):
     """Interrupt the run before this step."""
-    update = module._update
+    update = VideoLesson.update
 
-    def interrupted(config, run, pool, rate):
-        if run.step == step:
+    def interrupted(self, now):
+        if now == step:
             raise KeyboardInterrupt
-        return update(config, run, pool, rate)
+        return update(self, now)
 
-    monkeypatch.setattr(module, "_update", interrupted)
+    monkeypatch.setattr(VideoLesson, "update", interrupted)
 
 
 def test_a_run_leaves_a_loadable_model_a_log_and_a_card(config):
@@ -118,7 +119,7 @@ def test_a_run_leaves_a_loadable_model_a_log_and_a_card(config):
 
 
 def test_a_stopped_run_ends_with_the_same_bits(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "write_card", lambda *_: None)
+    monkeypatch.setattr(train, "write_card", lambda *_: None)
     pretrain_video(replace(config, out=tmp_path / "whole"))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_at(patch, 5)
@@ -133,18 +134,8 @@ def test_a_stopped_run_ends_with_the_same_bits(config, tmp_path, monkeypatch):
     assert not any(torch.equal(mine[name], theirs[name]) for name in mine if "proj.weight" in name)
 
 
-def test_a_damaged_state_is_refused(config, monkeypatch):
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        stop_at(patch, 0)
-        pretrain_video(config)
-    state = config.out / "training_state.pt"
-    state.write_bytes(state.read_bytes()[:200])
-    with pytest.raises(UserError, match="cut or damaged"):
-        pretrain_video(config)
-
-
 def test_training_leaves_the_global_generator_and_threads_alone(config, monkeypatch):
-    monkeypatch.setattr(module, "write_card", lambda *_: None)
+    monkeypatch.setattr(train, "write_card", lambda *_: None)
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -169,21 +160,10 @@ def test_bad_settings(config, changes, message):
         replace(config, **changes)
 
 
-def test_the_command_line(config, capsys):
-    shown = command(replace(config, seed=2, save_every=200))
-    assert shown == "transfer pretrain video-llava --out tiny --seed 2 --report-videos 1"
+def test_the_command_refuses_in_a_sentence(config, capsys):
     words = ["pretrain", "video-llava", "--out", str(config.out), "--scale", "0"]
     assert main(words) == 2
     assert "--scale is 0.0; use a number above 0" in capsys.readouterr().err
-
-
-def test_learning_rate_warms_up_and_decays_in_the_last_stage(config, monkeypatch):
-    monkeypatch.setattr(module, "STAGES", (Stage(8, 200, 1, 1), Stage(16, 100, 1, 1)))
-    schedule = list(module._schedule(config))
-    assert [stage for stage, _ in schedule] == [0] * 200 + [1] * 100
-    rates = [rate for _, rate in schedule]
-    assert rates[0] == pytest.approx(1.5e-5) and set(rates[100:200]) == {1.5e-3}
-    assert rates[250] == pytest.approx(0.75e-3) and rates[-1] == pytest.approx(1.5e-3 * 0.02)
 
 
 def test_training_never_sees_evaluation_seeds_nor_a_video_in_two_stages(untrained, monkeypatch):
@@ -193,14 +173,14 @@ def test_training_never_sees_evaluation_seeds_nor_a_video_in_two_stages(untraine
         seen.append(seed)
         return read_back(seed, *frames)
 
-    monkeypatch.setattr(video_llava_pool, "read_back", watch)
+    monkeypatch.setattr(pool, "read_back", watch)
     model = load_video_model(untrained[1]).model
     for seed in (0, 1):
         for index in range(len(STAGES)):
-            make_pool(model, STAGES, index, seed, lambda: None)
+            make_pool(model, STAGES, index, seed, Progress(disable=True))
     assert min(seen) == FIRST_TRAINING_SEED and len(set(seen)) == len(seen) == 16
     crowd, made = (np.zeros((1, 64, 64, 3), np.uint8), np.zeros((1, 16, 2), int)), []
-    monkeypatch.setattr(video_llava_vision, "_crowded", lambda seed: (made.append(seed), crowd)[1])
+    monkeypatch.setattr(vision, "_crowded", lambda seed: (made.append(seed), crowd)[1])
     make_crowd(1, 3)
     assert made == [2 * FIRST_TRAINING_SEED + index for index in range(3)]
 
@@ -319,12 +299,11 @@ def test_a_crowd_is_what_its_labels_say():
 
 
 def test_vision_learns_colors_before_long(monkeypatch):
-    monkeypatch.setattr(video_llava_vision, "_TOGETHER", 24)
+    monkeypatch.setattr(vision, "_TOGETHER", 24)
     model = new_model(new_tokenizer(), 0)
     before = model.lm_head.weight.clone()
-    steps = []
-    color, shape, column = train_vision(model, 0, 80, 12, lambda: steps.append(1))
-    assert len(steps) == 80 and torch.equal(model.lm_head.weight, before)
+    color, shape, column = train_vision(model, 0, 80, 12, Progress(disable=True))
+    assert torch.equal(model.lm_head.weight, before)
     assert color > 0.4 and column > 0.4 and shape > 1 / 3
 
 

@@ -1,27 +1,19 @@
 """The card of a trained recall model: what it was trained on, how, and what it gets right."""
 
 import platform
-import shlex
-import textwrap
-from collections.abc import Mapping
-from dataclasses import fields
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.progress import Progress
 from transformers import PreTrainedModel
 
-from transfer.files import replacing
+from transfer.pretrain.card import command, paragraph, table, write_sections
+from transfer.pretrain.recall.config import RecallPretrainConfig
+from transfer.provenance import command_line
 from transfer.tasks.recall import TASKS, RecallTask, make_batch
 from transfer.tasks.scoring import score_batch
 
-if TYPE_CHECKING:
-    from transfer.pretrain.recall import RecallPretrainConfig
-
 LENGTHS = (128, 256, 512, 1024)
 _TOGETHER = 8192
-_PACKAGES = ("torch", "transformers", "numpy")
 _ABOUT = {
     "recall": "facts among sentences of noise, four of them asked",
     "overwritten": "facts are stated again with other values, the last one counts",
@@ -45,50 +37,34 @@ def accuracy(model: PreTrainedModel, task: RecallTask, length: int, documents: i
 
 
 def write_card(
-    config: "RecallPretrainConfig", model: PreTrainedModel, seconds: float, progress: Progress
-) -> dict[str, dict[int, float]]:
-    """Score the stored weights on every kind of task and write `CARD.md`.
-
-    Returns:
-        Task -> length -> share of right answers.
-    """
-    documents = config.report_documents
-    bar = progress.add_task("scoring", total=len(TASKS) * len(LENGTHS))
-    table: dict[str, dict[int, float]] = {name: {} for name in TASKS}
-    for name, task in TASKS.items():
-        for length in LENGTHS:
-            table[name][length] = accuracy(model, task, length, documents)
-            progress.advance(bar)
-    sections = (_introduction(config, model), _training(config, seconds), _results(config, table))
-    with replacing(config.out / "CARD.md") as partial:
-        partial.write_text("\n".join([*sections, _versions()]))
-    return table
+    config: RecallPretrainConfig, model: PreTrainedModel, seconds: float, progress: Progress
+) -> None:
+    """Score the stored weights on every kind of task and write `CARD.md`."""
+    line = command_line("pretrain recall", config, public=True)
+    write_sections(
+        config.out,
+        [_introduction(model)],
+        {
+            "Training": [command(line), _training(config, seconds)],
+            "Results": _results(config, model, progress),
+        },
+        ("torch", "transformers", "numpy"),
+    )
 
 
-def command(config: "RecallPretrainConfig") -> str:
-    """The command line of this configuration: changed settings only, the folder by base name."""
-    words = ["transfer", "pretrain", "recall"]
-    for item in fields(config):
-        value: Any = getattr(config, item.name)
-        if value != item.default:
-            words += [f"--{item.name.replace('_', '-')}", f"{getattr(value, 'name', value)}"]
-    return shlex.join(words)
-
-
-def _introduction(config: "RecallPretrainConfig", model: PreTrainedModel) -> str:
+def _introduction(model: PreTrainedModel) -> str:
     shape, parameters = model.config, sum(weight.numel() for weight in model.parameters())
     kv_heads = getattr(shape, "num_key_value_heads", shape.num_attention_heads)
-    text = (
+    return paragraph(
         f"A small {type(model).__name__} that retrieves facts from its context:"
         f" {shape.num_hidden_layers} layers, width {shape.hidden_size},"
         f" {shape.num_attention_heads} heads, {kv_heads} key/value heads, {parameters:,}"
         f" parameters, stored as float16. It reads a language of {shape.vocab_size} symbols"
         " (`transfer.tasks.symbols`) and has no tokenizer."
     )
-    return f"# {config.out.name}\n\n{_filled(text)}\n"
 
 
-def _training(config: "RecallPretrainConfig", seconds: float) -> str:
+def _training(config: RecallPretrainConfig, seconds: float) -> str:
     stages = ", ".join(
         f"{stage.steps} of {'/'.join(map(str, stage.lengths))}" for stage in config.stages
     )
@@ -110,33 +86,21 @@ def _training(config: "RecallPretrainConfig", seconds: float) -> str:
             " alone: what it knows of the other tokens' likelihood it learned on short documents,"
             " and a full cache of a long one misleads it there."
         )
-    return f"## Training\n\n```\n{command(config)}\n```\n\n{_filled(text)}\n"
+    return paragraph(text)
 
 
-def _results(config: "RecallPretrainConfig", table: Mapping[str, Mapping[int, float]]) -> str:
-    rows = [
-        "## Results",
-        "",
-        _filled(
-            "Share of right answers of the stored weights with a full cache,"
-            f" {config.report_documents} documents for each cell (seeds from 0 up), by length of"
-            " the documents. Questions stand at the end; an answer is right if all its tokens are"
-            " the most likely ones."
-        ),
-        "",
-        f"| task | {' | '.join(map(str, LENGTHS))} | |",
-        f"|---|{'---|' * len(LENGTHS)}---|",
-    ]
-    for name, cells in table.items():
-        shown = " | ".join(f"{cells[length]:.3f}" for length in LENGTHS)
-        rows.append(f"| {name} | {shown} | {_ABOUT[name]} |")
-    return "\n".join(rows) + "\n"
-
-
-def _filled(text: str) -> str:
-    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
-
-
-def _versions() -> str:
-    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
-    return f"## Versions\n\nPython {platform.python_version()}, {packages}.\n"
+def _results(config: RecallPretrainConfig, model: PreTrainedModel, progress: Progress) -> list[str]:
+    documents, rows = config.report_documents, []
+    bar = progress.add_task("scoring", total=len(TASKS) * len(LENGTHS))
+    for name, task in TASKS.items():
+        shares = []
+        for length in LENGTHS:
+            shares.append(f"{accuracy(model, task, length, documents):.3f}")
+            progress.advance(bar)
+        rows.append((name, *shares, _ABOUT[name]))
+    about = (
+        f"Share of right answers of the stored weights with a full cache, {documents} documents for"
+        " each cell (seeds from 0 up), by length of the documents. Questions stand at the end; an"
+        " answer is right if all its tokens are the most likely ones."
+    )
+    return [paragraph(about), table(("task", *LENGTHS, ""), rows)]

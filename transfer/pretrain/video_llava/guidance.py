@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from transfer.pretrain.video_llava_batch import IGNORED, QuestionBatch
+from transfer.pretrain.video_llava.data import IGNORED, QuestionBatch
 from transfer.tasks.video_drawing import COLORS
 from transfer.tasks.video_recall import NUMBERS
 

@@ -1,10 +1,6 @@
-"""What a recall model is trained on, and when: short documents first, all kinds of tasks soon.
+"""What a recall model is trained on: documents of all kinds of tasks, once they are long enough."""
 
-Plain training on long documents stays at guessing one of the facts; short ones with guidance get
-over that in a few hundred steps, and longer ones then keep it.
-"""
-
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,30 +8,6 @@ import torch
 from transfer.tasks.base import FIRST_TRAINING_SEED, TokenBatch
 from transfer.tasks.recall import RecallTask, make_batch
 
-
-@dataclass(frozen=True)
-class Stage:
-    """Some steps on documents of certain lengths.
-
-    Attributes:
-        lengths: tokens of a document; the steps take them in turn.
-        steps: optimiser steps.
-        guided: whether the auxiliary losses apply.
-    """
-
-    lengths: tuple[int, ...]
-    steps: int
-    guided: bool = False
-
-
-STAGES = (
-    Stage((32,), 600, guided=True),
-    Stage((64,), 600, guided=True),
-    Stage((128,), 1500, guided=True),
-    Stage((256,), 1200),
-    Stage((512,), 1000),
-    Stage((1024, 128, 512, 256), 1600),
-)
 #: length -> most facts, most facts where they are overwritten, questions within the text
 _SIZES = {
     32: (2, 2, 2),

@@ -1,31 +1,25 @@
 """The card of the trained video model: what it was trained on, how, and what it answers."""
 
-import platform
-import shlex
 import tempfile
-import textwrap
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from rich.progress import Progress
 from transformers import DynamicCache
 
 from transfer.adapters.video_model import VideoModel, load_video_model
-from transfer.files import replacing
-from transfer.pretrain.video_llava_guidance import LAYERS
+from transfer.pretrain.card import command, paragraph, table, write_sections
+from transfer.pretrain.video_llava.config import VideoPretrainConfig
+from transfer.pretrain.video_llava.guidance import LAYERS
+from transfer.provenance import command_line
 from transfer.tasks.video_prompts import VIDEO
 from transfer.tasks.video_recall import FRAMES, KINDS, RecallQuestion, VideoRecall
 from transfer.video.frames import read_clip
 
-if TYPE_CHECKING:
-    from transfer.pretrain.video_llava import VideoPretrainConfig
-
-_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "av")
 _ABOUT = {
     "first": "which color appeared first ?",
     "last": "which color appeared last ?",
@@ -54,16 +48,22 @@ class Scored:
     blind: bool
 
 
-def write_card(config: "VideoPretrainConfig", seconds: float, progress: Progress) -> list[Scored]:
+def write_card(config: VideoPretrainConfig, seconds: float, progress: Progress) -> None:
     """Ask the stored model about held-out video files and write `CARD.md`."""
     model = load_video_model(config.out, dtype=torch.float32)
     task = VideoRecall(videos=config.report_videos)
     with tempfile.TemporaryDirectory() as folder:
         scores = score_questions(model, task, Path(folder), progress)
-    sections = (_introduction(config, model), _training(config, seconds), _results(config, scores))
-    with replacing(config.out / "CARD.md") as partial:
-        partial.write_text("\n".join([*sections, _versions()]))
-    return scores
+    line = command_line("pretrain video-llava", config, public=True)
+    write_sections(
+        config.out,
+        [_introduction(model)],
+        {
+            "Training": [command(line), _training(config, seconds)],
+            "Results": _results(config, scores),
+        },
+        ("torch", "transformers", "tokenizers", "numpy", "av"),
+    )
 
 
 def score_questions(
@@ -104,21 +104,11 @@ def _likeliest(model: VideoModel, logits: torch.Tensor, question: RecallQuestion
     return scores.index(max(scores))
 
 
-def command(config: "VideoPretrainConfig") -> str:
-    """The command line of this configuration: changed settings only, the folder by base name."""
-    words = ["transfer", "pretrain", "video-llava"]
-    for item in fields(config):
-        value: Any = getattr(config, item.name)
-        if value != item.default:
-            words += [f"--{item.name.replace('_', '-')}", f"{getattr(value, 'name', value)}"]
-    return shlex.join(words)
-
-
-def _introduction(config: "VideoPretrainConfig", model: VideoModel) -> str:
+def _introduction(model: VideoModel) -> str:
     shape = model.model.config.text_config
     vision = model.model.config.vision_config
     parameters = sum(weight.numel() for weight in model.model.parameters())
-    text = (
+    return paragraph(
         f"A small {type(model.model).__name__} that answers questions about synthetic videos"
         " (`transfer.tasks.video_recall`): coloured shapes flash up for a frame or two each, among"
         f" grey ones that move. Text model: {shape.num_hidden_layers} layers, width"
@@ -129,16 +119,15 @@ def _introduction(config: "VideoPretrainConfig", model: VideoModel) -> str:
         f" {FRAMES * model.tokens_per_frame} tokens. {parameters:,} parameters, stored as float16,"
         f" and a vocabulary of {shape.vocab_size} words."
     )
-    return f"# {config.out.name}\n\n{_filled(text)}\n"
 
 
-def _training(config: "VideoPretrainConfig", seconds: float) -> str:
+def _training(config: VideoPretrainConfig, seconds: float) -> str:
     stages = ", then ".join(
         f"{stage.steps} steps of {stage.batch} out of {stage.videos} videos of {stage.frames}"
         f" frames, up to {stage.questions} questions to each{', guided' * stage.guided}"
         for stage in config.stages
     )
-    text = (
+    return paragraph(
         f"Seed {config.seed}; {seconds / 60:.1f} minutes of one thread. The vision tower and the"
         " projector first learn to name colour, shape and column of what each cell of a frame"
         f" shows, and stay as they are; then the text model learns to answer: {stages}. Videos are"
@@ -150,10 +139,9 @@ def _training(config: "VideoPretrainConfig", seconds: float) -> str:
         " itself alone; half of the videos come with one more question ahead of them. Training also"
         " asks which colour came after another; what is not learned is not among the kinds below."
     )
-    return f"## Training\n\n```\n{command(config)}\n```\n\n{_filled(text)}\n"
 
 
-def _results(config: "VideoPretrainConfig", scores: Sequence[Scored]) -> str:
+def _results(config: VideoPretrainConfig, scores: Sequence[Scored]) -> list[str]:
     about = (
         f"Share of right answers of the stored weights with a full cache: {config.report_videos}"
         f" held-out mp4 files (seeds from 0 up), {FRAMES} frames each, a question of every kind to"
@@ -163,23 +151,15 @@ def _results(config: "VideoPretrainConfig", scores: Sequence[Scored]) -> str:
         " frequent answer; chance: one of the options at random."
     )
     names = ("likelihood", "before", "after", "generated", "blind", "majority", "chance")
-    rows = [
-        "## Results",
-        "",
-        _filled(about),
-        "",
-        f"| kind | {' | '.join(names)} | for example |",
-        f"|---|{'---|' * len(names)}---|",
-    ]
-    table = {
+    cells = {
         kind: _cells([one for one in scores if one.question.category == kind]) for kind in KINDS
     }
-    columns = list(zip(*table.values()))
-    table["mean"] = [sum(column) / len(column) for column in columns]
-    for kind, cells in table.items():
-        shown = " | ".join(f"{cell:.3f}" for cell in cells)
-        rows.append(f"| {kind} | {shown} | {_ABOUT.get(kind, '')} |")
-    return "\n".join(rows) + "\n"
+    cells["mean"] = [sum(column) / len(column) for column in zip(*cells.values())]
+    rows = [
+        (kind, *(f"{cell:.3f}" for cell in found), _ABOUT.get(kind, ""))
+        for kind, found in cells.items()
+    ]
+    return [paragraph(about), table(("kind", *names, "for example"), rows)]
 
 
 def _cells(scores: Sequence[Scored]) -> list[float]:
@@ -200,12 +180,3 @@ def _cells(scores: Sequence[Scored]) -> list[float]:
 
 def _share(right: Sequence[bool]) -> float:
     return sum(right) / len(right) if right else float("nan")
-
-
-def _filled(text: str) -> str:
-    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
-
-
-def _versions() -> str:
-    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
-    return f"## Versions\n\nPython {platform.python_version()}, {packages}.\n"

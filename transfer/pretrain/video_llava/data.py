@@ -14,7 +14,13 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from transfer.pretrain.video_llava_model import ASSISTANT, DEVIATION, MEAN, TOKENS_PER_FRAME, USER
+from transfer.pretrain.video_llava.model import (
+    ASSISTANT,
+    DEVIATION,
+    MEAN,
+    TOKENS_PER_FRAME,
+    USER,
+)
 from transfer.tasks.video_drawing import COLORS, Flash, decode, encode
 from transfer.tasks.video_recall import Asked, all_questions, make_video
 

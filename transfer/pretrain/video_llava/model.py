@@ -22,6 +22,7 @@ USER, ASSISTANT = "USER:", "ASSISTANT:"
 POSITIONS = 2048
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
+_PINPOINTS = [[SIDE, 2 * SIDE], [2 * SIDE, SIDE]]
 _SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>", "<video>")
 _CHAT = (
     "{% for message in messages %}{{ message['role'].upper() + ':' }}"
@@ -102,7 +103,7 @@ def _config(tokenizer: PreTrainedTokenizerFast, width: int, layers: int) -> Llav
         vision_feature_select_strategy="default",
         spatial_pool_mode="average",
         spatial_pool_stride=2,
-        image_grid_pinpoints=[[SIDE, 2 * SIDE], [2 * SIDE, SIDE]],
+        image_grid_pinpoints=_PINPOINTS,
         image_seq_length=(SIDE // PATCH) ** 2,
         video_seq_length=TOKENS_PER_FRAME,
     )
@@ -124,31 +125,25 @@ def save_processor(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
         "image_std": list(DEVIATION),
         "resample": 3,
     }
-    name = "LlavaNextVideoProcessor"
-    write_json(
-        folder / "video_preprocessor_config.json",
-        pictures
-        | {"video_processor_type": "LlavaNextVideoVideoProcessor", "processor_class": name},
-    )
-    write_json(
-        folder / "preprocessor_config.json",
-        pictures
+    files = {
+        "video_preprocessor_config": pictures
+        | {"video_processor_type": "LlavaNextVideoVideoProcessor"},
+        "preprocessor_config": pictures
         | {
             "image_processor_type": "LlavaNextImageProcessor",
-            "image_grid_pinpoints": [[SIDE, 2 * SIDE], [2 * SIDE, SIDE]],
-            "processor_class": name,
+            "image_grid_pinpoints": _PINPOINTS,
         },
-    )
-    write_json(
-        folder / "processor_config.json",
-        {
+        "processor_config": {
             "patch_size": PATCH,
             "vision_feature_select_strategy": "default",
             "num_additional_image_tokens": 1,
             "image_token": "<image>",
             "video_token": "<video>",
-            "processor_class": name,
         },
-    )
+    }
+    for name, content in files.items():
+        write_json(
+            folder / f"{name}.json", content | {"processor_class": "LlavaNextVideoProcessor"}
+        )
     with replacing(folder / "chat_template.jinja") as partial:
         partial.write_text(_CHAT)

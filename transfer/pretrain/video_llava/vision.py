@@ -1,24 +1,25 @@
 """First the eyes: the vision tower learns to say what is in each cell of a frame."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
+from rich.progress import Progress
 from torch import Tensor, nn
 from transformers import LlavaNextVideoForConditionalGeneration
 
-from transfer.pretrain.video_llava_batch import normalized
-from transfer.pretrain.video_llava_model import TOKENS_PER_FRAME
+from transfer.pretrain.trainer import adamw, descend, schedule
+from transfer.pretrain.video_llava.data import normalized
+from transfer.pretrain.video_llava.model import TOKENS_PER_FRAME
 from transfer.tasks.base import FIRST_TRAINING_SEED
 from transfer.tasks.video_drawing import CELL, COLORS, SHAPES, SIDE, decode, draw, encode
 from transfer.tasks.video_recall import make_flash
 
 _FRAMES, _TOGETHER, _CROWD = 16, 96, 4
 _COLUMNS = SIDE // CELL
-_RATE, _WARMUP, _FINAL_RATE = 2e-3, 50, 0.02
+_RATE, _WARMUP = 2e-3, 50
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def train_vision(
     seed: int,
     steps: int,
     videos: int,
-    advance: Callable[[], None],
+    progress: Progress,
 ) -> list[float]:
     """Train vision tower and projector on frames of the training seeds.
 
@@ -102,7 +103,7 @@ def train_vision(
         seed: of the run.
         steps: optimiser steps.
         videos: of which the frames are.
-        advance: called after each step.
+        progress: shown.
 
     Returns:
         Share of right colours, shapes and columns in the last steps.
@@ -111,19 +112,12 @@ def train_vision(
     reader = _new_reader(model, seed)
     parts = (model.model.vision_tower, model.model.multi_modal_projector, reader)
     weights = [weight for part in parts for weight in part.parameters()]
-    optimizer = torch.optim.AdamW(weights, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    rights = []
-    for step in range(steps):
-        rate = _RATE * min(1.0, (step + 1) / _WARMUP) * max(_FINAL_RATE, 1 - step / steps)
-        optimizer.param_groups[0]["lr"] = rate
+    optimizer, rights = adamw(weights), []
+    for step in progress.track(schedule([steps], _RATE, _WARMUP), description="vision"):
         chosen = rng.integers(len(crowd.pixels), size=_TOGETHER)
         loss, right = reader(frame_features(model, crowd.pixels[chosen]), crowd.cells[chosen])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
+        descend(optimizer, loss, step.rate, weights)
         rights.append(right)
-        advance()
     return np.mean(rights[-20:], axis=0).tolist()
 
 

@@ -1,47 +1,20 @@
-"""What the text model is trained on, and when: short videos first, seen once for all steps."""
+"""The videos of a stage, seen once for all of its steps."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from rich.progress import Progress
 from torch import Tensor
 from transformers import LlavaNextVideoForConditionalGeneration
 
-from transfer.pretrain.video_llava_batch import Packer, QuestionBatch, read_back
-from transfer.pretrain.video_llava_vision import frame_features
+from transfer.pretrain.video_llava.config import Stage
+from transfer.pretrain.video_llava.data import Packer, QuestionBatch, read_back
+from transfer.pretrain.video_llava.vision import frame_features
 from transfer.tasks.base import FIRST_TRAINING_SEED
 from transfer.tasks.video_drawing import Flash
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Some steps on videos of a length.
-
-    Attributes:
-        frames: of a video.
-        steps: optimiser steps.
-        batch: videos in a step.
-        videos: to draw from.
-        questions: most questions about a video that are asked after it, in one step.
-        guided: whether the auxiliary losses apply.
-    """
-
-    frames: int
-    steps: int
-    batch: int
-    videos: int
-    questions: int = 14
-    guided: bool = False
-
-
-STAGES = (
-    Stage(8, 400, 24, 1500),
-    Stage(16, 500, 16, 1500),
-    Stage(16, 350, 16, 1000, guided=True),
-    Stage(32, 750, 8, 1500, questions=18, guided=True),
-)
 
 
 @dataclass(frozen=True)
@@ -73,7 +46,7 @@ def make_pool(
     stages: Sequence[Stage],
     index: int,
     seed: int,
-    advance: Callable[[], None],
+    progress: Progress,
 ) -> Pool:
     """Make the videos of a stage and look at them.
 
@@ -82,13 +55,13 @@ def make_pool(
         stages: all of them; no two share a video.
         index: of the stage.
         seed: of the run.
-        advance: called after each video.
+        progress: shown.
     """
     stage, stories, features = stages[index], [], []
     first = FIRST_TRAINING_SEED * (seed + 1) + sum(one.videos for one in stages[:index])
-    for number in range(first, first + stage.videos):
+    numbers = range(first, first + stage.videos)
+    for number in progress.track(numbers, description=f"videos of {stage.frames} frames"):
         flashes, pixels = read_back(number, stage.frames)
         stories.append(flashes)
         features.append(frame_features(model, pixels).flatten(0, 1).half())
-        advance()
     return Pool(stage, stories, torch.stack(features))

@@ -1,0 +1,83 @@
+"""What training a Decision Transformer can be told: the options of the command line."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from transfer.envs.environment import env_id, environment
+from transfer.errors import UserError, check_above_zero, check_at_least
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Train a Decision Transformer on D4RL-format data and keep the snapshot that acts best.
+
+    Attributes:
+        dataset: files in D4RL's layout, D4RL's names (hopper-medium-v2) of files downloaded to
+            ~/.d4rl/datasets, or Minari datasets by folder or id.
+        out: folder of the finished model.
+        env: hopper, halfcheetah or walker2d.
+        env_version: v4 or v5, of the environment that snapshots are judged in.
+        quality: what the data are called in the model's card.
+        targets: returns to ask for; snapshots are compared at the first. By default those of the
+            original: 3600 and 1800, for halfcheetah 12000 and 6000, for walker2d 5000 and 2500.
+        scale: divisor of returns.
+        delayed: all reward at the end of an episode, in training and in judging.
+        hidden: width.
+        layers: transformer blocks.
+        heads: attention heads.
+        context: K, steps per window.
+        dropout: of embeddings, attention and residual branches.
+        batch: windows per step.
+        lr: peak learning rate of AdamW.
+        weight_decay: of AdamW.
+        warmup: steps of linear warm-up, before the cosine.
+        steps: optimiser steps.
+        seed: of weights, windows and dropout.
+        eval_every: steps between snapshots.
+        eval_episodes: episodes that judge a snapshot.
+        report_episodes: episodes per target in the card.
+        bf16: bfloat16 autocast while training.
+    """
+
+    dataset: tuple[str, ...]
+    out: Path
+    env: str = "hopper"
+    env_version: str = "v4"
+    quality: str = "mixed"
+    targets: tuple[float, ...] = ()
+    scale: float = 1000.0
+    delayed: bool = False
+    hidden: int = 128
+    layers: int = 3
+    heads: int = 1
+    context: int = 20
+    dropout: float = 0.1
+    batch: int = 64
+    lr: float = 1e-3
+    weight_decay: float = 1e-4
+    warmup: int = 200
+    steps: int = 3600
+    seed: int = 0
+    eval_every: int = 300
+    eval_episodes: int = 20
+    report_episodes: int = 100
+    bf16: bool = True
+
+    def __post_init__(self) -> None:
+        env_id(self.env, self.env_version)
+        if not self.dataset:
+            raise UserError("no dataset was named; give --dataset one or more .hdf5 files")
+        check_above_zero(self, "scale", "lr")
+        check_at_least(1, self, "hidden", "layers", "heads", "context", "batch", "steps")
+        check_at_least(1, self, "eval_every", "eval_episodes", "report_episodes")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"--dropout is {self.dropout}; use 0 or more and less than 1")
+        if self.hidden % self.heads:
+            raise UserError(
+                f"--hidden {self.hidden} is no multiple of --heads {self.heads}; choose a multiple"
+            )
+
+    @property
+    def asked(self) -> tuple[float, ...]:
+        """The target returns."""
+        return self.targets or environment(self.env).targets

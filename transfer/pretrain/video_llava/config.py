@@ -1,0 +1,75 @@
+"""What training the video model can be told: its stages, and the options of the command line."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from transfer.errors import check_above_zero, check_at_least
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Some steps on videos of a length.
+
+    Attributes:
+        frames: of a video.
+        steps: optimiser steps.
+        batch: videos in a step.
+        videos: to draw from.
+        questions: most questions about a video that are asked after it, in one step.
+        guided: whether the auxiliary losses apply.
+    """
+
+    frames: int
+    steps: int
+    batch: int
+    videos: int
+    questions: int = 14
+    guided: bool = False
+
+
+STAGES = (
+    Stage(8, 400, 24, 1500),
+    Stage(16, 500, 16, 1500),
+    Stage(16, 350, 16, 1000, guided=True),
+    Stage(32, 750, 8, 1500, questions=18, guided=True),
+)
+
+
+@dataclass(frozen=True)
+class VideoPretrainConfig:
+    """How to train the video model, and where to put it.
+
+    Attributes:
+        out: folder of the finished model.
+        seed: of weights and videos.
+        scale: multiplies the steps of every stage and its videos.
+        lr: peak learning rate of AdamW.
+        before_weight: of the question asked before a video, beside one asked after it.
+        save_every: steps between two saved states.
+        report_videos: held-out videos for the card, a question of every kind to each.
+    """
+
+    out: Path
+    seed: int = 0
+    scale: float = 1.0
+    lr: float = 1.5e-3
+    before_weight: float = 10.0
+    save_every: int = 200
+    report_videos: int = 160
+
+    def __post_init__(self) -> None:
+        check_above_zero(self, "scale", "lr", "before_weight")
+        check_at_least(1, self, "save_every", "report_videos")
+        check_at_least(0, self, "seed")
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages of this run."""
+        return tuple(
+            replace(stage, steps=self.scaled(stage.steps), videos=self.scaled(stage.videos))
+            for stage in STAGES
+        )
+
+    def scaled(self, number: int) -> int:
+        """So many steps or videos in this run."""
+        return max(1, round(number * self.scale))
