@@ -1,5 +1,7 @@
 """Candidates that act together act as they would alone, also when episodes end early."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -11,13 +13,13 @@ from transfer.errors import UserError
 from transfer.evolution.cases import Case, fitness_cases, validation_cases
 from transfer.evolution.config import EvolveConfig
 from transfer.evolution.control import ControlTasks, Crowd
-from transfer.evolution.engines import InProcess
-from transfer.evolution.evaluator import EvaluatorSettings, StatisticsJob
+from transfer.evolution.evaluator import Evaluator, StatisticsJob
 from transfer.evolution.evolve import evolve
 from transfer.evolution.fitness import Weights, evaluate
 from transfer.evolution.genome import Genome
 from transfer.evolution.ledger import read_ledger
 from transfer.namm.network import NAMM, NAMMConfig
+from transfer.workers.engines import make_engine
 
 HOPPER = "decision-transformer-hopper-medium"
 CONFIG = NAMMConfig(features="log", hidden=3)
@@ -89,7 +91,8 @@ def test_a_failed_episode_makes_its_candidates_fitness_no_number(tasks, monkeypa
 
 def test_fitness_mixes_language_and_control(llama_folder):
     language = Case(llama_folder, "recall", 96, (5, 6), 12, 16, "exact")
-    with InProcess(EvaluatorSettings((llama_folder,), (HOPPER,), "cpu", 1)) as engine:
+    make = partial(Evaluator, (llama_folder,), (HOPPER,))
+    with make_engine("in-process", make, threads=1) as engine:
         for known in (language, case(length=30)):
             [found] = engine.map("statistics", [StatisticsJob((known,), CONFIG)])
             assert np.isfinite(found.mean).all() and min(found.std) > 0

@@ -1,6 +1,7 @@
 """A population in one forward pass is its candidates one by one; fitness is what it says."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,8 +10,7 @@ import torch
 from transfer.adapters.language_model import load_language_model
 from transfer.attachment.memory import attach
 from transfer.evolution.cases import Case, fitness_cases, validation_cases
-from transfer.evolution.engines import InProcess
-from transfer.evolution.evaluator import EvaluatorSettings, FeatureCollector, Job, StatisticsJob
+from transfer.evolution.evaluator import Evaluator, FeatureCollector, Job, StatisticsJob
 from transfer.evolution.fitness import Weights, evaluate
 from transfer.evolution.genome import Genome
 from transfer.namm.features import FeatureStatistics
@@ -18,6 +18,7 @@ from transfer.namm.network import NAMMConfig
 from transfer.tasks.base import FIRST_TRAINING_SEED
 from transfer.tasks.recall import get_task, make_batch
 from transfer.tasks.scoring import score_batch
+from transfer.workers.engines import make_engine
 
 POPULATION = 5
 
@@ -28,7 +29,8 @@ def make_case(model, **changes) -> Case:
 
 @pytest.fixture
 def engine(llama_folder, gpt2_folder):
-    with InProcess(EvaluatorSettings((llama_folder, gpt2_folder), (), "cpu", 1)) as engine:
+    make = partial(Evaluator, (llama_folder, gpt2_folder), ())
+    with make_engine("in-process", make, threads=1) as engine:
         yield engine
 
 

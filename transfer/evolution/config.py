@@ -10,8 +10,7 @@ from transfer.errors import UserError, unknown_name
 from transfer.evolution.search import SEARCHES, SearchSettings
 from transfer.namm.network import NAMM, NAMMConfig
 from transfer.policies.namm import NAMMPolicy
-
-ENGINES = ("in-process", "processes", "ray")
+from transfer.workers.engines import ENGINES
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What a worker does: holds the models, and measures candidates and features on them."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
@@ -60,37 +61,25 @@ class Statistics:
     std: tuple[float, ...]
 
 
-@dataclass(frozen=True)
-class EvaluatorSettings:
-    """What a worker needs to know before its first job.
+class Evaluator:
+    """Measures candidates on models, which it loads once.
 
-    Attributes:
+    Args:
         models: names, as `load_language_model` takes them.
         controls: names of Decision Transformers.
-        device: of the models.
-        threads: of torch.
+        device: of the language models.
     """
 
-    models: tuple[str, ...]
-    controls: tuple[str, ...]
-    device: str
-    threads: int
-
-
-class Evaluator:
-    """Measures candidates on language models, which it loads once."""
-
-    def __init__(self, settings: EvaluatorSettings) -> None:
-        torch.set_num_threads(settings.threads)
+    def __init__(self, models: Sequence[str], controls: Sequence[str], device: str) -> None:
         self._models: dict[str, PreTrainedModel] = {}
         self._languages: dict[str, Language] = {}
-        for name in settings.models:
+        for name in models:
             loaded = load_language_model(name)
             vocabulary = loaded.model.config.get_text_config(decoder=True).vocab_size
             self._languages[name] = language_for(loaded.tokenizer, vocabulary)
             self._models[name] = loaded.model
-            loaded.model.to(torch.device(settings.device))  # pyright: ignore[reportArgumentType]
-        self._control = ControlTasks(settings.controls)
+            loaded.model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
+        self._control = ControlTasks(controls)
         self._documents = lru_cache(maxsize=32)(self._make_documents)
 
     def measure(self, job: Job) -> Measured:

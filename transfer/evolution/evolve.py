@@ -8,6 +8,7 @@ very populations whose fitness it holds.
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 
@@ -15,8 +16,7 @@ from transfer.errors import UserError
 from transfer.evolution.card import write_card
 from transfer.evolution.cases import Case, fitness_cases, validation_cases
 from transfer.evolution.config import EvolveConfig
-from transfer.evolution.engines import Engine, make_engine
-from transfer.evolution.evaluator import EvaluatorSettings
+from transfer.evolution.evaluator import Evaluator
 from transfer.evolution.fitness import Evaluation, Weights, evaluate
 from transfer.evolution.folder import (
     LEDGER_FILE,
@@ -33,6 +33,8 @@ from transfer.evolution.progress import EvolutionProgress
 from transfer.evolution.search import Fitness, Population, Vector, fingerprint, make_search
 from transfer.files import locked, write_json
 from transfer.namm.network import NAMM
+from transfer.workers.base import Engine
+from transfer.workers.engines import make_engine
 
 
 def evolve(config: EvolveConfig) -> NAMM:
@@ -47,11 +49,10 @@ def evolve(config: EvolveConfig) -> NAMM:
     """
     check_folder(config)
     models = config.models if config.language_tasks else ()
-    controls = tuple(config.controls.values())
-    settings = EvaluatorSettings(models, controls, config.device, config.threads)
+    make = partial(Evaluator, models, tuple(config.controls.values()))
     with (
         locked(config.out),
-        make_engine(config.engine, settings, config.workers) as engine,
+        make_engine(config.engine, make, config.workers, config.threads, config.device) as engine,
         EvolutionProgress(config.generations, len(config.seeds)) as progress,
     ):
         start = open_run(config, engine)

@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Float
 
 from transfer.evolution.cases import Case
-from transfer.evolution.engines import Engine
 from transfer.evolution.evaluator import Job
 from transfer.evolution.genome import Genome
 from transfer.evolution.measured import Measured, Seconds
+from transfer.workers.base import Engine
 
 PerCandidate = Float[np.ndarray, " population"]
 #: Added to the full cache's answer probability, which may be 0.

@@ -18,13 +18,13 @@ from typing import Any
 from transfer.errors import UserError
 from transfer.evolution.cases import fitness_cases
 from transfer.evolution.config import EvolveConfig
-from transfer.evolution.engines import Engine
 from transfer.evolution.evaluator import Statistics, StatisticsJob
 from transfer.evolution.genome import Genome
 from transfer.evolution.ledger import read_ledger, saving
 from transfer.files import read_json, replacing, write_json
 from transfer.namm.network import NAMM
 from transfer.provenance import command_line, versions
+from transfer.workers.base import Engine
 
 RUN_FILE, LEDGER_FILE = "run.json", "ledger.jsonl"
 #: Settings that a run may be resumed with others of.
