@@ -183,7 +183,7 @@ def test_every_budget_and_interval_has_its_turn(configured):
 
 def test_a_nan_of_the_model_is_a_nan_of_the_fitness(engine, llama_folder):
     genome = genome_of(engine, llama_folder)
-    model = engine._evaluator._models[llama_folder]
+    model = engine._worker._made._models[llama_folder]
     with torch.no_grad():
         model.lm_head.weight[3] = torch.nan
     found = evaluate(
