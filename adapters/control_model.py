@@ -8,16 +8,17 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import DecisionTransformerModel
 
-from transfer.adapters.loading import quiet
-from transfer.adapters.published_control import published_facts
-from transfer.checkpoints import shipped
-from transfer.errors import UserError, unknown_name
-from transfer.files import read_json, replacing, write_json
+from transfer.adapters.control_facts import control_facts
+from transfer.adapters.control_names import control_model
+from transfer.adapters.kinds import CONTROL, find_model
+from transfer.adapters.loading import load_weights
+from transfer.envs.environment import HOPPER, env_name, environment
+from transfer.errors import UserError
+from transfer.files import replacing, write_json
 
 _FILES = ["config.json", "control.json", "model.safetensors", "pytorch_model.bin"]
 
@@ -33,7 +34,7 @@ class ControlModel:
         context: K, the steps the model was trained to see.
         scale: divisor of returns.
         target_returns: returns to ask for, the best first.
-        env: hopper, halfcheetah or walker2d.
+        env: as `transfer.envs.environment.environment` takes it, such as hopper.
         quality: which data it learned from, for example `medium`.
         data: SHA-256 of each training file, by base name.
         delayed: it was trained with all reward at the end of an episode.
@@ -59,6 +60,11 @@ class ControlModel:
                     f"{name} has {len(values)} numbers but the model's state dimension is"
                     f" {expected}; take the statistics of the data that it was trained on"
                 )
+        if not (self.state_std > 0).all():
+            raise UserError(
+                f"state_std has {float(self.state_std.min())}, by which no state can be divided; "
+                "take a standard deviation above 0, as D4RL's + 1e-6"
+            )
 
     def check_horizon(self, steps: int) -> None:
         """Refuse episodes that are longer than the model's table of time steps."""
@@ -75,32 +81,70 @@ class ControlModel:
         return ((states.to(mean) - mean) / std).to(self.model.device, self.model.dtype)
 
 
-def shipped_control_models() -> list[str]:
-    """Names of the Decision Transformers that come with the package."""
-    return list(shipped("control.json"))
-
-
-def load_control_model(name_or_path: str | Path) -> ControlModel:
+def load_control_model(
+    name: str | Path,
+    env: str | None = None,
+    quality: str | None = None,
+    statistics: Path | None = None,
+) -> ControlModel:
     """Load a shipped Decision Transformer, a local folder, or a repository of the Hub.
 
     A folder or repository holds `config.json`, `control.json` and `model.safetensors` (or
     `pytorch_model.bin`, which is read without running code). The nine that were published for
-    D4RL (`edbeeching/decision-transformer-gym-...`) do without `control.json`. Weights are float32
-    in memory.
+    D4RL (`edbeeching/decision-transformer-gym-...`) do without `control.json`; for others without
+    it the further arguments say what it would. Weights are float32 in memory.
+
+    Args:
+        name: `decision-transformer` is the shipped one for `env` and `quality`.
+        env: as `transfer.envs.environment.environment` takes it.
+        quality: of the training data; with one of D4RL's environments it names known statistics.
+        statistics: a file as `transfer.adapters.control_facts.read_statistics` takes it.
 
     Raises:
-        UserError: nothing of that name, or a file is missing, cut, unsafe or does not fit.
+        UserError: nothing of that name, a file is missing, cut, unsafe or does not fit, or the
+            model's own facts are others.
     """
-    folder = _locate(str(name_or_path))
-    path = folder / "control.json"
-    facts = published_facts().get(str(name_or_path)) or read_json(path)
+    source = find_model(shipped_for(env, quality) if str(name) == CONTROL else name, "control")
+    folder = source.folder or _download(source.name)
+    facts = control_facts(source, folder, env, quality, statistics)
+    where = statistics or folder / "control.json"
     try:
         settings = _settings(facts)
     except KeyError as error:
-        raise UserError(f"{path} has no entry {error}; save the model again") from error
+        raise UserError(f"{where} has no entry {error}; save the model again") from error
     except (TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{path} is not usable ({error}); save the model again") from error
-    return ControlModel(model=_load_weights(folder), **settings)
+        raise UserError(f"{where} is not usable ({error}); save it again") from error
+    model = load_weights(
+        DecisionTransformerModel, str(folder), _unreadable, dtype=torch.float32,
+        local_files_only=True,
+    )  # fmt: skip
+    control = ControlModel(model=model, **settings)
+    if not (folder / "control.json").is_file():
+        _check_sizes(control)
+    return control
+
+
+def shipped_for(env: str | None, quality: str | None) -> str:
+    """Name of the shipped model that `decision-transformer` stands for.
+
+    Raises:
+        UserError: none is of this environment.
+    """
+    short = env_name(env or HOPPER.name)
+    name = f"{CONTROL}-{short}-{quality}" if quality else control_model(short)
+    if name is None:
+        raise UserError(f"no Decision Transformer ships for {env}; name the folder of one")
+    return name
+
+
+def _check_sizes(control: ControlModel) -> None:
+    config, sizes = control.model.config, environment(control.env).sizes
+    if (config.state_dim, config.act_dim) != sizes:
+        raise UserError(
+            f"the model reads states of {config.state_dim} numbers and gives actions of "
+            f"{config.act_dim}, but {control.env} has {sizes[0]} and {sizes[1]}; "
+            "name the environment that it was trained in with --env"
+        )
 
 
 def save_control_model(
@@ -155,16 +199,6 @@ def _settings(facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _locate(name: str) -> Path:
-    if Path(name).is_dir():
-        return Path(name)
-    if name in shipped("control.json"):
-        return shipped("control.json")[name]
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise unknown_name("Decision Transformer", name, shipped_control_models())
-    return _download(name)
-
-
 def _download(repo: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -178,30 +212,8 @@ def _download(repo: str) -> Path:
         ) from error
 
 
-def _load_weights(folder: Path) -> DecisionTransformerModel:
-    kind = read_json(folder / "config.json").get("model_type")
-    if kind != "decision_transformer":
-        raise UserError(
-            f"{folder} holds a model of type {kind!r}; name the folder of a decision_transformer"
-        )
-    try:
-        with quiet():
-            loaded: Any = DecisionTransformerModel.from_pretrained(
-                folder, dtype=torch.float32, output_loading_info=True, local_files_only=True
-            )
-    except (SafetensorError, pickle.UnpicklingError, EOFError, OSError, RuntimeError) as error:
-        raise _unreadable(folder, error) from error
-    model, report = loaded
-    if report["missing_keys"]:
-        raise UserError(
-            f"the weights in {folder} lack {min(report['missing_keys'])!r};"
-            f" download or save the model again"
-        )
-    return model.eval()
-
-
-def _unreadable(folder: Path, error: Exception) -> UserError:
-    remedy = "download or save the model again"
+def _unreadable(path: str, error: Exception) -> UserError:
+    folder, remedy = Path(path), "download or save the model again"
     if isinstance(error, pickle.UnpicklingError):
         return UserError(
             f"{folder / 'pytorch_model.bin'} is not a plain file of weights (it is damaged, or"

@@ -1,8 +1,8 @@
 """Which shipped Decision Transformer an environment or a task of control stands for."""
 
 from transfer.checkpoints import shipped
-from transfer.envs.mujoco import ENVS
 from transfer.errors import unknown_name
+from transfer.plugins import ENVIRONMENTS
 
 #: Of an environment's shipped models, the first of these that there is.
 _QUALITIES = ("mixed", "medium-replay", "expert", "medium")
@@ -20,7 +20,7 @@ def control_model(task: str) -> str | None:
     known = shipped("control.json")
     if task in known:
         return task
-    if task not in ENVS:
+    if task not in ENVIRONMENTS:
         return None
     names = [f"decision-transformer-{task}-{quality}" for quality in _QUALITIES]
     found = [name for name in names if name in known]

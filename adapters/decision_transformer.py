@@ -17,7 +17,6 @@ from transfer.adapters.control_model import (
     ControlModel,
     load_control_model,
     save_control_model,
-    shipped_control_models,
 )
 from transfer.attachment.adapter import Adapter, Probe, probe_generator
 
@@ -28,7 +27,6 @@ __all__ = [
     "WindowController",
     "load_control_model",
     "save_control_model",
-    "shipped_control_models",
 ]
 
 

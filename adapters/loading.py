@@ -1,36 +1,50 @@
 """Loading transformers models: quietly, and with every weight there."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from logging import CRITICAL
 from typing import Any
 
-from transformers import PreTrainedModel
 from transformers.utils import logging
 
+from transfer.adapters.kinds import Kind, shipped_models
 from transfer.errors import UserError
 
 
-def load_weights(kind: Any, source: str, **settings: Any) -> PreTrainedModel:
-    """`kind.from_pretrained`, in evaluation mode.
+def load_weights(
+    model_class: Any, path: str, explain: Callable[[str, Exception], UserError], **settings: Any
+) -> Any:
+    """`model_class.from_pretrained`, in evaluation mode.
 
     Args:
-        kind: a transformers model class.
-        source: a folder or a hub id.
+        model_class: of transformers.
+        path: a folder or a hub id.
+        explain: what is wrong, for an error of transformers or safetensors.
         settings: of `from_pretrained`, as `dtype` and `device_map`.
 
     Raises:
-        UserError: a weight is missing.
-        Exception: what transformers and safetensors raise.
+        UserError: the weights cannot be loaded, or one is missing.
     """
-    with quiet():
-        model, report = kind.from_pretrained(source, output_loading_info=True, **settings)
+    try:
+        with quiet():
+            model, report = model_class.from_pretrained(path, output_loading_info=True, **settings)
+    # safetensors' own error for a damaged file derives from Exception alone.
+    except Exception as error:
+        raise explain(path, error) from error
     if report["missing_keys"]:
         raise UserError(
-            f"the weights of {source} lack {min(report['missing_keys'])!r};"
+            f"the weights of {path} lack {min(report['missing_keys'])!r};"
             " download or save the model again"
         )
     return model.eval()
+
+
+def unloadable(kind: Kind, path: str, error: Exception) -> UserError:
+    """The sentence for a model whose files transformers cannot use."""
+    return UserError(
+        f"{kind} model {path} cannot be loaded ({first_line(error)}); give a shipped name"
+        f" ({', '.join(shipped_models(kind))}), a folder or a hub id"
+    )
 
 
 def first_line(error: Exception) -> str:

@@ -6,14 +6,9 @@ cards.
 
 from typing import Any
 
-_REPOSITORY = "edbeeching/decision-transformer-gym-{}-{}"
-#: Returns that the original asks for.
-TARGETS = {
-    "hopper": (3600.0, 1800.0),
-    "halfcheetah": (12000.0, 6000.0),
-    "walker2d": (5000.0, 2500.0),
-}
+from transfer.errors import UserError
 
+_REPOSITORY = "edbeeching/decision-transformer-gym-{}-{}"
 # fmt: off
 _STATISTICS = {
     ("hopper", "medium"): (
@@ -125,18 +120,22 @@ _STATISTICS = {
 # fmt: on
 
 
-def published_facts() -> dict[str, dict[str, Any]]:
-    """What `control.json` would hold for each of them, by the name of its repository."""
-    return {
-        _REPOSITORY.format(env, quality): {
-            "env": env,
-            "quality": quality,
-            "context": 20,
-            "scale": 1000.0,
-            "target_returns": TARGETS[env],
-            "state_mean": mean,
-            "state_std": std,
-            "data": {},
-        }
-        for (env, quality), (mean, std) in _STATISTICS.items()
-    }
+def published_models() -> dict[str, tuple[str, str]]:
+    """Environment and quality of each of them, by the name of its repository."""
+    return {_REPOSITORY.format(env, quality): (env, quality) for env, quality in _STATISTICS}
+
+
+def d4rl_statistics(env: str, quality: str) -> dict[str, Any]:
+    """Mean and standard deviation of the states in one of D4RL's v2 datasets.
+
+    Raises:
+        UserError: those of this one are not known.
+    """
+    if (env, quality) not in _STATISTICS:
+        known = ", ".join(f"{env}-{quality}" for env, quality in _STATISTICS)
+        raise UserError(
+            f"the state statistics of {env}-{quality} are not known (known: {known}); "
+            "give those of the training data with --state-statistics FILE"
+        )
+    mean, std = _STATISTICS[env, quality]
+    return {"state_mean": mean, "state_std": std}

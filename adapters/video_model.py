@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,35 +12,25 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from transformers import (
-    AutoConfig,
     AutoTokenizer,
     Cache,
     LlavaNextVideoForConditionalGeneration,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from transfer.adapters.chat import VICUNA, Chat
+from transfer.adapters.kinds import find_model
 from transfer.adapters.llava_next_video import LlavaNextVideoAdapter
-from transfer.adapters.loading import first_line, load_weights
+from transfer.adapters.loading import first_line, load_weights, unloadable
 from transfer.adapters.preprocessing import (
-    PICTURES,
     Preprocessing,
     load_chat_template,
     load_patch_size,
     load_preprocessing,
 )
-from transfer.checkpoints import shipped
-from transfer.errors import UserError, unknown_name
-from transfer.files import is_hub_id, read_json_object
+from transfer.errors import UserError
 from transfer.video.frames import Clip
-
-#: Short names of shipped models.
-#: `config.model_type` of the family.
-MODEL_TYPE = "llava_next_video"
-ALIASES = {"llava-next-video": "llava-next-video-recall"}
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 
@@ -60,11 +51,6 @@ class VideoFeatures:
     def tokens(self) -> int:
         """Video tokens that they take."""
         return self.tensor.shape[1]
-
-    @property
-    def outputs(self) -> dict[str, BaseModelOutputWithPooling]:
-        """What transformers' `forward` and `generate` take as `mm_encoder_outputs`."""
-        return {"video": BaseModelOutputWithPooling(pooler_output=self.tensor)}  # type: ignore[arg-type]
 
 
 @runtime_checkable
@@ -286,20 +272,6 @@ def _copy(cache: Cache) -> Cache:
     return deepcopy(cache, {id(policy): policy for policy in policies if policy is not None})
 
 
-def shipped_video_models() -> list[str]:
-    """Names of the video models that come with the package."""
-    return sorted(shipped(PICTURES[0]))
-
-
-def is_video_model(name: str | Path) -> bool:
-    """Whether a name, folder or hub id is of a video model; looks at its configuration alone."""
-    name = ALIASES.get(str(name), str(name))
-    try:
-        return _kind(_source(name)) == MODEL_TYPE
-    except (OSError, ValueError):
-        return False
-
-
 def load_video_model(
     name: str | Path,
     dtype: torch.dtype | str | None = None,
@@ -315,57 +287,23 @@ def load_video_model(
     Raises:
         UserError: nothing of that name, another family, or files that are missing or damaged.
     """
-    name = ALIASES.get(str(name), str(name))
-    source = _source(name)
+    source = find_model(name, "video")
     if dtype is None:
-        dtype = torch.float32 if name in shipped_video_models() else "auto"
-    adapter = LlavaNextVideoAdapter(_load_model(name, source, dtype, device_map))
-    preprocessing = load_preprocessing(source)
-    _check_pictures(source, adapter, preprocessing)
-    tokenizer = _load_tokenizer(source)
-    chat = Chat(tokenizer, load_chat_template(source) or _own_template(tokenizer) or VICUNA)
-    name = Path(name).name if Path(name).is_dir() else name
-    return VideoModel(adapter.model, tokenizer, adapter, preprocessing, chat, name)
-
-
-def _source(name: str) -> str:
-    """What `from_pretrained` takes; the Hub is asked for nothing but `owner/name`."""
-    if folder := {**shipped("config.json"), **shipped(PICTURES[0])}.get(name):
-        return str(folder)
-    if Path(name).is_dir() or is_hub_id(name):
-        return name
-    raise unknown_name("video model", name, [*ALIASES, *shipped_video_models()])
-
-
-def _kind(source: str) -> str:
-    """The family that a configuration says."""
-    if Path(source).is_dir():
-        path = Path(source, "config.json")
-        if not path.is_file():
-            raise UserError(
-                f"folder {source} has no config.json; save a model there, or check the path"
-            )
-        read_json_object(path)
-    return AutoConfig.from_pretrained(source).model_type
-
-
-def _load_model(name: str, source: str, dtype: Any, device_map: Any) -> PreTrainedModel:
-    try:
-        kind = _kind(source)
-        if kind != MODEL_TYPE:
-            reads = "language " if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else ""
-            raise UserError(
-                f"{name} is a {reads}model ({kind}), not a LLaVA-NeXT-Video; name one of"
-                f" {', '.join([*ALIASES, *shipped_video_models()])}, a folder or a hub id"
-            )
-        return load_weights(
-            LlavaNextVideoForConditionalGeneration, source, dtype=dtype, device_map=device_map
-        )
-    except UserError:
-        raise
-    # safetensors' own error for a damaged file derives from Exception alone.
-    except Exception as error:
-        raise _unloadable(source, error) from error
+        dtype = torch.float32 if source.shipped else "auto"
+    path = source.path
+    model = load_weights(
+        LlavaNextVideoForConditionalGeneration,
+        path,
+        partial(unloadable, "video"),
+        dtype=dtype,
+        device_map=device_map,
+    )
+    adapter = LlavaNextVideoAdapter(model)
+    preprocessing = load_preprocessing(path)
+    _check_pictures(path, adapter, preprocessing)
+    tokenizer = _load_tokenizer(path)
+    chat = Chat(tokenizer, load_chat_template(path) or _own_template(tokenizer) or VICUNA)
+    return VideoModel(model, tokenizer, adapter, preprocessing, chat, source.title)
 
 
 def _load_tokenizer(source: str) -> PreTrainedTokenizerBase:
@@ -407,11 +345,3 @@ def _check_pictures(
             f"{source} has a processor that makes frames of {made} pixels and a vision tower for"
             f" {side} x {side}; save the model's own processor there"
         )
-
-
-def _unloadable(source: str, error: Exception) -> UserError:
-    known = ", ".join([*ALIASES, *shipped_video_models()])
-    return UserError(
-        f"video model {source} cannot be loaded ({first_line(error)}); give a shipped name"
-        f" ({known}), a folder or a hub id"
-    )

@@ -18,7 +18,7 @@ from transfer.adapters.decision_transformer import (
     load_control_model,
 )
 from transfer.attachment.memory import attach
-from transfer.envs.mujoco import env_id
+from transfer.envs.environment import env_id
 from transfer.envs.rollout import Controller, rollout
 
 EPISODES, STEPS, TOGETHER, INTERVAL, BUDGET = 100, 1000, 64, 48, 24

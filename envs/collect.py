@@ -16,12 +16,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from transfer.envs.behaviour import Arrays, Recorder, deterministic_returns, record_episodes
-from transfer.envs.d4rl import normalized_score, read_d4rl, write_d4rl
+from transfer.envs.d4rl import read_d4rl, write_d4rl
+from transfer.envs.environment import env_id, env_name, environment, make_env
 from transfer.envs.learner import Learner
-from transfer.envs.mujoco import env_id, env_name, make_env
 from transfer.envs.training_run import Checkpoint, TrainingRun
-from transfer.errors import UserError
+from transfer.errors import UserError, unknown_name
 from transfer.files import cache_folder, locked
+from transfer.plugins import ENVIRONMENTS
 from transfer.provenance import command_line
 
 _EVAL_SEED = 20_000
@@ -61,7 +62,9 @@ class CollectConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        env_id(self.env, self.env_version)
+        if environment(self.env, self.env_version).name not in ENVIRONMENTS.built_in:
+            # Actions from -1 to 1, and a simulator whose state can be recorded.
+            raise unknown_name("environment of D4RL", self.env, ENVIRONMENTS.built_in)
         counts = ("steps", "eval_every", "eval_episodes", "medium_transitions")
         for name in (*counts, "expert_transitions"):
             if getattr(self, name) < 1:
@@ -178,7 +181,7 @@ def _summary(env: str, path: Path) -> str:
     return (
         f"{path}: {len(dataset):,} transitions, {len(returns)} episodes, return"
         f" {returns.mean():.0f} ± {returns.std():.0f} (max {returns.max():.0f}),"
-        f" D4RL score {normalized_score(env, returns.mean()):.1f}"
+        f" D4RL score {environment(env).score(returns.mean()):.1f}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Offline datasets in D4RL's v2 file layout, read and written with h5py, and D4RL's scores.
+"""Offline datasets in D4RL's v2 file layout, read and written with h5py.
 
 The layout is flat: N transitions one after another, `terminals` and `timeouts` marking where
 episodes end. The `d4rl` package is not needed; beside mujoco-py, which it asks for, it often cannot
@@ -15,26 +15,14 @@ import h5py
 import numpy as np
 from jaxtyping import Bool, Float
 
-from transfer.envs.mujoco import env_name
 from transfer.errors import UserError
 from transfer.files import replacing
 
-# Mean returns of a random and an expert policy, from D4RL's infos.py; the same for every quality.
-REFERENCE_SCORES = {
-    "hopper": (-20.272305, 3234.3),
-    "halfcheetah": (-280.178953, 12135.0),
-    "walker2d": (1.629008, 4592.3),
-}
+#: Steps after which D4RL's environments end an episode.
 HORIZON = 1000
 _REQUIRED = ("observations", "actions", "rewards", "terminals")
 _FLAGS = ("terminals", "timeouts")
 _ORIGIN = ("command", "seed", "environment", "iteration", "versions")
-
-
-def normalized_score(env: str, returns: float | np.ndarray) -> float | np.ndarray:
-    """D4RL's score, 100 (return - random) / (expert - random), of a return or an array of them."""
-    random, expert = REFERENCE_SCORES[env_name(env)]
-    return 100.0 * (returns - random) / (expert - random)
 
 
 @dataclass(frozen=True)

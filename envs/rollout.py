@@ -5,8 +5,8 @@ no step is computed for them, and none restarts by itself. Simulator and policy 
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import gymnasium
@@ -55,6 +55,7 @@ class Episode:
         length: in environment steps.
         terminated: by the environment, not by time or a failure.
         failure: what broke down, in a sentence; None: nothing did.
+        place: among the seeds, which may be the same.
     """
 
     seed: int
@@ -63,6 +64,7 @@ class Episode:
     length: int
     terminated: bool
     failure: str | None = None
+    place: int = 0
 
 
 def refuse_failures(episodes: Sequence[Episode]) -> None:
@@ -91,44 +93,65 @@ def rollout(
     target_return: float,
     scale: float,
     max_steps: int = 1000,
-    on_episode: Callable[[Episode], None] | None = None,
     on_frame: Callable[[Frame], None] | None = None,
     frame_every: int = 4,
     delayed: bool = False,
     noise: Noise | None = None,
 ) -> tuple[list[Episode], Clock]:
-    """Play one episode per seed, `len(envs)` at a time.
+    """Play one episode per seed, `len(envs)` at a time; see `stream` for the arguments.
+
+    Returns:
+        The episodes in the order of `seeds`, and the time they took.
+    """
+    clock = Clock()
+    episodes = stream(
+        controller, envs, seeds, target_return, scale, max_steps,
+        on_frame, frame_every, delayed, noise, clock,
+    )  # fmt: skip
+    return sorted(episodes, key=lambda episode: episode.place), clock
+
+
+def stream(
+    controller: Controller,
+    envs: Sequence[gymnasium.Env],
+    seeds: Sequence[int],
+    target_return: float,
+    scale: float,
+    max_steps: int = 1000,
+    on_frame: Callable[[Frame], None] | None = None,
+    frame_every: int = 4,
+    delayed: bool = False,
+    noise: Noise | None = None,
+    clock: Clock | None = None,
+) -> Iterator[Episode]:
+    """Play one episode per seed, `len(envs)` at a time, and yield each when it ends.
 
     An episode whose simulator raises, diverges or returns a number that is not finite ends there
     and says so; the others go on.
 
     Args:
-        controller: chooses the actions.
+        controller: chooses the actions. An episode that is yielded is still in its batch.
         envs: environments of one kind; reset with the seeds, so they can be used again.
         seeds: one per episode.
         target_return: the return asked for. The first return-to-go is `target_return / scale`; each
             reward, divided by `scale`, is taken off it.
         scale: divisor of returns.
         max_steps: episodes are cut here if the environment has not ended them.
-        on_episode: called as each episode ends, so that an interrupted run keeps what is done.
         on_frame: receives height x width x 3 bytes of the first seed's episode; `envs[0]` must then
             have been made for rendering.
         frame_every: every how many steps a frame is drawn.
         delayed: the controller learns of no reward before the end, so that its return-to-go stays.
         noise: added to the actions before they are executed; the controller is told what was.
-
-    Returns:
-        The episodes in the order of `seeds`, and the time they took.
+        clock: what the seconds are added to.
     """
-    clock = Clock()
-    episodes: list[Episode] = []
+    clock = clock or Clock()
     for start in range(0, len(seeds), len(envs)):
         batch = _Batch(envs, seeds[start : start + len(envs)], target_return, scale, clock)
         batch.delayed, batch.noise = delayed, noise
         if on_frame is not None and start == 0:
             batch.film(on_frame, frame_every)
-        episodes += batch.play(controller, max_steps, on_episode)
-    return episodes, clock
+        for episode in batch.play(controller, max_steps):
+            yield replace(episode, place=start + episode.place)
 
 
 class _Batch:
@@ -150,19 +173,13 @@ class _Batch:
         self.returns = np.zeros(len(seeds))
         self.states = np.empty((0, 0))
         self.failures: dict[int, str] = {}
-        self.done: dict[int, Episode] = {}
         self._on_frame: Callable[[Frame], None] | None = None
         self._frame_every = 1
 
     def film(self, on_frame: Callable[[Frame], None], every: int) -> None:
         self._on_frame, self._frame_every = on_frame, every
 
-    def play(
-        self,
-        controller: Controller,
-        max_steps: int,
-        on_episode: Callable[[Episode], None] | None,
-    ) -> list[Episode]:
+    def play(self, controller: Controller, max_steps: int) -> Iterator[Episode]:
         controller.reset(len(self.seeds))
         self._reset()
         actions = None
@@ -175,13 +192,12 @@ class _Batch:
             ended |= np.isin(self.running, list(self.failures))
             if not ended.any():
                 continue
-            self._finish(ended, terminated, step + 1, on_episode)
+            yield from self._finish(ended, terminated, step + 1)
             if not len(self.running):
-                break
+                return
             kept = torch.from_numpy(np.flatnonzero(~ended))
             controller.select(kept)
             actions = actions[kept]
-        return [self.done[index] for index in range(len(self.seeds))]
 
     def _reset(self) -> None:
         began = time.perf_counter()
@@ -245,25 +261,17 @@ class _Batch:
         where = f"{name}, seed {self.seeds[index]}, step {step}"
         self.failures.setdefault(index, f"{where}: {what}")
 
-    def _finish(
-        self,
-        ended: np.ndarray,
-        terminated: np.ndarray,
-        length: int,
-        on_episode: Callable[[Episode], None] | None,
-    ) -> None:
+    def _finish(self, ended: np.ndarray, terminated: np.ndarray, length: int) -> Iterator[Episode]:
         for row in np.flatnonzero(ended):
             index = int(self.running[row])
             failure = self.failures.get(index)
-            episode = Episode(
+            yield Episode(
                 seed=self.seeds[index],
                 target=self.target,
                 episode_return=float(self.returns[index]),
                 length=length,
                 terminated=bool(terminated[row]) and failure is None,
                 failure=failure,
+                place=index,
             )
-            self.done[index] = episode
-            if on_episode is not None:
-                on_episode(episode)
         self.running, self.states = self.running[~ended], self.states[~ended]

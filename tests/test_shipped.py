@@ -7,13 +7,12 @@ from transfer.adapters.decision_transformer import (
     CachedController,
     WindowController,
     load_control_model,
-    shipped_control_models,
 )
+from transfer.adapters.kinds import shipped_models
 from transfer.adapters.language_model import load_language_model
 from transfer.attachment.memory import attach
 from transfer.checkpoints import shipped
-from transfer.envs.d4rl import normalized_score
-from transfer.envs.mujoco import make_envs
+from transfer.envs.environment import environment, make_envs
 from transfer.envs.rollout import rollout
 from transfer.evaluation.video_qa import VideoEval, evaluate_video
 from transfer.tasks.recall import TASKS, make_batch
@@ -42,7 +41,7 @@ def played(controller, control, episodes=4):
 
 
 def mean_score(control, returns):
-    return normalized_score(control.env, sum(returns) / len(returns))
+    return environment(control.env).score(sum(returns) / len(returns))
 
 
 @pytest.mark.parametrize("name", LEAST_SCORES)
@@ -147,4 +146,4 @@ def test_the_video_model_answers_and_the_namm_keeps_what_random_eviction_loses(t
 def test_everything_that_ships_has_a_card():
     for folder in {**shipped("config.json"), **shipped("namm.safetensors")}.values():
         assert "transfer " in (folder / "CARD.md").read_text(), folder.name
-    assert len(shipped_control_models()) == len(LEAST_SCORES)
+    assert len(shipped_models("control")) == len(LEAST_SCORES)

@@ -11,18 +11,41 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from transfer.attachment.adapter import Adapter
     from transfer.attachment.check import check_adapter
     from transfer.attachment.memory import attach
+    from transfer.cache.policy import Policy, Pruning
+    from transfer.envs.environment import Environment
+    from transfer.evaluation.benchmark import Benchmark
     from transfer.namm.network import NAMM, NAMMConfig
+    from transfer.plugins import register
 
 __version__ = "0.1.0"
-__all__ = ["NAMM", "NAMMConfig", "__version__", "attach", "check_adapter"]
+__all__ = [
+    "NAMM",
+    "Adapter",
+    "Benchmark",
+    "Environment",
+    "NAMMConfig",
+    "Policy",
+    "Pruning",
+    "__version__",
+    "attach",
+    "check_adapter",
+    "register",
+]
 
 _HOMES = {
+    "Adapter": "transfer.attachment.adapter",
+    "Benchmark": "transfer.evaluation.benchmark",
+    "Environment": "transfer.envs.environment",
     "NAMM": "transfer.namm.network",
     "NAMMConfig": "transfer.namm.network",
+    "Policy": "transfer.cache.policy",
+    "Pruning": "transfer.cache.policy",
     "attach": "transfer.attachment.memory",
     "check_adapter": "transfer.attachment.check",
+    "register": "transfer.plugins",
 }
 
 

@@ -15,7 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transfer.adapters.kinds import kind_of, shipped_models
 from transfer.checkpoints import shipped
+from transfer.plugins import ENVIRONMENTS
 from transfer.provenance import versions
 
 if TYPE_CHECKING:
@@ -79,13 +81,13 @@ def _tried(name: str, attempt: Callable[[], str], remedy: str, needed: bool = Fa
 
 
 def _simulator() -> str:
-    from transfer.envs.mujoco import ENVS, env_id, make_env
+    from transfer.envs.environment import env_id, make_env
 
     env = make_env("hopper")
     env.reset(seed=0)
     env.step(env.action_space.sample())
     env.close()
-    return f"{', '.join(map(env_id, ENVS))}"
+    return f"{', '.join(map(env_id, ENVIRONMENTS.built_in))}"
 
 
 def _video() -> str:
@@ -101,7 +103,8 @@ def _video() -> str:
 
 
 def _rendering() -> str:
-    from transfer.envs.mujoco import make_envs, use_headless_rendering
+    from transfer.envs.environment import make_envs
+    from transfer.envs.mujoco import use_headless_rendering
 
     use_headless_rendering()
     [env] = make_envs("hopper", 1, video=True)
@@ -132,10 +135,12 @@ def _imported(module: str, remedy: str) -> Finding:
 
 
 def _shipped() -> list[Finding]:
-    namms, control = list(shipped("namm.safetensors")), list(shipped("control.json"))
-    video = list(shipped("video_preprocessor_config.json"))
-    language = sorted(set(shipped("config.json")) - {*namms, *control, *video})
-    kinds = {"control": control, "language": language, "video-qa": video, "NAMMs": namms}
+    kinds = {
+        "control": shipped_models("control"),
+        "language": shipped_models("language"),
+        "video-qa": shipped_models("video"),
+        "NAMMs": list(shipped("namm.safetensors")),
+    }
     return [
         Finding(kind, bool(names), ", ".join(names) or "none are shipped")
         for kind, names in kinds.items()
@@ -150,15 +155,13 @@ def _checked(name: str) -> Finding:
 
 
 def _model(name: str) -> "PreTrainedModel":
-    from transfer.adapters.control_model import load_control_model, shipped_control_models
-    from transfer.adapters.language_model import (
-        load_language_model,
-        shipped_language_models,
-    )
-    from transfer.adapters.video_model import is_video_model, load_video_model
+    from transfer.adapters.control_model import load_control_model
+    from transfer.adapters.language_model import load_language_model
+    from transfer.adapters.video_model import load_video_model
 
-    if name in shipped_control_models() or (Path(name) / "control.json").is_file():
-        return load_control_model(name).model
-    if name not in shipped_language_models() and is_video_model(name):
-        return load_video_model(name).model
-    return load_language_model(name).model
+    loaders = {
+        "control": load_control_model,
+        "language": load_language_model,
+        "video": load_video_model,
+    }
+    return loaders[kind_of(name)](name).model

@@ -49,12 +49,18 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path | None) -> Iterator[None]:
     """Hold a folder, made if absent, for one run; the system lets go however the run ends.
+
+    Args:
+        folder: None: nothing is held.
 
     Raises:
         UserError: another run holds it, or it cannot be made or read.
     """
+    if folder is None:
+        yield
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY)

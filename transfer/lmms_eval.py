@@ -21,8 +21,9 @@ from rich.progress import track
 from torch import Tensor
 
 from transfer.errors import UserError
-from transfer.evaluation.control import DEFAULT_NAMM
 from transfer.tasks.video_prompts import FRAME, VIDEO, Prompt
+
+DEFAULT_NAMM = "recall"
 
 if TYPE_CHECKING:
     from transformers import Cache

@@ -16,10 +16,10 @@ from rich.table import Table
 from transformers import AutoConfig, DynamicCache, LlamaConfig, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from transfer.adapters.kinds import Source
 from transfer.adapters.loading import first_line, quiet
 from transfer.cache.footprint import LayerShape, held, peak
 from transfer.cache.policy import Pruning
-from transfer.checkpoints import shipped
 from transfer.errors import UserError, unknown_name
 from transfer.evaluation.tables import WIDTH, new_table
 from transfer.namm.network import NAMM, NAMMConfig
@@ -194,11 +194,11 @@ def _config(model: str) -> PreTrainedConfig:
     """The text decoder's configuration, with the type that the model is loaded as."""
     if model in KNOWN:
         return LlamaConfig(**{**_LLAMA_3, **KNOWN[model]}, dtype=torch.bfloat16)  # pyright: ignore[reportArgumentType]
-    source = str(shipped("config.json").get(model, model))
     try:
+        source = Source(model)
         with quiet():
-            config = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
+            config = AutoConfig.from_pretrained(source.path)
+    except (UserError, OSError, ValueError) as error:
         raise UserError(
             f"there is no configuration of {model} ({first_line(error)}); give a folder, a hub id, "
             f"a shipped model or one of {', '.join(KNOWN)}"
@@ -207,7 +207,7 @@ def _config(model: str) -> PreTrainedConfig:
     if not hasattr(text, "num_attention_heads"):
         raise UserError(f"{model} has no attention heads, so there is no cache to plan")
     text.dtype = text.dtype or config.dtype or torch.float32
-    if model in shipped("config.json"):
+    if source.shipped:
         # Stored in half the space, and widened when they are loaded.
         text.dtype = torch.float32
     return text

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from inspect import isabstract, isclass
+from operator import attrgetter
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from transfer.errors import UserError, unknown_name
@@ -46,23 +47,30 @@ class Registry(Generic[T]):
         return iter(dict.fromkeys([*self.built_in, *outside]))
 
     def __contains__(self, name: object) -> bool:
-        return name in list(self)
+        if name in self.built_in or name in self._registered:
+            return True
+        return any(point.name == name for point in self._entry_points())
 
     def get(self, name: str) -> T:
         """The thing behind a name, or behind `package.module:attribute`.
+
+        Built-in names go first: no package can change what they mean.
 
         Raises:
             UserError: nothing has this name, it cannot be imported, or it is no such thing.
         """
         if name in self.built_in:
-            return _attribute(self.built_in[name])
+            return _attribute(*_split(self.built_in[name]))
         if name in self._registered:
             return self._registered[name]
-        for point in self._entry_points():
-            if point.name == name:
-                return self.checked(name, self._loaded(name, point.value))
-        if ":" in name:
-            return self.checked(name, self._loaded(name, name))
+        offered = {point.value: point for point in self._entry_points() if point.name == name}
+        if len(offered) > 1:
+            raise UserError(
+                f"{self.kind} {name!r} is offered by more than one package; "
+                f"name one of {' and '.join(sorted(offered))} instead"
+            )
+        if offered or all(_split(name)):
+            return self.checked(name, self._loaded(name, next(iter(offered), name)))
         raise unknown_name(self.kind, name, self)
 
     def register(self, name: str, thing: T) -> None:
@@ -81,39 +89,60 @@ class Registry(Generic[T]):
         Raises:
             UserError: what it lacks, in a sentence.
         """
-        base: Any = _attribute(self.base)
-        right = isclass(thing) and issubclass(thing, base) if self.subclass else None
-        if right is False or (right is None and not isinstance(thing, base)):
+        base: Any = _attribute(*_split(self.base))
+        mro = getattr(thing, "__mro__", ())
+        if not (base in mro if self.subclass else isinstance(thing, base)):
             what = "a subclass" if self.subclass else "an instance"
             raise UserError(f"{self.kind} {name!r} is {thing!r}; it must be {what} of {self.base}")
-        missing = sorted(thing.__abstractmethods__) if isclass(thing) and isabstract(thing) else []
+        missing = sorted(getattr(thing, "__abstractmethods__", ()))
         missing += [attribute for attribute in self.required if not hasattr(thing, attribute)]
         if missing:
-            raise UserError(f"{self.kind} {name!r} lacks {', '.join(missing)}; see {self.base}")
+            raise UserError(
+                f"{self.kind} {name!r} lacks {', '.join(missing)}; define what {self.base} asks for"
+            )
         return thing
+
+    def imported(self, name: str, module: str) -> ModuleType:
+        """Import the module behind a name, from the folder where the command runs too.
+
+        Raises:
+            UserError: it cannot be imported.
+        """
+        # A command's own folder is not on the path, and new things are tried from where one stands.
+        if str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))
+        try:
+            return import_module(module)
+        # Somebody else's module may raise anything.
+        except Exception as error:
+            raise self._unusable(name, error) from error
+
+    def _loaded(self, name: str, spelled: str) -> Any:
+        module, attribute = _split(spelled)
+        self.imported(name, module)
+        try:
+            return _attribute(module, attribute)
+        except AttributeError as error:
+            raise self._unusable(name, error) from error
+
+    def _unusable(self, name: str, error: Exception) -> UserError:
+        return UserError(
+            f"{self.kind} {name!r} cannot be imported ({type(error).__name__}: {error}); check the "
+            "spelling, and that its package is installed and works, or lies in this folder"
+        )
 
     def _entry_points(self) -> tuple[EntryPoint, ...]:
         return tuple(entry_points(group=self.group))
 
-    def _loaded(self, name: str, spelled: str) -> Any:
-        # A command's own folder is not on the path, and rules are tried from where one stands.
-        if str(Path.cwd()) not in sys.path:
-            sys.path.append(str(Path.cwd()))
-        try:
-            return _attribute(spelled)
-        except (ImportError, AttributeError) as error:
-            raise UserError(
-                f"{self.kind} {name!r} cannot be imported ({error}); check the spelling, and that "
-                "its package is installed or lies in this folder"
-            ) from error
+
+def _split(spelled: str) -> tuple[str, str]:
+    """Module and attribute of `module:attribute`; either may be empty."""
+    module, _, attribute = spelled.partition(":")
+    return module, attribute
 
 
-def _attribute(spelled: str) -> Any:
-    module, _, path = spelled.partition(":")
-    found: Any = import_module(module)
-    for part in path.split("."):
-        found = getattr(found, part)
-    return found
+def _attribute(module: str, path: str) -> Any:
+    return attrgetter(path)(import_module(module))
 
 
 POLICIES: Registry[type] = Registry(
@@ -166,7 +195,11 @@ BENCHMARKS: Registry[type] = Registry(
     kind="benchmark",
     group="transfer.benchmarks",
     base="transfer.evaluation.benchmark:Benchmark",
-    built_in={},
+    built_in={
+        "control": "transfer.evaluation.control_benchmark:ControlBenchmark",
+        "language": "transfer.evaluation.language_benchmark:LanguageBenchmark",
+        "video": "transfer.evaluation.video_benchmark:VideoBenchmark",
+    },
 )
 FEATURES: Registry[Any] = Registry(
     kind="feature",

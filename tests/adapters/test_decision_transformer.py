@@ -3,6 +3,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -14,10 +15,10 @@ from transfer.adapters.decision_transformer import (
     WindowController,
     load_control_model,
     save_control_model,
-    shipped_control_models,
 )
-from transfer.adapters.published_control import published_facts
-from transfer.envs.mujoco import make_envs
+from transfer.adapters.kinds import shipped_models
+from transfer.adapters.published_control import d4rl_statistics, published_models
+from transfer.envs.environment import make_envs
 from transfer.envs.rollout import rollout
 from transfer.errors import UserError
 
@@ -291,21 +292,18 @@ def test_control_json_missing_broken_or_incomplete(folder):
     (folder / "control.json").write_text("{")
     with pytest.raises(UserError, match="is not valid JSON"):
         load_control_model(folder)
-    (folder / "control.json").unlink()
-    with pytest.raises(UserError, match=r"cannot read .*control\.json"):
-        load_control_model(folder)
 
 
 def test_another_kind_of_model(folder):
     edit_json(folder / "config.json", model_type="llama")
-    with pytest.raises(UserError, match="holds a model of type 'llama'"):
+    with pytest.raises(UserError, match=r"is a language model \(llama\), not a Decision"):
         load_control_model(folder)
 
 
 def test_unknown_names():
-    with pytest.raises(UserError, match="unknown Decision Transformer"):
+    with pytest.raises(UserError, match="unknown model"):
         load_control_model("decision-transformer-hoper-mixed")
-    with pytest.raises(UserError, match="unknown Decision Transformer"):
+    with pytest.raises(UserError, match="unknown model"):
         load_control_model("./no/such/folder")
 
 
@@ -314,7 +312,9 @@ def test_a_repository_that_cannot_be_reached():
         load_control_model("nobody/no-such-decision-transformer")
 
 
-def test_a_repository_in_the_local_cache(monkeypatch, folder):
+@pytest.fixture
+def hub(monkeypatch, folder):
+    """The Hub, on which every repository is the folder; what it was asked for."""
     import huggingface_hub
 
     asked = {}
@@ -324,30 +324,144 @@ def test_a_repository_in_the_local_cache(monkeypatch, folder):
         return str(folder)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda repo, file: folder / file)
+    return asked
+
+
+def test_a_repository_in_the_local_cache(hub):
     assert load_control_model("someone/hopper").env == "hopper"
-    assert "control.json" in asked["someone/hopper"]
+    assert "control.json" in hub["someone/hopper"]
 
 
-def test_the_nine_published_models_bring_their_statistics(monkeypatch, tmp_path):
-    import huggingface_hub
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda repo, **_: str(tmp_path))
-    facts = published_facts()
-    assert len(facts) == 9
-    for name, fact in facts.items():
-        size = {"hopper": 11, "halfcheetah": 17, "walker2d": 17}[fact["env"]]
-        assert len(fact["state_mean"]) == len(fact["state_std"]) == size
-        assert all(value > 0 for value in fact["state_std"])
-        assert name.endswith(f"-{fact['env']}-{fact['quality']}")
-    save_control_model(control_model(), tmp_path)
-    (tmp_path / "control.json").unlink()
+def test_the_nine_published_models_bring_their_statistics(hub, folder):
+    assert len(published_models()) == 9
+    for name, (env, quality) in published_models().items():
+        statistics = d4rl_statistics(env, quality)
+        size = {"hopper": 11, "halfcheetah": 17, "walker2d": 17}[env]
+        assert len(statistics["state_mean"]) == len(statistics["state_std"]) == size
+        assert all(value > 0 for value in statistics["state_std"])
+        assert name.endswith(f"-{env}-{quality}")
+    (folder / "control.json").unlink()
     control = load_control_model("edbeeching/decision-transformer-gym-hopper-medium-replay")
     assert control.state_std[-1] == pytest.approx(5.108601)
     assert control.target_returns == (3600.0, 1800.0)
     assert (control.quality, control.context) == ("medium-replay", 20)
+    with pytest.raises(UserError, match="trained on medium data, not on expert; leave --quality"):
+        load_control_model("edbeeching/decision-transformer-gym-hopper-medium", quality="expert")
 
 
-@pytest.mark.parametrize("name", shipped_control_models())
+@pytest.fixture
+def bare(folder):
+    """A folder without control.json."""
+    (folder / "control.json").unlink()
+    return folder
+
+
+def statistics_file(folder, name="statistics.json", **entries):
+    content = {"state_mean": [0.5] * 11, "state_std": [2.0] * 11, **entries}
+    if name.endswith(".npz"):
+        np.savez(folder / name, **content)
+    else:
+        (folder / name).write_text(json.dumps(content))
+    return folder / name
+
+
+def test_a_folder_without_control_json_says_what_is_missing_and_how_to_give_it(bare):
+    sentence = r"no control\.json, which says .*; give them with --state-statistics FILE and --env"
+    for given in ({}, {"env": "hopper"}, {"quality": "medium"}):
+        with pytest.raises(UserError, match=sentence):
+            load_control_model(bare, **given)
+
+
+@pytest.mark.parametrize("name", ["statistics.json", "statistics.npz"])
+def test_statistics_in_a_file(bare, name):
+    control = load_control_model(bare, "Hopper-v4", statistics=statistics_file(bare, name))
+    assert (control.state_mean[0], control.state_std[0]) == (0.5, 2.0)
+    assert (control.env, control.quality, control.context) == ("hopper", "unknown", 20)
+    assert (control.target_returns, control.scale) == ((3600.0, 1800.0), 1000.0)
+    told = statistics_file(
+        bare, name, env="hopper", context=5, scale=100.0, target_returns=[70.0], quality="mine"
+    )
+    control = load_control_model(bare, statistics=told)
+    assert (control.env, control.quality, control.context) == ("hopper", "mine", 5)
+    assert (control.target_returns, control.scale) == ((70.0,), 100.0)
+
+
+def test_d4rls_statistics_are_known_by_environment_and_quality(bare):
+    control = load_control_model(bare, "hopper", "medium-replay")
+    assert control.state_std[-1] == pytest.approx(5.108601)
+    assert (control.env, control.quality) == ("hopper", "medium-replay")
+    with pytest.raises(UserError, match=r"of hopper-mixed are not known \(known: hopper-medium, "):
+        load_control_model(bare, "hopper", "mixed")
+    with pytest.raises(UserError, match=r"state_mean has 17 numbers but .* dimension is 11"):
+        load_control_model(bare, "walker2d", "medium")
+
+
+@pytest.mark.parametrize(
+    ("entries", "given", "sentence"),
+    [
+        ({}, {}, r"statistics\.json names no environment; add an entry env, or give --env"),
+        ({}, {"env": "Pendulum-v1"}, "has no target_returns, and Pendulum-v1 has none of its own"),
+        ({"env": "hopper"}, {"env": "walker2d"}, "was trained for hopper, not for walker2d; leave"),
+        ({"target_return": [1.0]}, {"env": "hopper"}, "'target_return'; did you mean target_ret"),
+        ({"state_std": [0.0] * 11}, {"env": "hopper"}, r"state_std has 0\.0, by which no state"),
+        ({"scale": "much"}, {"env": "hopper"}, r"statistics\.json is not usable"),
+        ({}, {"env": "halfcheetah"}, "reads states of 11 numbers .* but halfcheetah has 17 and 6"),
+    ],
+)
+def test_statistics_that_cannot_be_used(bare, entries, given, sentence):
+    with pytest.raises(UserError, match=sentence):
+        load_control_model(bare, **given, statistics=statistics_file(bare, **entries))
+
+
+def test_files_that_hold_no_statistics(bare, tmp_path):
+    (tmp_path / "other.json").write_text('{"state_mean": [1.0]}')
+    (tmp_path / "other.npz").write_text("no archive")
+    for name, sentence in (
+        ("other.json", "has no entry 'state_std'; it needs state_mean and"),
+        ("other.npz", r"other\.npz cannot be read"),
+        ("none.npz", r"none\.npz cannot be read"),
+        ("none.json", r"cannot read .*none\.json"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            load_control_model(bare, "hopper", statistics=tmp_path / name)
+
+
+def test_what_contradicts_the_models_own_file_is_refused(folder):
+    assert load_control_model(folder, "Hopper-v5", "mixed").env == "hopper"
+    for given, sentence in (
+        ({"env": "walker2d"}, "was trained for hopper, not for walker2d; leave --env out"),
+        ({"quality": "expert"}, "was trained on mixed data, not on expert; leave --quality out"),
+        ({"statistics": folder / "x.json"}, "own state statistics; leave --state-statistics out"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            load_control_model(folder, **given)
+
+
+def test_the_short_name_is_the_shipped_one_for_environment_and_quality():
+    assert load_control_model("decision-transformer").quality == "mixed"
+    control = load_control_model("decision-transformer", "walker2d", "medium")
+    assert (control.env, control.quality) == ("walker2d", "medium")
+    with pytest.raises(UserError, match=r"unknown model 'decision-transformer-hopper-fast'"):
+        load_control_model("decision-transformer", "hopper", "fast")
+    with pytest.raises(UserError, match=r"no Decision Transformer ships for Pendulum-v1; name"):
+        load_control_model("decision-transformer", "Pendulum-v1")
+
+
+def test_any_environment_is_saved_loaded_and_rolled_out(tmp_path):
+    made = replace(
+        control_model(state_dim=3, act_dim=1), env="Pendulum-v1", target_returns=(-200.0,)
+    )
+    save_control_model(made, tmp_path)
+    control = load_control_model(tmp_path, "Pendulum-v1")
+    assert control.env == "Pendulum-v1"
+    envs = make_envs(control.env, 2)
+    played, _ = rollout(dynamic(control), envs, [0, 1], -200.0, 1000.0, max_steps=10)
+    assert [episode.length for episode in played] == [10, 10]
+    assert all(episode.failure is None and episode.episode_return < 0 for episode in played)
+
+
+@pytest.mark.parametrize("name", shipped_models("control"))
 def test_shipped_models_load_and_move(name):
     control = load_control_model(name)
     assert control.env in name

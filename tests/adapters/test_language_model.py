@@ -3,8 +3,9 @@ import tiny
 import torch
 from tasks.words import word_tokenizer
 
-import transfer.adapters.language_model as module
-from transfer.adapters.language_model import load_language_model, shipped_language_models
+from transfer.adapters import kinds
+from transfer.adapters.kinds import shipped_models
+from transfer.adapters.language_model import load_language_model
 from transfer.errors import UserError
 from transfer.tasks.recall import TASKS, make_batch
 from transfer.tasks.scoring import score_batch
@@ -44,30 +45,17 @@ def test_a_folder_with_a_tokenizer_keeps_its_type(folder):
 
 
 def test_a_shipped_name(folder, monkeypatch):
-    root = folder.parent
-    folder.rename(root / "tiny")
-    for name, marker in (
-        ("a-namm", "namm.safetensors"),
-        ("a-hopper", "control.json"),
-        ("a-llava", "video_preprocessor_config.json"),
-    ):
-        (root / name).mkdir()
-        (root / name / "config.json").write_text("{}")
-        (root / name / marker).write_text("")
-
-    def found(file):
-        return {path.parent.name: path.parent for path in root.glob(f"*/{file}")}
-
-    monkeypatch.setattr(module, "shipped", found)
-    assert shipped_language_models() == ["tiny"]
+    ships = {"config.json": {"tiny": folder}, "namm.safetensors": {}}
+    monkeypatch.setattr(kinds, "shipped", ships.get)
+    assert shipped_models("language") == ["tiny"]
     assert load_language_model("tiny").name == "tiny"
 
 
 def test_what_ships():
-    assert {"llama-recall", "llama-recall-wide", "gpt2-recall"} <= set(shipped_language_models())
+    assert {"llama-recall", "llama-recall-wide", "gpt2-recall"} <= set(shipped_models("language"))
 
 
-@pytest.mark.parametrize("name", shipped_language_models())
+@pytest.mark.parametrize("name", shipped_models("language"))
 @pytest.mark.parametrize("length", [256, 512])
 def test_shipped_models_retrieve(name, length):
     model = load_language_model(name).model
@@ -77,7 +65,7 @@ def test_shipped_models_retrieve(name, length):
 
 
 def test_no_such_model():
-    with pytest.raises(UserError, match=r"^language model nobody/nothing cannot be loaded \(.*\);"):
+    with pytest.raises(UserError, match=r"^'nobody/nothing' is no shipped model or folder, and "):
         load_language_model("nobody/nothing")
 
 
@@ -106,5 +94,5 @@ def test_incomplete_weights(folder):
 
 def test_no_language_model(tmp_path):
     tiny.decision_transformer().save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="cannot be loaded"):
+    with pytest.raises(UserError, match=r"is a Decision Transformer .*, not a language model"):
         load_language_model(tmp_path)

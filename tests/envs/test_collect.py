@@ -16,8 +16,8 @@ from transfer.envs.collect import (
     medium_checkpoint,
 )
 from transfer.envs.d4rl import read_d4rl
+from transfer.envs.environment import make_env
 from transfer.envs.learner import Learner
-from transfer.envs.mujoco import make_env
 from transfer.envs.training_run import Checkpoint
 from transfer.errors import UserError
 

@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transfer.envs.d4rl import (
-    REFERENCE_SCORES,
     Dataset,
-    normalized_score,
     read_d4rl,
     state_statistics,
     write_d4rl,
 )
 from transfer.envs.datasets import read_dataset
+from transfer.envs.environment import environment
 from transfer.errors import UserError
+from transfer.plugins import ENVIRONMENTS
 
 QUALITIES = ("random", "medium", "expert", "medium-replay", "full-replay", "medium-expert")
 
@@ -135,21 +135,6 @@ def test_state_statistics_are_of_finished_episodes_only(path):
     np.testing.assert_allclose(std, seen.std(0) + 1e-6, rtol=1e-12)
 
 
-def test_reference_scores_map_to_0_and_100():
-    for env, (random, expert) in REFERENCE_SCORES.items():
-        assert normalized_score(env, random) == 0.0
-        assert normalized_score(env, expert) == pytest.approx(100.0)
-
-
-def test_scores_of_known_returns():
-    assert normalized_score("hopper", 3000.0) == pytest.approx(92.801, abs=1e-3)
-    assert normalized_score("Hopper-v4", 1404.0) == pytest.approx(43.76, abs=0.01)
-    scores = normalized_score("hopper-medium-v2", np.array([2977.0, 414.0]))
-    np.testing.assert_allclose(scores, [92.09, 13.34], atol=0.01)
-    with pytest.raises(UserError, match="unknown environment"):
-        normalized_score("ant", 1.0)
-
-
 def test_missing_file(tmp_path):
     with pytest.raises(UserError, match=r"no\.hdf5 does not exist; download it again"):
         read_d4rl(tmp_path / "no.hdf5")
@@ -242,10 +227,10 @@ def test_agrees_with_the_d4rl_package(path, monkeypatch):
             np.testing.assert_array_equal(piece[name], getattr(trajectory, name))
         assert piece["terminals"][-1] == trajectory.terminated
     monkeypatch.setenv("D4RL_DATASET_DIR", str(path.parent))
-    for name in (f"{env}-{quality}-v2" for env in REFERENCE_SCORES for quality in QUALITIES):
+    for name in (f"{env}-{quality}-v2" for env in ENVIRONMENTS.built_in for quality in QUALITIES):
         with pytest.raises(UserError, match=re.escape(f"download {DATASET_URLS[name]} to")):
             read_dataset(name)
     for env in ("hopper", "halfcheetah", "walker2d"):
         for quality in ("medium", "medium-replay", "expert"):
             expected = 100 * d4rl.get_normalized_score(f"{env}-{quality}-v2", 3000.0)
-            assert normalized_score(env, 3000.0) == pytest.approx(expected)
+            assert environment(env).score(3000.0) == pytest.approx(expected)

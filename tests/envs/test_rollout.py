@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from transfer.envs.mujoco import make_envs, use_headless_rendering
+from transfer.envs.environment import make_envs
+from transfer.envs.mujoco import use_headless_rendering
 from transfer.envs.noise import Noise
 from transfer.envs.rollout import refuse_failures, rollout
 from transfer.errors import SimulationError

@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 
 from transfer.adapters.decision_transformer import WindowController, load_control_model
-from transfer.envs.mujoco import make_envs
+from transfer.envs.environment import make_envs
 from transfer.envs.rollout import rollout
 from transfer.errors import SimulationError, UserError
 from transfer.evaluation import control_run

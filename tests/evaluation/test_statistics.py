@@ -10,7 +10,8 @@ numbers = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=40)
 
 
 def test_mean_and_std_by_hand():
-    assert statistics.mean([1, 2, 3, 6]) == 3.0
+    assert statistics.grouped_mean([1, 2, 3, 6]) == 3.0
+    assert statistics.grouped_mean([1, 2, 3, 6], ["a", "b", "b", "b"]) == (1 + 11 / 3) / 2
     assert statistics.std([1, 2, 3, 6]) == pytest.approx(np.sqrt((4 + 1 + 0 + 9) / 4))
     assert statistics.std([5.0]) == 0.0
 
@@ -58,6 +59,7 @@ def test_chunked_draws_are_the_same_draws(monkeypatch):
     values = np.arange(11.0)
     whole = bootstrap(values, resamples=500)
     monkeypatch.setattr(statistics, "_CHUNK", 23)
+    statistics.draws.cache_clear()
     assert bootstrap(values, resamples=500) == whole
 
 
@@ -100,6 +102,23 @@ def test_unequal_clusters_weigh_by_their_size():
     assert (found.low, found.high) == (0.0, 4.0)
 
 
+def test_the_mean_of_groups_is_drawn_by_clusters_that_span_them():
+    """Two categories, three videos that each have questions of some: by a loop over the draws."""
+    values = np.array([1.0, 0.0, 1.0, 1.0, 0.0])
+    videos, kinds = np.array([0, 0, 1, 2, 2]), np.array(["a", "b", "a", "b", "b"])
+    means = []
+    for row in np.random.default_rng(3).integers(3, size=(400, 3)):
+        weights = np.bincount(row, minlength=3)[videos]
+        here = [kind for kind in ("a", "b") if weights[kinds == kind].sum()]
+        means.append(
+            np.mean([np.average(values[kinds == k], weights=weights[kinds == k]) for k in here])
+        )
+    found = bootstrap(values, videos.tolist(), kinds.tolist(), seed=3, resamples=400)
+    assert found.mean == pytest.approx((1 + 1 / 3) / 2)
+    assert found.low == pytest.approx(np.quantile(means, 0.025))
+    assert found.high == pytest.approx(np.quantile(means, 0.975))
+
+
 def test_one_cluster_has_no_interval():
     assert bootstrap([2.0]) == statistics.Interval(2.0, None, None)
     assert bootstrap([1.0, 3.0], clusters=["v", "v"]) == statistics.Interval(2.0, None, None)
@@ -130,7 +149,7 @@ def test_paired_difference_cancels_what_pairs_share():
     [
         ([], None, "non-empty"),
         ([1.0, float("nan")], None, "finite"),
-        ([1.0, 2.0], ["a"], "as many cluster ids"),
+        ([1.0, 2.0], ["a"], "as many ids"),
     ],
 )
 def test_bad_values_are_refused(values, clusters, sentence):

@@ -5,7 +5,8 @@ import av
 import numpy as np
 import pytest
 
-from transfer.envs.mujoco import make_envs, use_headless_rendering
+from transfer.envs.environment import make_envs
+from transfer.envs.mujoco import use_headless_rendering
 from transfer.errors import UserError
 from transfer.evaluation.control import ControlEval, evaluate_control
 from transfer.video.writer import CODECS, check_writable, write_video

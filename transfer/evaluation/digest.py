@@ -1,13 +1,13 @@
 """What a resumed run must find as it was: the model, the NAMMs, the records and their videos."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from transfer.cache.policy import Pruning
+from transfer.evaluation.contenders import Contender
 from transfer.namm.network import NAMM
 from transfer.policies.namm import NAMMPolicy
 from transfer.tasks.video_records import BrokenRecord, VideoQuestion
@@ -25,12 +25,12 @@ def model_digest(model: PreTrainedModel) -> str:
     return _digest(*map(path_digest, files))
 
 
-def namm_digests(prunings: Mapping[str, Pruning]) -> dict[str, str]:
+def namm_digests(contenders: Sequence[Contender]) -> dict[str, str]:
     """Of every NAMM, by the name of who prunes with it."""
     return {
-        name: namm_digest(pruning.policy.namm)
-        for name, pruning in prunings.items()
-        if isinstance(pruning.policy, NAMMPolicy)
+        one.name: namm_digest(one.pruning.policy.namm)
+        for one in contenders
+        if one.pruning is not None and isinstance(one.pruning.policy, NAMMPolicy)
     }
 
 

@@ -1,7 +1,7 @@
 """What a controller's cache holds and what its steps cost, noted while episodes run."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from transfer.attachment.memory import Memory
 from transfer.cache.cache import PrunedCache
 from transfer.envs.rollout import Controller
-from transfer.evaluation.results import Row
+from transfer.evaluation.benchmark import Row
 
 #: Tokens of a step, newest first, as shares of what is held.
 KINDS = ("kept_states", "kept_returns", "kept_actions")
@@ -26,7 +26,6 @@ class MeasuredController:
         inner: chooses the actions.
         memory: what its cache comes from; None if it has no cache.
         seeds: of the episodes, in the order in which they are played.
-        on_step: called after each step with the episodes that run and the steps they have made.
 
     Attributes:
         act_seconds: wall seconds inside the inner controller, eviction included.
@@ -38,14 +37,12 @@ class MeasuredController:
         inner: Controller,
         memory: Memory | None,
         seeds: Sequence[int],
-        on_step: Callable[[int, int], None],
     ) -> None:
-        self._inner, self._memory, self._on_step = inner, memory, on_step
+        self._inner, self._memory = inner, memory
         self._waiting = list(seeds)
         self._running: list[int] = []
         self._peak: dict[int, float] = {}
         self._kept: list[list[list[int]]] = []
-        self._steps = 0
         self.act_seconds = 0.0
         self.policy_seconds = 0.0
 
@@ -54,7 +51,6 @@ class MeasuredController:
         self._inner.reset(episodes)
         self._running, self._waiting = self._waiting[:episodes], self._waiting[episodes:]
         self._peak = dict.fromkeys(self._running, 0.0)
-        self._steps = 0
 
     def act(
         self,
@@ -67,10 +63,8 @@ class MeasuredController:
         began = time.perf_counter()
         actions = self._inner.act(states, returns_to_go, previous_actions)
         self.act_seconds += time.perf_counter() - began
-        self._steps += 1
         if self._cache is not None:
             self._note(self._cache, *before)
-        self._on_step(len(self._running), self._steps)
         return actions
 
     def select(self, rows: Int[Tensor, "kept"]) -> None:
@@ -81,15 +75,13 @@ class MeasuredController:
     def held(self, seed: int) -> Row:
         """What an episode's cache holds; ask when it ends, before it leaves the batch."""
         if self._cache is None:
-            costs = ("kept_tokens", "kept", "cache_bytes", "cache_bytes_end", "full_bytes")
-            return dict.fromkeys((*costs, "kept_age", *KINDS))
+            return dict.fromkeys(("kept_age", *KINDS))
         row, batch = self._running.index(seed), len(self._running)
-        tokens = fmean(length for layer in self._kept for length in layer[row])
         return {
-            "kept_tokens": tokens,
-            "kept": tokens / self._cache.pruned[0].seen,
-            "cache_bytes": round(self._peak[seed]),
-            "cache_bytes_end": round(self._cache.bytes() / batch),
+            "tokens": self._cache.pruned[0].seen,
+            "kept_tokens": fmean(length for layer in self._kept for length in layer[row]),
+            "cache_bytes": round(self._cache.bytes() / batch),
+            "peak_bytes": round(self._peak[seed]),
             "full_bytes": round(self._cache.full_bytes() / batch),
             **_contents(self._cache, row),
         }

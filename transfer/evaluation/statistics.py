@@ -1,4 +1,4 @@
-"""The few statistics every runner reports: means, intervals, paired differences.
+"""The few statistics every evaluation reports: means, intervals, paired differences and changes.
 
 Intervals are percentile bootstraps that resample clusters (documents, videos, episodes), because
 questions about one document are not independent. Everything is seeded: same data, same digits.
@@ -6,9 +6,10 @@ questions about one document are not independent. Everything is seeded: same dat
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from numpy.typing import NDArray
 
 RESAMPLES = 10_000
@@ -17,6 +18,7 @@ LEVEL = 0.95
 _CHUNK = 1 << 21
 
 Values = Sequence[float | int] | Float[np.ndarray, " n"]
+Ids = Sequence[object]
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,6 @@ class Interval:
     mean: float
     low: float | None
     high: float | None
-
-
-def mean(values: Values) -> float:
-    """Arithmetic mean of a non-empty list of numbers."""
-    return float(_checked(values).mean())
 
 
 def std(values: Values) -> float:
@@ -45,37 +42,50 @@ def interquartile_mean(values: Values) -> float:
     return float(ordered[cut : len(ordered) - cut].mean())
 
 
+def grouped_mean(values: Values, groups: Ids | None = None) -> float:
+    """The mean over groups of their means; without groups the plain mean."""
+    checked = _checked(values)
+    return float(np.mean([checked[group].mean() for group in _masks(groups, len(checked))]))
+
+
 def bootstrap(
     values: Values,
-    clusters: Sequence[object] | None = None,
-    resamples: int = RESAMPLES,
+    clusters: Ids | None = None,
+    groups: Ids | None = None,
     seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> Interval:
-    """Mean of `values` with its 95% percentile bootstrap interval.
+    """`grouped_mean` of `values` with its 95% percentile bootstrap interval.
 
     Args:
         values: `[n]` numbers, none of them NaN.
         clusters: `[n]` ids; values with equal ids are drawn together. By default each is alone.
-        resamples: bootstrap draws.
+        groups: `[n]` ids; a group that a draw misses does not count in that draw.
         seed: of the draws.
+        resamples: how many there are.
 
     Raises:
         ValueError: no values, a value that is not finite, or as many ids as values are missing.
     """
     checked = _checked(values)
-    sums, counts = _cluster_sums(checked, clusters)
-    if len(sums) == 1:
-        return Interval(float(checked.mean()), None, None)
-    means = _resampled_means(sums, counts, resamples, seed)
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(checked.mean()), float(low), float(high))
+    mean, index = grouped_mean(checked, groups), _indices(clusters, len(checked))
+    if index.max() == 0:
+        return Interval(mean, None, None)
+    drawn = draws(int(index.max()) + 1, seed, resamples)
+    total, present = np.zeros(len(drawn)), np.zeros(len(drawn))
+    for group in _masks(groups, len(checked)):
+        sums, counts = _drawn_sums(drawn, index[group], checked[group])
+        hit = counts > 0
+        total += np.where(hit, sums / np.where(hit, counts, 1), 0)
+        present += hit
+    return _interval(mean, total[present > 0] / present[present > 0])
 
 
 def paired_difference(
     values: Values,
     base: Values,
-    clusters: Sequence[object] | None = None,
-    resamples: int = RESAMPLES,
+    clusters: Ids | None = None,
+    groups: Ids | None = None,
     seed: int = 0,
 ) -> Interval:
     """Mean of `values - base`, pair by pair, with its bootstrap interval over pairs.
@@ -83,10 +93,8 @@ def paired_difference(
     Raises:
         ValueError: as `bootstrap`, or the two lists differ in length.
     """
-    ours, theirs = _checked(values), _checked(base)
-    if len(ours) != len(theirs):
-        raise ValueError(f"pairs need equal lengths, got {len(ours)} and {len(theirs)}")
-    return bootstrap(ours - theirs, clusters, resamples, seed)
+    ours, theirs = _pairs(values, base)
+    return bootstrap(ours - theirs, clusters, groups, seed)
 
 
 @dataclass(frozen=True)
@@ -98,25 +106,19 @@ class Change:
 
     @classmethod
     def of(
-        cls,
-        values: Values,
-        base: Values,
-        clusters: Sequence[object] | None = None,
-        resamples: int = RESAMPLES,
-        seed: int = 0,
+        cls, values: Values, base: Values, clusters: Ids | None = None, seed: int = 0
     ) -> "Change":
         """`mean(values) / mean(base) - 1`; the draws are of pairs, clustered as in `bootstrap`.
 
         Raises:
             ValueError: as `paired_difference`, or the base's mean is not above 0.
         """
-        ours, theirs = _checked(values), _checked(base)
-        if len(ours) != len(theirs):
-            raise ValueError(f"pairs need equal lengths, got {len(ours)} and {len(theirs)}")
+        ours, theirs = _pairs(values, base)
         if theirs.mean() <= 0:
             raise ValueError(f"a change against a mean of {theirs.mean():g} says nothing")
-        sums, base_sums = (_cluster_sums(each, clusters)[0] for each in (ours, theirs))
-        ratios = _resampled_means(sums, base_sums, resamples, seed)
+        index = _indices(clusters, len(ours))
+        drawn = draws(int(index.max()) + 1, seed)
+        ratios = _drawn_sums(drawn, index, ours)[0] / _drawn_sums(drawn, index, theirs)[0]
         return cls(float(ours.mean() / theirs.mean() - 1), ratios - 1)
 
     @classmethod
@@ -132,73 +134,44 @@ class Change:
         """The mean with its 95% bounds."""
         if np.ptp(self.draws) == 0:
             return Interval(self.mean, self.mean, self.mean)
-        low, high = np.quantile(self.draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return Interval(self.mean, float(low), float(high))
+        return _interval(self.mean, self.draws)
 
 
-class ClusterBootstrap:
-    """The same draws of clusters for many means, as a run over many policies and groups needs.
+@lru_cache(maxsize=4)
+def draws(count: int, seed: int = 0, resamples: int = RESAMPLES) -> NDArray[np.uint16]:
+    """How often each of `count` clusters is drawn, `[resamples, count]`.
 
-    Args:
-        clusters: `[n]` ids of the values that will be averaged; equal ids are drawn together.
-        resamples: bootstrap draws.
-        seed: of the draws.
+    Drawn with replacement; of thousands of clusters one is never drawn more than 65535 times.
     """
-
-    def __init__(
-        self, clusters: Sequence[object], resamples: int = RESAMPLES, seed: int = 0
-    ) -> None:
-        numbers = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
-        self._of_value = np.array([numbers[name] for name in clusters])
-        self._count = len(numbers)
-        generator = np.random.default_rng(seed)
-        even = np.full(self._count, 1 / self._count)
-        # How often each cluster is drawn: with one of thousands, never more than 65535 times.
-        self._drawn = generator.multinomial(self._count, even, size=resamples).astype(np.uint16)
-
-    def intervals(
-        self, values: Float[np.ndarray, "n columns"], groups: Sequence[Bool[np.ndarray, " n"]]
-    ) -> list[Interval]:
-        """For each column the mean over `groups` of the groups' means, with its interval.
-
-        One group of all values gives the plain mean. A group that a draw misses does not count in
-        that draw. Bounds are None where one cluster holds all.
-
-        Raises:
-            ValueError: a group holds nothing.
-        """
-        if not all(group.any() for group in groups):
-            raise ValueError("a group without values has no mean")
-        means = np.mean([values[group].mean(0) for group in groups], axis=0).tolist()
-        if len(set(self._of_value[np.any(groups, axis=0)])) == 1:
-            return [Interval(mean, None, None) for mean in means]
-        drawn = np.concatenate(
-            [self._draw_means(values, groups, rows) for rows in self._blocks()], axis=0
-        )
-        bounds = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-        return [Interval(*each) for each in zip(means, *bounds.tolist())]
-
-    def _blocks(self) -> list[slice]:
-        step = max(1, _CHUNK // self._count)
-        return [slice(start, start + step) for start in range(0, len(self._drawn), step)]
-
-    def _draw_means(
-        self, values: NDArray[np.float64], groups: Sequence[NDArray[np.bool_]], rows: slice
-    ) -> Float[np.ndarray, "draws columns"]:
-        drawn = self._drawn[rows].astype(np.float64)
-        total, present = np.zeros((len(drawn), values.shape[1])), np.zeros((len(drawn), 1))
-        for group in groups:
-            sums = np.zeros((self._count, values.shape[1] + 1))
-            counted = np.concatenate([values[group], np.ones((group.sum(), 1))], axis=1)
-            np.add.at(sums, self._of_value[group], counted)
-            sums = drawn @ sums
-            hit = sums[:, -1:] > 0
-            total += np.where(hit, sums[:, :-1] / np.where(hit, sums[:, -1:], 1), 0)
-            present += hit
-        return (total / np.maximum(present, 1))[present[:, 0] > 0]
+    generator, found = np.random.default_rng(seed), np.zeros((resamples, count), np.uint16)
+    step = max(1, _CHUNK // count)
+    for start in range(0, resamples, step):
+        rows = found[start : start + step]
+        chosen = generator.integers(count, size=rows.shape) + count * np.arange(len(rows))[:, None]
+        rows[:] = np.bincount(chosen.ravel(), minlength=rows.size).reshape(rows.shape)
+    found.setflags(write=False)
+    return found
 
 
-def _checked(values: Values) -> Float[np.ndarray, " n"]:
+def _drawn_sums(
+    drawn: NDArray[np.uint16], index: NDArray[np.intp], values: NDArray[np.float64]
+) -> tuple[Float[np.ndarray, " resamples"], Float[np.ndarray, " resamples"]]:
+    """Sum and number of the values that are drawn with their clusters."""
+    clusters = drawn.shape[1]
+    sums = np.bincount(index, weights=values, minlength=clusters)
+    columns = np.stack([sums, np.bincount(index, minlength=clusters)], 1)
+    step = max(1, _CHUNK // clusters)
+    parts = [drawn[start : start + step] @ columns for start in range(0, len(drawn), step)]
+    found = np.concatenate(parts)
+    return found[:, 0], found[:, 1]
+
+
+def _interval(mean: float, drawn: NDArray[np.float64]) -> Interval:
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(mean, float(low), float(high))
+
+
+def _checked(values: Values) -> NDArray[np.float64]:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or not len(array):
         raise ValueError(f"expected a non-empty list of numbers, got shape {array.shape}")
@@ -207,28 +180,23 @@ def _checked(values: Values) -> Float[np.ndarray, " n"]:
     return array
 
 
-def _cluster_sums(
-    values: Float[np.ndarray, " n"], clusters: Sequence[object] | None
-) -> tuple[Float[np.ndarray, " clusters"], Int[np.ndarray, " clusters"]]:
-    if clusters is None:
-        return values, np.ones(len(values), dtype=np.int64)
-    if len(clusters) != len(values):
-        raise ValueError(f"{len(values)} values need as many cluster ids, got {len(clusters)}")
-    # In order of appearance, so that ids of any hashable type do and renaming changes nothing.
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
-    index = np.array([numbers[name] for name in clusters])
-    return np.bincount(index, weights=values), np.bincount(index)
+def _pairs(values: Values, base: Values) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    ours, theirs = _checked(values), _checked(base)
+    if len(ours) != len(theirs):
+        raise ValueError(f"pairs need equal lengths, got {len(ours)} and {len(theirs)}")
+    return ours, theirs
 
 
-def _resampled_means(
-    sums: NDArray[np.float64], counts: NDArray[np.number], resamples: int, seed: int
-) -> Float[np.ndarray, " resamples"]:
-    """Sum over sum of the clusters of each draw."""
-    generator = np.random.default_rng(seed)
-    step = max(1, _CHUNK // len(sums))
-    means = []
-    for start in range(0, resamples, step):
-        shape = (min(step, resamples - start), len(sums))
-        drawn = generator.integers(len(sums), size=shape)
-        means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
-    return np.concatenate(means)
+def _indices(ids: Ids | None, count: int) -> NDArray[np.intp]:
+    """Number of each value's id, by appearance, so that renaming ids changes nothing."""
+    if ids is None:
+        return np.arange(count)
+    if len(ids) != count:
+        raise ValueError(f"{count} values need as many ids, got {len(ids)}")
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(ids))}
+    return np.array([numbers[name] for name in ids])
+
+
+def _masks(groups: Ids | None, count: int) -> list[NDArray[np.bool_]]:
+    index = np.zeros(count, np.intp) if groups is None else _indices(groups, count)
+    return [index == number for number in range(int(index.max()) + 1)]

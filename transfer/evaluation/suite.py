@@ -1,19 +1,24 @@
-"""`transfer eval --suite zero-shot`: one NAMM on every kind of model, beside all rules, one table.
+"""`transfer eval suite`: one NAMM on every kind of model, beside all rules, one table.
 
 Each section is an ordinary `transfer eval` of one model, written into its own subfolder, so that a
 suite that is stopped goes on where it was, and every number in the table can be looked up. Nothing
-heavy is imported before it starts, because the command line reads `SuiteEval` for its help.
+heavy is imported, because the command line reads `SuiteEval` for its help.
 """
 
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
 
-from transfer.errors import UserError, unknown_name
-from transfer.evaluation.control import DEFAULT_BUDGET, DEFAULT_NAMM, ControlEval
+from transfer.errors import unknown_name
+from transfer.evaluation.control import DEFAULT_BUDGET, ControlEval
 from transfer.evaluation.language import LanguageEval
-from transfer.evaluation.results import Results
-from transfer.evaluation.video_qa import VideoEval
+from transfer.evaluation.options import (
+    ContenderOptions,
+    EvalConfig,
+    RunOptions,
+    check_names,
+    check_positive,
+)
+from transfer.evaluation.video import VideoEval
 
 #: Models that took no part in the evolution of a shipped NAMM, and tasks that they answer.
 _LANGUAGE_MODELS = ("llama-recall-wide", "gpt2-recall")
@@ -27,22 +32,7 @@ Config = ControlEval | LanguageEval | VideoEval
 
 
 @dataclass(frozen=True)
-class Section:
-    """One evaluation of the suite.
-
-    Attributes:
-        name: of its subfolder.
-        modality: language, video or control.
-        config: of the evaluation.
-    """
-
-    name: str
-    modality: str
-    config: Config
-
-
-@dataclass(frozen=True)
-class SuiteEval:
+class SuiteEval(EvalConfig):
     """Lay a NAMM on every kind of model and compare it with every rule at equal bytes, zero-shot.
 
     Sections: two language models that no NAMM was evolved on, video question answering, and nine
@@ -60,106 +50,85 @@ class SuiteEval:
         questions: about videos; there are 672.
         episodes: of each control task.
         num_envs: environments that run at once.
-        threads: CPU threads of the models.
-        out: folder of the results, a subfolder for each section. A suite that was stopped there is
-            resumed.
+        run: how it is run; --out is the folder of the results, a subfolder for each section.
     """
 
-    suite: Literal["zero-shot"]
-    namm: tuple[str, ...] = (DEFAULT_NAMM,)
+    kind: ClassVar[str] = "suite"
+
+    suite: Literal["zero-shot"] = "zero-shot"
+    namm: tuple[str, ...] = ("recall",)
     section: tuple[str, ...] = ()
     quick: bool = False
     documents: int = 200
     questions: int = 672
     episodes: int = 100
     num_envs: int = 50
-    threads: int = 1
-    out: Path | None = None
+    run: RunOptions = field(default_factory=lambda: RunOptions(threads=1), kw_only=True)
 
     def __post_init__(self) -> None:
-        for name in ("documents", "questions", "episodes", "num_envs", "threads"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name.replace('_', '-')} is {getattr(self, name)}; use 1 or more")
-        if not self.namm or len(set(self.namm)) < len(self.namm):
-            given = " ".join(self.namm) or "none"
-            raise UserError(f"namm is {given}; name one or more, each once")
+        check_positive(self, "documents", "questions", "episodes", "num_envs")
+        check_names(self, "namm")
 
-    def sections(self) -> list[Section]:
-        """What is to be run, in order.
+    def sections(self) -> dict[str, Config]:
+        """What is to be run, in order, by the name of its subfolder.
 
         Raises:
             UserError: no section is named as asked.
         """
-        everything = [*self._language(), self._video(), *self._control()]
+        everything = {**self._language(), **self._video(), **self._control()}
         for wanted in self.section:
-            if not any(one.name.startswith(wanted) for one in everything):
-                raise unknown_name("section", wanted, [one.name for one in everything])
-        asked = self.section or ("",)
-        return [one for one in everything if one.name.startswith(tuple(asked))]
+            if not any(name.startswith(wanted) for name in everything):
+                raise unknown_name("section", wanted, everything)
+        asked = tuple(self.section) or ("",)
+        return {name: one for name, one in everything.items() if name.startswith(asked)}
 
-    def _language(self) -> list[Section]:
-        documents = 20 if self.quick else self.documents
-        common = LanguageEval(
-            model="",
-            task=_LANGUAGE_TASKS[:1] if self.quick else _LANGUAGE_TASKS,
-            policy=("namm", *_RULES),
-            namm=self.namm,
-            equal_bytes=True,
-            documents=documents,
-            threads=self.threads,
-        )
-        return [
-            self._section("language", model, replace(common, model=model))
+    def _language(self) -> dict[str, Config]:
+        return {
+            f"language/{model}": LanguageEval(
+                model=model,
+                task=_LANGUAGE_TASKS[:1] if self.quick else _LANGUAGE_TASKS,
+                documents=20 if self.quick else self.documents,
+                contenders=self._contenders(24, 32),
+                run=self._run(f"language/{model}"),
+            )
             for model in _LANGUAGE_MODELS
-        ]
+        }
 
-    def _video(self) -> Section:
+    def _video(self) -> dict[str, Config]:
+        name = f"video/{_VIDEO_MODEL}"
         config = VideoEval(
             model=_VIDEO_MODEL,
-            policy=("namm", *_RULES),
-            namm=self.namm,
-            budget=(0.25,),
-            equal_bytes=True,
             questions=14 if self.quick else self.questions,
-            threads=self.threads,
+            contenders=self._contenders(0.25, 64),
+            run=self._run(name),
         )
-        return self._section("video", _VIDEO_MODEL, config)
+        return {name: config}
 
-    def _control(self) -> list[Section]:
-        common = ControlEval(
-            model="",
-            policy=("namm", *_RULES),
-            namm=self.namm,
-            budget=DEFAULT_BUDGET,
-            equal_bytes=True,
-            episodes=4 if self.quick else self.episodes,
-            num_envs=self.num_envs,
-            threads=self.threads,
-        )
-        return [
-            self._section(
-                "control",
-                f"{env}-{quality}",
-                replace(common, model=f"decision-transformer-{env}-{quality}"),
-            )
+    def _control(self) -> dict[str, Config]:
+        tasks = [
+            f"{env}-{quality}"
             for env in _ENVS
             for quality in (_QUALITIES[:1] if self.quick else _QUALITIES)
         ]
+        return {
+            f"control/{task}": ControlEval(
+                model=f"decision-transformer-{task}",
+                episodes=4 if self.quick else self.episodes,
+                num_envs=self.num_envs,
+                contenders=self._contenders(DEFAULT_BUDGET, 16),
+                run=self._run(f"control/{task}"),
+            )
+            for task in tasks
+        }
 
-    def _section(self, modality: str, name: str, config: Config) -> Section:
-        name = f"{modality}/{name}"
-        out = None if self.out is None else self.out / name
-        return Section(name, modality, replace(config, out=out))
+    def _contenders(self, budget: int | float, update_interval: int) -> ContenderOptions:
+        return ContenderOptions(
+            policy=("namm", *_RULES),
+            namm=self.namm,
+            budget=(budget,),
+            equal_bytes=True,
+            update_interval=update_interval,
+        )
 
-
-def evaluate_suite(config: SuiteEval) -> Results:
-    """Run every section that is not finished, and summarise them together.
-
-    Ctrl-C ends the suite early: what had ended is summarised, and the results say `interrupted`.
-
-    Raises:
-        UserError: bad settings, or an output that cannot be written or holds another suite.
-    """
-    from transfer.evaluation.suite_run import run_suite
-
-    return run_suite(config)
+    def _run(self, name: str) -> RunOptions:
+        return replace(self.run, out=None if self.run.out is None else self.run.out / name)

@@ -1,58 +1,52 @@
 """Runs the sections of a suite one after the other, each into its own folder."""
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
 
 from rich.console import Console
 
-from transfer.evaluation.control import ControlEval, evaluate_control
-from transfer.evaluation.language import LanguageEval, evaluate_language
-from transfer.evaluation.results import ResultFolder, Results
-from transfer.evaluation.suite import Section, SuiteEval
-from transfer.evaluation.suite_summary import Task, summarise, tasks_of
+from transfer.evaluation.runner import evaluate
+from transfer.evaluation.store import Results, write_results
+from transfer.evaluation.suite import SuiteEval
+from transfer.evaluation.suite_summary import CHANGE, SCORE, Task, summarise, tasks_of
 from transfer.evaluation.suite_table import markdown
-from transfer.evaluation.video_qa import VideoEval, evaluate_video
-from transfer.files import replacing
+from transfer.files import locked, replacing
 from transfer.provenance import command_line, versions
 
 MARKDOWN_FILE = "table.md"
-_RUNNERS: Mapping[type, Callable[[Any], Results]] = {
-    ControlEval: evaluate_control,
-    LanguageEval: evaluate_language,
-    VideoEval: evaluate_video,
-}
 
 
-def run_suite(config: SuiteEval) -> Results:
-    """Run what is not finished; see `transfer.evaluation.suite.evaluate_suite`."""
+def evaluate_suite(config: SuiteEval) -> Results:
+    """Run every section that is not finished, and summarise them together.
+
+    Ctrl-C ends the suite early: what had ended is summarised, and the results say `interrupted`.
+
+    Raises:
+        UserError: bad settings, or an output that cannot be written or holds another suite.
+    """
     console, tasks, interrupted = Console(stderr=True), list[Task](), False
-    sections = config.sections()
-    with ResultFolder(config.out) as folder:
-        for number, section in enumerate(sections, 1):
-            console.print(f"{number}/{len(sections)} {section.name}", highlight=False)
-            results = _run(section, console)
-            tasks += tasks_of(section.modality, section.name, results)
+    sections, out = config.sections(), config.run.out
+    with locked(out):
+        for number, (name, section) in enumerate(sections.items(), 1):
+            console.print(f"{number}/{len(sections)} {name}", highlight=False)
+            began = time.perf_counter()
+            results = evaluate(section)
+            console.print(f"   {time.perf_counter() - began:.0f} s", highlight=False)
+            tasks += tasks_of(name, results)
             interrupted = results.interrupted
             if interrupted:
                 break
         found = Results(
-            command=command_line("eval", config),
+            kind=config.kind,
+            command=command_line("eval suite", config),
             versions=versions(),
-            seeds=[],
+            metrics=(SCORE, CHANGE),
+            keys=(),
             summary=summarise(tasks),
             rows=[],
             interrupted=interrupted,
         )
-        folder.finish(found)
-        if config.out is not None:
-            with replacing(config.out / MARKDOWN_FILE) as partial:
+        if out is not None:
+            write_results(out, found)
+            with replacing(out / MARKDOWN_FILE) as partial:
                 partial.write_text(markdown(found), encoding="utf-8")
     return found
-
-
-def _run(section: Section, console: Console) -> Results:
-    began = time.perf_counter()
-    results = _RUNNERS[type(section.config)](section.config)
-    console.print(f"   {time.perf_counter() - began:.0f} s", highlight=False)
-    return results

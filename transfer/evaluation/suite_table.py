@@ -6,8 +6,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from transfer.evaluation.results import Results, Row
-from transfer.evaluation.suite_summary import ALL, BASES, CHANGE
+from transfer.evaluation.store import Results, Row
+from transfer.evaluation.suite_summary import BASES, CHANGE
+from transfer.evaluation.summary import ALL
 from transfer.evaluation.tables import interval_text, new_table, number_text
 
 _NOTE = (
@@ -100,16 +101,16 @@ def _task_rows(entries: Sequence[Row]) -> Iterator[tuple[str, ...]]:
         if _is_namm(entry["policy"]):
             yield (
                 _shortened(entry["task"]),
-                entry["policy"].removeprefix("namm").strip(" -") or "namm",
+                entry["policy"].removeprefix("namm").strip(":-") or "namm",
                 _mean(base),
                 _mean(entry),
                 interval_text(
                     *(entry[f"delta_{part}"] for part in ("vs_base", "base_low", "base_high"))
                 ),
-                number_text(entry["cache_bytes"], ".0f", 1e3),
+                number_text(entry["peak_bytes"], ".0f", 1e3),
                 best["policy"] if best else "-",
                 _mean(best),
-                number_text(best["cache_bytes"] if best else None, ".0f", 1e3),
+                number_text(best["peak_bytes"] if best else None, ".0f", 1e3),
             )
 
 

@@ -1,12 +1,80 @@
-"""What the tables on screen share: their look, intervals, and numbers that may be absent."""
+"""Tables as data: columns that say what they show of a line, in the look of the house.
 
-from collections.abc import Iterable, Sequence
+A line is what one contender did: the entries of a summary by their metrics. `transfer.evaluation.
+layouts` has the columns of each kind of evaluation.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from rich import box
 from rich.table import Table
 
 #: Columns that a table has to fit into.
 WIDTH = 100
+
+Entry = Mapping[str, Any]
+Line = Mapping[str, Entry]
+
+
+@dataclass(frozen=True)
+class Column:
+    """What stands above, and what it makes of a line."""
+
+    title: str
+    text: Callable[[Line], str]
+
+
+def number(title: str, field: str, form: str, unit: float = 1.0) -> Column:
+    """A number that is the same for all metrics, in units of `unit`."""
+    return Column(title, lambda line: number_text(any_entry(line)[field], form, unit))
+
+
+def score(title: str, metric: str, scale: float = 1.0, digits: int = 1) -> Column:
+    """The mean of a metric with its interval."""
+    return _interval(title, metric, ("mean", "low", "high"), scale, digits)
+
+
+def difference(
+    title: str, metric: str, base: str = "full", scale: float = 1.0, digits: int = 1
+) -> Column:
+    """The mean difference of a metric to a base's, with its interval."""
+    bound = "delta_" if base == "full" else f"delta_{base}_"
+    names = (f"delta_vs_{base}", f"{bound}low", f"{bound}high")
+    return _interval(title, metric, names, scale, digits)
+
+
+def _interval(title: str, metric: str, names: Sequence[str], scale: float, digits: int) -> Column:
+    def text(line: Line) -> str:
+        mean, low, high = (line[metric][name] for name in names)
+        return interval_text(mean, low, high, scale, digits)
+
+    return Column(title, text)
+
+
+POLICY = Column("policy", lambda line: str(any_entry(line)["policy"]))
+BUDGET = Column("budget", lambda line: budget_text(any_entry(line)["budget"]))
+
+
+def any_entry(line: Line) -> Entry:
+    """One of a line's entries, for what is the same in all."""
+    return next(iter(line.values()))
+
+
+def lines(entries: Iterable[Entry]) -> list[Line]:
+    """The entries of each contender together, in order."""
+    found: dict[tuple[object, ...], dict[str, Entry]] = {}
+    for entry in entries:
+        key = (entry["policy"], entry["budget"])
+        found.setdefault(key, {})[entry["metric"]] = entry
+    return list(found.values())
+
+
+def build(title: str, columns: Sequence[Column], own: Sequence[Line]) -> Table:
+    """A table with a row for each line."""
+    rows = ([column.text(line) for column in columns] for line in own)
+    return new_table(title, [column.title for column in columns], rows)
 
 
 def new_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
@@ -44,4 +112,11 @@ def interval_text(
 
 def number_text(value: float | None, form: str, unit: float = 1.0) -> str:
     """A number in units of `unit`; `-` for none."""
-    return "-" if value is None else format(value / unit, form)
+    return "-" if value is None else format(value if unit == 1 else value / unit, form)
+
+
+def budget_text(budget: float | None) -> str:
+    """`25%` or `64` tokens; `-` for none."""
+    if budget is None:
+        return "-"
+    return f"{budget:.0%}" if isinstance(budget, float) and budget <= 1 else f"{budget:g}"

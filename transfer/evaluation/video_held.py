@@ -8,7 +8,7 @@ from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
 from transfer.cache.cache import PrunedCache
-from transfer.evaluation.results import Row
+from transfer.evaluation.benchmark import Row
 
 
 def held(cache: Cache, is_video: Bool[Tensor, " tokens"]) -> Row:

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from transfer.errors import UserError
-from transfer.evaluation.control import DEFAULT_NAMM
-from transfer.evaluation.video_qa import MODEL
+from transfer.evaluation.options import check_positive
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,10 @@ class InspectConfig:
     """
 
     video: Path
-    model: str = MODEL
+    model: str = "llava-next-video"
     question: str = ""
     policy: str = "namm"
-    namm: str = DEFAULT_NAMM
+    namm: str = "recall"
     budget: int | float | None = 0.25
     update_interval: int = 64
     eviction: Literal["exact", "reference"] = "exact"
@@ -47,22 +46,8 @@ class InspectConfig:
     out: Path = Path("kept.png")
 
     def __post_init__(self) -> None:
-        for name in ("frames", "update_interval"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{name.replace('_', '-')} is {value}; use 1 or more")
+        check_positive(self, "frames", "update_interval")
         if self.policy == "all":
             raise UserError("policy is all and a picture shows one; name one policy")
         if self.out.suffix != ".png":
             raise UserError(f"out {self.out} is no .png file; rename it")
-
-
-def inspect_video(config: InspectConfig) -> str:
-    """Draw the picture and say in a few lines what it shows.
-
-    Raises:
-        UserError: the video, the model or the policy cannot be had, or Pillow is not installed.
-    """
-    from transfer.evaluation.video_kept import keep_video
-
-    return keep_video(config)

@@ -11,7 +11,8 @@ from transfer.adapters.preprocessing import Preprocessing
 from transfer.adapters.video_model import VideoModel, load_video_model
 from transfer.attachment.memory import Memory
 from transfer.cache.cache import PrunedCache
-from transfer.evaluation.readers import plan_readers
+from transfer.evaluation.contenders import Contender, full, plan
+from transfer.evaluation.options import ContenderOptions
 from transfer.evaluation.video_held import held
 from transfer.evaluation.video_inspect import InspectConfig
 from transfer.evaluation.video_pictures import draw_kept, kept_per_frame
@@ -28,15 +29,14 @@ def keep_video(config: InspectConfig) -> str:
     Raises:
         UserError: the video, the model or the policy cannot be had, or Pillow is not installed.
     """
-    [*_, reader] = plan_readers(
-        (config.policy,), (config.namm,), (config.budget,), config.update_interval, config.eviction
-    )
+    contender = _contender(config)
+    assert contender.pruning is not None
     clip = read_clip(config.video, config.frames or min(_FRAMES, probe(config.video).frames))
     dtype = None if config.dtype is None else getattr(torch, config.dtype)
     model: VideoModel = load_video_model(config.model, dtype, config.device_map)
     asked = (VIDEO, f"\n{config.question}") if config.question else (VIDEO,)
     ids = model.prompt_ids(Prompt(asked, answers=("yes", "no")), len(clip.indices))
-    with Memory(model.adapter, reader.pruning) as memory:
+    with Memory(model.adapter, contender.pruning) as memory:
         cache = memory.new_cache()
         logits = model.prefill(ids, model.encode(clip), cache)
         is_video = model.is_video(ids)[0]
@@ -47,7 +47,7 @@ def keep_video(config: InspectConfig) -> str:
         picture.save(partial)
     text = holds["tokens"] - holds["video_tokens"]
     lines = [
-        f"{config.out}: {reader.name} keeps {holds['kept_video_tokens']:.1f} of "
+        f"{config.out}: {contender.name} keeps {holds['kept_video_tokens']:.1f} of "
         f"{holds['video_tokens']} video tokens and {holds['kept_text_tokens']:.1f} of {text} others"
         " in a layer and head",
         f"mean kept of the {model.tokens_per_frame} of each frame: "
@@ -55,6 +55,18 @@ def keep_video(config: InspectConfig) -> str:
         *([] if reply is None else [f"reply: {reply}"]),
     ]
     return "\n".join(lines)
+
+
+def _contender(config: InspectConfig) -> Contender:
+    options = ContenderOptions(
+        policy=(config.policy,),
+        namm=(config.namm,),
+        budget=(config.budget,),
+        update_interval=config.update_interval,
+        eviction=config.eviction,
+    )
+    [contender] = plan(options) or [full(config.update_interval)]
+    return contender
 
 
 def kept_patches(

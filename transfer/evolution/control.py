@@ -15,7 +15,7 @@ from transfer.adapters.decision_transformer import CachedController
 from transfer.attachment.memory import attach
 from transfer.cache.cache import PrunedCache
 from transfer.cache.policy import Policy
-from transfer.envs.mujoco import make_envs
+from transfer.envs.environment import make_envs
 from transfer.envs.rollout import rollout
 from transfer.evolution.cases import Case
 from transfer.evolution.measured import Measured, Seconds, TimedNAMM

@@ -13,8 +13,8 @@ import torch
 
 from transfer.adapters.control_model import ControlModel
 from transfer.adapters.decision_transformer import WindowController
-from transfer.envs.d4rl import Dataset, normalized_score
-from transfer.envs.mujoco import env_id, make_envs
+from transfer.envs.d4rl import Dataset
+from transfer.envs.environment import env_id, environment, make_envs
 from transfer.envs.rollout import Episode, refuse_failures, rollout
 from transfer.evaluation.statistics import bootstrap
 from transfer.files import replacing
@@ -116,7 +116,7 @@ def _data_table(config: "PretrainConfig", datasets: Sequence[Dataset]) -> str:
     ]
     for dataset in datasets:
         returns = np.array([trajectory.episode_return for trajectory in dataset.trajectories])
-        score = normalized_score(config.env, returns.mean())
+        score = environment(config.env).score(returns.mean())
         rows.append(
             f"| {dataset.name} | {len(dataset):,} | {len(returns)} | {returns.mean():.0f} ±"
             f" {returns.std():.0f} ({returns.max():.0f}) | {score:.1f} | `{dataset.sha256}` |"
@@ -177,7 +177,7 @@ def _results(
     for target, episodes in zip(control.target_returns, played):
         returns = np.array([episode.episode_return for episode in episodes])
         length = np.mean([episode.length for episode in episodes])
-        scores = np.asarray(normalized_score(config.env, returns))
+        scores = np.asarray(environment(config.env).score(returns))
         interval = bootstrap(scores)
         rows.append(
             f"| {target:g} | {returns.mean():.0f} ± {returns.std():.0f} | {length:.0f} |"

@@ -20,10 +20,9 @@ from transformers import DecisionTransformerConfig, DecisionTransformerModel
 
 from transfer.adapters.control_model import ControlModel, load_control_model, save_control_model
 from transfer.adapters.decision_transformer import WindowController
-from transfer.adapters.published_control import TARGETS
 from transfer.envs.d4rl import HORIZON, Dataset, Trajectory
 from transfer.envs.datasets import read_dataset
-from transfer.envs.mujoco import env_id, env_name, make_envs
+from transfer.envs.environment import env_id, env_name, environment, make_envs
 from transfer.envs.rollout import refuse_failures, rollout
 from transfer.errors import UserError
 from transfer.files import locked
@@ -117,7 +116,7 @@ class PretrainConfig:
     @property
     def asked(self) -> tuple[float, ...]:
         """The target returns."""
-        return self.targets or TARGETS[env_name(self.env)]
+        return self.targets or environment(self.env).targets
 
 
 def pretrain(config: PretrainConfig) -> ControlModel:

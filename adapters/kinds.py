@@ -1,0 +1,163 @@
+"""What kind of model a name, a folder or a hub id stands for, and where its files are.
+
+config.json says it, not the name. The command line asks before it shows help, so neither torch nor
+transformers is imported.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from transfer.adapters.published_control import published_models
+from transfer.checkpoints import shipped
+from transfer.errors import UserError, unknown_name
+from transfer.files import is_hub_id, read_json_object
+from transfer.plugins import ADAPTERS
+
+Kind = Literal["language", "video", "control"]
+CONTROL, VIDEO = "decision-transformer", "llava-next-video"
+#: Short names, and the shipped model that each stands for if nothing more is said.
+ALIASES = {CONTROL: "decision-transformer-hopper-mixed", VIDEO: "llava-next-video-recall"}
+
+#: `config.model_type` of the families that are no language models.
+_TYPES: dict[str, Kind] = {"decision_transformer": "control", "llava_next_video": "video"}
+_IN_WORDS = {
+    "language": "a language model",
+    "video": "a LLaVA-NeXT-Video",
+    "control": "a Decision Transformer",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model's files are.
+
+    Attributes:
+        name: as it was asked for, short names spelled out.
+        folder: local or shipped; None: they are on the Hub.
+
+    Raises:
+        UserError: no shipped model, folder or hub id is named so.
+    """
+
+    name: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", ALIASES.get(self.name, self.name))
+        if self.folder is None and not is_hub_id(self.name):
+            raise unknown_name("model", self.name, [*ALIASES, *_shipped()])
+
+    @property
+    def folder(self) -> Path | None:
+        """Of the files; None: they are on the Hub."""
+        path = _shipped().get(self.name, Path(self.name))
+        return path if path.is_dir() else None
+
+    @property
+    def shipped(self) -> bool:
+        """Whether it comes with the package."""
+        return self.name in _shipped()
+
+    @property
+    def path(self) -> str:
+        """What transformers' `from_pretrained` takes."""
+        return str(self.folder or self.name)
+
+    @property
+    def title(self) -> str:
+        """The model's name in tables: of a folder, its last part."""
+        return self.name if self.shipped or self.folder is None else self.folder.name
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """What config.json says.
+
+        Raises:
+            UserError: there is none, it is damaged, or the Hub cannot be reached.
+        """
+        if self.folder is None:
+            return read_json_object(_downloaded(self.name))
+        path = self.folder / "config.json"
+        if not path.is_file():
+            raise UserError(
+                f"folder {self.folder} has no config.json; save a model there, or check the path"
+            )
+        return read_json_object(path)
+
+    @property
+    def kind(self) -> Kind:
+        """Which loader reads it.
+
+        Raises:
+            UserError: as `config`, and for a model of neither kind.
+        """
+        if self.name in published_models():
+            return "control"
+        model_type = str(self.config.get("model_type"))
+        if model_type in _TYPES:
+            return _TYPES[model_type]
+        if model_type in ADAPTERS or self._generates:
+            return "language"
+        raise UserError(
+            f"{self.name} is a model of type {model_type!r}, which is none that generates text "
+            f"token by token, no LLaVA-NeXT-Video and no Decision Transformer; name another"
+        )
+
+    @property
+    def _generates(self) -> bool:
+        """Whether a class of the model's is a decoder's, multimodal ones included."""
+        ends = ["ForCausalLM", "LMHeadModel"]
+        if "text_config" in self.config:
+            ends.append("ForConditionalGeneration")
+        names = self.config.get("architectures") or ()
+        return any(str(name).endswith(tuple(ends)) for name in names)
+
+
+def kind_of(model: str | Path) -> Kind:
+    """The kind of a model: a short or shipped name, a folder, or a hub id.
+
+    Raises:
+        UserError: there is no such model, its config.json is missing or damaged or cannot be
+            fetched, or it is of another kind.
+    """
+    return Source(str(model)).kind
+
+
+def find_model(name: str | Path, kind: Kind) -> Source:
+    """Where a loader finds a model's files.
+
+    Raises:
+        UserError: as `kind_of`, or the model is of another kind than the loader's.
+    """
+    source = Source(str(name))
+    if source.kind != kind:
+        raise UserError(
+            f"{name} is {_IN_WORDS[source.kind]} ({source.config.get('model_type')}), not "
+            f"{_IN_WORDS[kind]}; name {', '.join(shipped_models(kind))}, a folder or a hub id"
+        )
+    return source
+
+
+def shipped_models(kind: Kind) -> list[str]:
+    """Names of the models of one kind that come with the package."""
+    return [name for name in _shipped() if Source(name).kind == kind]
+
+
+def _shipped() -> dict[str, Path]:
+    namms = shipped("namm.safetensors")
+    return {name: folder for name, folder in shipped("config.json").items() if name not in namms}
+
+
+def _downloaded(repo: str) -> Path:
+    """config.json of a repository of the Hub, as cached or fetched now."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(repo, "config.json"))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise UserError(
+            f"{repo!r} is no shipped model or folder, and its config.json could not be fetched "
+            f"from the Hugging Face Hub ({type(error).__name__}); check the name and the connection"
+        ) from error

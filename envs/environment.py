@@ -1,0 +1,213 @@
+"""What an environment is, and its way from a name: `hopper`, one from outside, or any Gymnasium id.
+
+Version v4 is the default of D4RL's three: its rewards, observations and resets are those of the v2
+environments that D4RL's data were recorded in. v5 pays no healthy reward on the terminal step and
+changes the friction of Walker2d's feet.
+"""
+
+import re
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import cache
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.registration import EnvSpec
+
+from transfer.envs.mujoco import without_advice
+from transfer.errors import UserError, unknown_name
+from transfer.plugins import ENVIRONMENTS
+
+VERSIONS = ("v4", "v5")
+#: Of D4RL's data, by their names.
+QUALITIES = ("random", "medium", "expert", "medium-replay", "full-replay", "medium-expert")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """An environment to roll out in, and what its returns are worth.
+
+    Attributes:
+        id: Gymnasium's, or `module:id` where the module registers it.
+        random: mean return of a random policy; None: scores are plain returns.
+        expert: mean return of an expert, scored 100.
+        targets: returns to ask a Decision Transformer for, the best first.
+        horizon: steps of the longest episode.
+        name: as it is called here; by default the id.
+
+    Raises:
+        UserError: only one of the two references is there, or they are not in order.
+    """
+
+    id: str
+    random: float | None = None
+    expert: float | None = None
+    targets: tuple[float, ...] = ()
+    horizon: int = 1000
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.random is None or self.expert is None:
+            usable = self.random is self.expert
+        else:
+            usable = self.random < self.expert
+        if not usable:
+            raise UserError(
+                f"environment {self.id} has the references random={self.random} and "
+                f"expert={self.expert}; give two returns, expert above random, or neither"
+            )
+        if self.horizon < 1:
+            raise UserError(f"environment {self.id} has horizon {self.horizon}; use 1 or more")
+        object.__setattr__(self, "name", self.name or self.id)
+
+    @property
+    def metric(self) -> str:
+        """What `score` is: `d4rl_score`, or `return` without references."""
+        return "return" if self.random is None else "d4rl_score"
+
+    def score(self, returns: float | np.ndarray) -> float | np.ndarray:
+        """D4RL's, 100 (return - random) / (expert - random), of a return or an array of them."""
+        if self.random is None or self.expert is None:
+            return returns
+        return 100.0 * (returns - self.random) / (self.expert - self.random)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Numbers of an observation and of an action.
+
+        Raises:
+            UserError: they are no vectors of real numbers, or the environment cannot be made.
+        """
+        return _sizes(self.id)
+
+
+# Mean returns of a random and an expert policy from D4RL's infos.py, the same for every quality;
+# targets of the Decision Transformer's authors.
+HOPPER = Environment("Hopper-v4", -20.272305, 3234.3, (3600.0, 1800.0), name="hopper")
+HALFCHEETAH = Environment(
+    "HalfCheetah-v4", -280.178953, 12135.0, (12000.0, 6000.0), name="halfcheetah"
+)
+WALKER2D = Environment("Walker2d-v4", 1.629008, 4592.3, (5000.0, 2500.0), name="walker2d")
+
+_D4RL = re.compile(
+    rf"({'|'.join(ENVIRONMENTS.built_in)})(?:-(v\d+)|-(?:{'|'.join(QUALITIES)})-v2)?", re.IGNORECASE
+)
+
+
+def environment(name: str, version: str = "v4") -> Environment:
+    """The environment behind a name.
+
+    Args:
+        name: hopper, halfcheetah or walker2d, by id (`Hopper-v5`) or data (`hopper-medium-v2`) too;
+            a registered one or an entry point's; `package.module:ATTRIBUTE`; or an id of Gymnasium,
+            `package.module:Id-v0` where that module registers it.
+        version: v4 or v5 of the first three; one within `name` goes first.
+
+    Raises:
+        UserError: no such environment, a version that is no longer run, or one whose observations
+            or actions are no vectors of real numbers.
+    """
+    if named := _D4RL.fullmatch(name):
+        return _versioned(ENVIRONMENTS.get(named[1].lower()), named[2] or version)
+    module, _, attribute = name.partition(":")
+    if name in ENVIRONMENTS or (module and attribute.isidentifier()):
+        found = replace(ENVIRONMENTS.get(name), name=name)
+    else:
+        horizon = _spec(name).max_episode_steps
+        found = Environment(name, horizon=horizon or Environment.horizon)
+    _sizes(found.id)
+    return found
+
+
+def env_name(name: str) -> str:
+    """What an environment is called: `hopper` for `Hopper-v4` and `hopper-medium-v2`."""
+    return environment(name).name
+
+
+def env_id(name: str, version: str = "v4") -> str:
+    """Gymnasium's id of an environment; see `environment`."""
+    return environment(name, version).id
+
+
+def make_env(
+    env: Environment | str, version: str = "v4", render_mode: str | None = None
+) -> gymnasium.Env:
+    """One environment without Gymnasium's checks of every step.
+
+    Raises:
+        UserError: there is none of that name, or it cannot be made or rendered.
+    """
+    found = environment(env, version) if isinstance(env, str) else env
+    return _made(found.id, render_mode)
+
+
+def make_envs(
+    env: Environment | str, count: int, version: str = "v4", *, video: bool = False
+) -> list[gymnasium.Env]:
+    """Make `count` environments of one kind.
+
+    Args:
+        env: an environment, or a name as `environment` takes it.
+        count: how many, at least 1.
+        version: v4 or v5, of a name.
+        video: the first one can `render()` frames of height x width x 3 bytes.
+
+    Raises:
+        UserError: as `make_env`.
+    """
+    if count < 1:
+        raise UserError(f"{count} environments were asked for; ask for at least 1")
+    first = make_env(env, version, "rgb_array" if video else None)
+    return [first, *(make_env(env, version) for _ in range(count - 1))]
+
+
+def _versioned(found: Environment, version: str) -> Environment:
+    if version not in VERSIONS:
+        raise UserError(
+            f"environment version {version!r} of {found.name} cannot be run here (v2 and v3 need"
+            f" mujoco-py); use v4, which has the same rewards and observations, or v5"
+        )
+    return replace(found, id=f"{found.id.removesuffix('-v4')}-{version}")
+
+
+def _spec(identifier: str) -> EnvSpec:
+    """Gymnasium's entry of an id; a module before a colon is imported, which registers it."""
+    module, _, name = identifier.rpartition(":")
+    if module:
+        ENVIRONMENTS.imported(identifier, module)
+    try:
+        return gymnasium.spec(name)
+    except gymnasium.error.Error as error:
+        near = get_close_matches(identifier, gymnasium.registry)
+        raise unknown_name("environment", identifier, [*ENVIRONMENTS, *near]) from error
+
+
+def _made(identifier: str, render_mode: str | None = None) -> gymnasium.Env:
+    spec = _spec(identifier)
+    of_mujoco = str(spec.entry_point).startswith("gymnasium.envs.mujoco")
+    try:
+        with without_advice() if of_mujoco else nullcontext():
+            return gymnasium.make(spec, render_mode=render_mode, disable_env_checker=True)
+    # What the constructor of an environment raises is its own: a missing package, file or display.
+    except Exception as error:
+        raise UserError(
+            f"environment {identifier} cannot be made ({type(error).__name__}: {error}); "
+            "install what it needs, or name another"
+        ) from error
+
+
+@cache
+def _sizes(identifier: str) -> tuple[int, int]:
+    env = _made(identifier)
+    spaces = {"observations": env.observation_space, "actions": env.action_space}
+    env.close()
+    for what, space in spaces.items():
+        if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
+            shape = f" of shape {space.shape}" if isinstance(space, gymnasium.spaces.Box) else ""
+            raise UserError(
+                f"environment {identifier} has {what} in a {type(space).__name__}{shape}; "
+                "name one whose observations and actions are vectors (a Box with one axis)"
+            )
+    observation, action = (space.shape[0] for space in spaces.values())  # pyright: ignore[reportOptionalSubscript]
+    return observation, action

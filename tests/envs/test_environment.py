@@ -1,0 +1,252 @@
+import subprocess
+import sys
+
+import gymnasium
+import numpy as np
+import pytest
+
+from transfer import register
+from transfer.envs.environment import Environment, env_id, env_name, environment, make_envs
+from transfer.envs.mujoco import diverged
+from transfer.errors import UserError
+from transfer.plugins import ENVIRONMENTS
+
+
+def play(env, seed, steps=200):
+    actions = np.random.default_rng(seed).uniform(-1, 1, (steps, *env.action_space.shape))
+    state, _ = env.reset(seed=seed)
+    states, total = [state], 0.0
+    for action in actions:
+        state, reward, terminated, truncated, _ = env.step(action)
+        states.append(state)
+        total += float(reward)
+        if terminated or truncated:
+            break
+    return np.array(states), total
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "expected"),
+    [
+        ("hopper", "v4", "Hopper-v4"),
+        ("halfcheetah", "v5", "HalfCheetah-v5"),
+        ("Walker2d", "v4", "Walker2d-v4"),
+        ("hopper-v5", "v4", "Hopper-v5"),
+        ("hopper-medium-v2", "v5", "Hopper-v5"),
+    ],
+)
+def test_short_names_become_ids(name, version, expected):
+    assert env_id(name, version) == expected
+
+
+def test_env_name_accepts_ids_and_dataset_names():
+    assert [env_name(name) for name in ("Hopper-v4", "walker2d-medium-v2", "halfcheetah")] == [
+        "hopper",
+        "walker2d",
+        "halfcheetah",
+    ]
+
+
+def test_unknown_environment_is_answered_with_the_nearest():
+    with pytest.raises(UserError, match=r"unknown environment 'hoper'; did you mean hopper\?"):
+        env_id("hoper")
+    with pytest.raises(UserError, match="'Pendulum'; did you mean Pendulum-v1 or"):
+        env_id("Pendulum")
+    with pytest.raises(UserError, match="unknown environment 'ant-medium-v2'"):
+        env_name("ant-medium-v2")
+
+
+def test_scores_of_known_returns():
+    for name, random, expert in (
+        ("hopper", -20.272305, 3234.3),
+        ("halfcheetah", -280.178953, 12135.0),
+        ("walker2d", 1.629008, 4592.3),
+    ):
+        assert environment(name).metric == "d4rl_score"
+        assert environment(name).score(random) == 0.0
+        assert environment(name).score(expert) == pytest.approx(100.0)
+    assert environment("hopper").score(3000.0) == pytest.approx(92.801, abs=1e-3)
+    assert environment("Hopper-v4").score(1404.0) == pytest.approx(43.76, abs=0.01)
+    scores = environment("hopper-medium-v2").score(np.array([2977.0, 414.0]))
+    np.testing.assert_allclose(scores, [92.09, 13.34], atol=0.01)
+
+
+def test_any_id_of_gymnasium_with_vectors_is_scored_by_its_returns():
+    found = environment("Pendulum-v1")
+    assert (found.id, found.name, found.horizon, found.sizes) == (
+        "Pendulum-v1",
+        "Pendulum-v1",
+        200,
+        (3, 1),
+    )
+    assert (found.metric, found.score(-120.0)) == ("return", -120.0)
+    [env] = make_envs(found, 1)
+    assert play(env, seed=0)[0].shape == (201, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("CartPole-v1", "CartPole-v1 has actions in a Discrete; name one whose"),
+        ("FrozenLake-v1", "has observations in a Discrete"),
+        ("Blackjack-v1", "has observations in a Tuple"),
+        ("Picture-v0", r"has observations in a Box of shape \(8, 8\); name"),
+        ("Broken-v0", r"Broken-v0 cannot be made \(RuntimeError: no display\); install"),
+    ],
+)
+def test_environments_that_cannot_be_taken(name, sentence):
+    with pytest.raises(UserError, match=sentence):
+        environment(name)
+
+
+class Toy(gymnasium.Env):
+    """A point that is pushed to and fro, in so many axes."""
+
+    def __init__(self, shape=(2,), render_mode=None):
+        self.observation_space = gymnasium.spaces.Box(-9, 9, shape)
+        self.action_space = gymnasium.spaces.Box(-1, 1, (1,))
+
+    def reset(self, seed=None, options=None):
+        super().reset(seed=seed)
+        self.state = self.np_random.normal(size=self.observation_space.shape)
+        return self.state, {}
+
+    def step(self, action):
+        self.state = self.state + action[0]
+        return self.state, -float(abs(self.state).sum()), False, False, {}
+
+
+def broken(**settings):
+    raise RuntimeError("no display")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _toys():
+    settings = {"disable_env_checker": True, "order_enforce": False}
+    gymnasium.register("Toy-v0", Toy, max_episode_steps=7, **settings)
+    gymnasium.register("Picture-v0", Toy, kwargs={"shape": (8, 8)}, **settings)
+    gymnasium.register("Broken-v0", broken, **settings)
+    yield
+    for name in ("Toy-v0", "Picture-v0", "Broken-v0"):
+        del gymnasium.registry[name]
+
+
+@pytest.fixture
+def _forgotten():
+    yield
+    ENVIRONMENTS._registered.clear()
+
+
+@pytest.mark.usefixtures("_forgotten")
+def test_one_from_this_process():
+    register("environment", "toy", Environment("Toy-v0", random=-100.0, expert=0.0))
+    found = environment("toy")
+    assert (found.name, found.id, found.metric) == ("toy", "Toy-v0", "d4rl_score")
+    assert (found.score(-50.0), environment("Toy-v0").horizon) == (50.0, 7)
+    assert len(make_envs("toy", 2)) == 2
+    register("environment", "gone", Environment("Gone-v0"))
+    with pytest.raises(UserError, match="unknown environment 'Gone-v0'"):
+        environment("gone")
+
+
+def test_one_of_a_module_in_this_folder(tmp_path, monkeypatch):
+    (tmp_path / "my_worlds.py").write_text(
+        "import gymnasium\n"
+        "from transfer import Environment\n"
+        "gymnasium.register('Mine-v0', 'gymnasium.envs.classic_control:PendulumEnv')\n"
+        "MINE = Environment('Mine-v0', horizon=20)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert environment("my_worlds:MINE") == Environment(
+        "Mine-v0", horizon=20, name="my_worlds:MINE"
+    )
+    assert environment("my_worlds:Mine-v0").id == "my_worlds:Mine-v0"
+    assert make_envs("my_worlds:Mine-v0", 1)[0].observation_space.shape == (3,)
+    with pytest.raises(UserError, match="environment 'my_world:Mine-v0' cannot be imported"):
+        environment("my_world:Mine-v0")
+    del gymnasium.registry["Mine-v0"]
+
+
+@pytest.mark.parametrize("settings", [{"random": 1.0}, {"random": 2.0, "expert": 1.0}])
+def test_references_that_make_no_score(settings):
+    with pytest.raises(UserError, match="give two returns, expert above random, or neither"):
+        Environment("Hopper-v4", **settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "version"), [("hopper", "v2"), ("hopper", "v3"), ("hopper-v2", "v4")]
+)
+def test_old_versions_are_refused_with_the_remedy(name, version):
+    with pytest.raises(UserError, match=r"mujoco-py.*use v4"):
+        env_id(name, version)
+
+
+@pytest.mark.parametrize("name", ["hopper", "walker2d"])
+def test_v4_gives_the_same_episode_twice(name):
+    first, second = make_envs(name, 2)
+    states, total = play(first, seed=3)
+    again, total_again = play(second, seed=3)
+    np.testing.assert_array_equal(states, again)
+    assert total == total_again
+    assert play(first, seed=4)[1] != total
+
+
+def test_v5_pays_one_less_on_the_terminal_step():
+    _, v4 = play(*make_envs("hopper", 1), seed=0)
+    _, v5 = play(*make_envs("hopper", 1, "v5"), seed=0)
+    assert v4 - v5 == pytest.approx(1.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["hopper", "halfcheetah"])
+def test_making_v4_says_nothing_and_leaves_no_log(name, recwarn, capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_envs(name, 2)
+    assert not recwarn.list
+    assert capfd.readouterr().err == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_the_first_environment_renders():
+    first, second = make_envs("hopper", 2, video=True)
+    assert (first.render_mode, second.render_mode) == ("rgb_array", None)
+
+
+def test_at_least_one_environment():
+    with pytest.raises(UserError, match="0 environments"):
+        make_envs("hopper", 0)
+
+
+def test_divergence_is_noticed_until_the_next_reset(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    [env] = make_envs("hopper", 1)
+    env.reset(seed=0)
+    env.step(np.zeros(3))
+    assert not diverged(env)
+    env.unwrapped.data.qvel[:] = np.nan
+    env.step(np.zeros(3))
+    assert diverged(env)
+    env.reset(seed=0)
+    assert not diverged(env)
+
+
+def test_headless_rendering_chooses_egl_only_without_a_display_or_a_choice():
+    program = (
+        "import os, sys; from transfer.envs.mujoco import use_headless_rendering as use;"
+        "assert 'mujoco' not in sys.modules; use(); print(os.environ.get('MUJOCO_GL'))"
+    )
+
+    def chosen(**environment):
+        run = subprocess.run(
+            [sys.executable, "-c", program],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return run.stdout.strip()
+
+    expected = "egl" if sys.platform == "linux" else "None"
+    assert chosen() == expected
+    assert chosen(DISPLAY=":0") == "None"
+    assert chosen(MUJOCO_GL="osmesa") == "osmesa"

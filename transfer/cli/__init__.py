@@ -1,0 +1,99 @@
+"""The command `transfer`: options in, one function of the library called, exit code out.
+
+A file a command: its configuration, which is the library's own dataclass where there is one and
+whose docstring is the help, and `run`. Only the file of the command that is asked for is imported,
+so that help does not wait for torch.
+"""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+import tyro
+
+import transfer
+from transfer.errors import SimulationError, UserError
+
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+_DESCRIPTION = (
+    "Prune the KV cache of any transformer with one evolved network. "
+    "`transfer COMMAND --help` explains a command, `transfer --version` says the version."
+)
+#: Command -> what the list of commands says of it; its file is of the same name.
+COMMANDS = {
+    "eval": "Compare cache policies on a language, video or control model, or on all of them.",
+    "pretrain": "Train a small model, such as those that are shipped.",
+    "evolve": "Evolve a NAMM on language and control, and keep the best on held-out data.",
+    "collect": "Train a behaviour policy and record its episodes in D4RL's file format.",
+    "plan": "Say what a model's cache will weigh, full and pruned, without loading the model.",
+    "inspect": "Draw which frames and patches of a video each layer and head keeps.",
+    "import": "Convert a checkpoint of the original NAMM repository; nothing in it is executed.",
+    "report": "Print the tables of a finished evaluation again, or draw an evolution's curve.",
+    "doctor": "Say what this installation can do, and what to do about the rest.",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the words after `transfer`; by default those of this process.
+
+    Returns:
+        0, or 1: a check or the simulator failed, 2: bad input, 130: Ctrl-C.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words == ["--version"]:
+        print(f"transfer {transfer.__version__}")
+        return 0
+    try:
+        config, run = parse(words)
+        return run(config)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except SimulationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def parse(words: Sequence[str]) -> tuple[Any, Callable[[Any], int]]:
+    """The configuration that the words spell, and what runs it.
+
+    Raises:
+        UserError: an option has a bad value.
+        SystemExit: the words are no command, or ask for help.
+    """
+    name = next(iter(words), "")
+    if name not in COMMANDS:
+        stand_ins = {each: _stand_in(each) for each in COMMANDS}
+        return _parsed("transfer", words, stand_ins), lambda config: 0
+    command = import_module(f"transfer.cli.{name}_command")
+    kinds: Mapping[str, type] | type = command.CONFIG
+    if isinstance(kinds, Mapping):
+        rest = command.with_kind(words[1:])
+        return _parsed(f"transfer {name}", rest, kinds, COMMANDS[name]), command.run
+    return _parsed(
+        "transfer", words, {each: _stand_in(each) for each in COMMANDS} | {name: kinds}
+    ), command.run
+
+
+def _parsed(
+    program: str, words: Sequence[str], kinds: Mapping[str, type], about: str = _DESCRIPTION
+) -> Any:
+    return tyro.extras.subcommand_cli_from_dict(
+        dict(kinds),
+        prog=program,
+        args=list(words),
+        description=about,
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+    )
+
+
+def _stand_in(name: str) -> type:
+    """Stands for a command in the help of the others."""
+    return type(name, (), {"__doc__": COMMANDS[name]})

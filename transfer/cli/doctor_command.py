@@ -1,0 +1,28 @@
+"""`transfer doctor`: what this installation can do."""
+
+from dataclasses import dataclass
+
+from transfer.cli import FAILED
+
+
+@dataclass(frozen=True)
+class CONFIG:
+    """Say what this installation can do, and what to do about the rest.
+
+    Args:
+        model: also check that pruning this model (a shipped name, folder or hub id) is exact.
+    """
+
+    model: str | None = None
+
+
+def run(config: CONFIG) -> int:
+    """Print one finding a line; 1 if something that is needed does not work."""
+    from transfer.doctor import examine
+
+    code = 0
+    for finding in examine(config.model):
+        print(finding, flush=True)
+        if finding.needed and not finding.ok:
+            code = FAILED
+    return code

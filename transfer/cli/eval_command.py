@@ -1,0 +1,95 @@
+"""`transfer eval language|video|control|suite`; the kind may be left out, the model says it."""
+
+import json
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from transfer.adapters.kinds import kind_of
+from transfer.cli import FAILED, INTERRUPTED
+from transfer.evaluation.control import ControlEval
+from transfer.evaluation.language import LanguageEval
+from transfer.evaluation.options import EvalConfig
+from transfer.evaluation.store import Results
+from transfer.evaluation.suite import SuiteEval
+from transfer.evaluation.tables import WIDTH
+from transfer.evaluation.video import VideoEval
+
+CONFIG = {config.kind: config for config in (LanguageEval, VideoEval, ControlEval, SuiteEval)}
+
+
+def with_kind(words: Sequence[str]) -> list[str]:
+    """The words with the kind put in, where it was left out and a suite or a model was named.
+
+    Raises:
+        UserError: nothing is known of the model.
+    """
+    if not words or words[0] in CONFIG:
+        return list(words)
+    if _option(words, "--suite"):
+        return ["suite", *words]
+    model = _option(words, "--model")
+    return [kind_of(model), *words] if model else list(words)
+
+
+def _option(words: Sequence[str], name: str) -> str:
+    """The value that follows an option, or that is joined to it; empty without it."""
+    for word, after in zip(words, [*words[1:], ""]):
+        if word == name:
+            return after
+        if word.startswith(f"{name}="):
+            return word.removeprefix(f"{name}=")
+    return ""
+
+
+def run(config: EvalConfig) -> int:
+    """Evaluate, print the tables or JSON, and say how it ended."""
+    results = _evaluate(config)
+    if config.run.json:
+        print(json.dumps(results.as_json(), indent=1))
+    else:
+        print_tables(results)
+    if results.interrupted:
+        done = (
+            "what was done is" if isinstance(config, SuiteEval) else f"{len(results.rows)} rows are"
+        )
+        where = "summarised; --out would keep it"
+        if config.run.out:
+            where = f"kept in {config.run.out}; the same command goes on from there"
+        print(f"interrupted: {done} {where}", file=sys.stderr)
+        return INTERRUPTED
+    lost = [name for name in _everyone(results) if name not in _scored(results)]
+    if lost:
+        print(f"error: every item of {', '.join(lost)} failed; see above", file=sys.stderr)
+    return FAILED if lost else 0
+
+
+def _evaluate(config: EvalConfig) -> Results:
+    if isinstance(config, SuiteEval):
+        from transfer.evaluation.suite_run import evaluate_suite
+
+        return evaluate_suite(config)
+    from transfer.evaluation.runner import evaluate
+
+    return evaluate(config)
+
+
+def _everyone(results: Results) -> list[str]:
+    return list(dict.fromkeys(row["policy"] for row in results.rows))
+
+
+def _scored(results: Results) -> set[str]:
+    return {entry["policy"] for entry in results.summary}
+
+
+def print_tables(results: Results) -> None:
+    """Print what a run found."""
+    from transfer.evaluation.layouts import tables
+
+    if not results.summary and not results.rows:
+        print("no episode, document or question had ended", file=sys.stderr)
+        return
+    console = Console()
+    # Standard output that is no terminal counts as 80 columns, which would cut numbers off.
+    Console(width=console.width if console.is_terminal else WIDTH).print(tables(results))

@@ -1,0 +1,188 @@
+"""Who is compared: policies by one spelling everywhere, each with how it prunes the cache.
+
+`h2o`, `recency:sinks=0` (also `fifo`), `namm:recall`, `package.module:Class`; after a colon
+settings of the policy, and `budget`, `update_interval` and `eviction` of this contender alone.
+"""
+
+from ast import literal_eval
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from transfer.cache.equal_bytes import at_equal_bytes
+from transfer.cache.footprint import LayerShape
+from transfer.cache.policy import Policy, Pruning
+from transfer.errors import UserError
+from transfer.evaluation.options import Budget, ContenderOptions
+from transfer.namm.network import NAMM
+from transfer.plugins import POLICIES
+from transfer.policies import get_policy
+from transfer.policies.namm import NAMMPolicy
+
+ALIASES = {"fifo": "recency:sinks=0"}
+_OF_PRUNING = ("budget", "update_interval", "eviction")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One memory of a model, by the name it has in the results.
+
+    Attributes:
+        name: as it was spelled.
+        pruning: of its cache; None: the model as it comes, without a cache of ours.
+    """
+
+    name: str
+    pruning: Pruning | None = None
+
+    @property
+    def key(self) -> tuple[str, Budget]:
+        """What tells its rows from others."""
+        return self.name, self.settings["budget"]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How it prunes, as rows say it; None for who never evicts."""
+        if self.pruning is None or not self.pruning.policy.evicts:
+            return dict.fromkeys(_OF_PRUNING)
+        return {name: getattr(self.pruning, name) for name in _OF_PRUNING}
+
+
+def full(update_interval: int = 512) -> Contender:
+    """The cache that keeps everything."""
+    return Contender("full", Pruning(get_policy("full"), update_interval))
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """A policy as it was spelled.
+
+    Attributes:
+        text: the whole.
+        policy: its name; of a policy of the user's own, `module:attribute`.
+        namm: of the policy namm, which one; None: those of the options.
+        settings: what follows.
+    """
+
+    text: str
+    policy: str
+    namm: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, text: str) -> "Spelling":
+        """Take a spelling apart.
+
+        Raises:
+            UserError: its settings are no `name=value`.
+        """
+        name, *rest = ALIASES.get(text, text).split(":")
+        settings = rest.pop() if rest and ("=" in rest[-1] or not rest[-1]) else ""
+        inner = ":".join(rest)
+        policy, namm = (f"{name}:{inner}", None) if inner else (name, None)
+        if inner and name == "namm":
+            policy, namm = name, inner
+        return cls(text, policy, namm, dict(_setting(text, part) for part in _parts(settings)))
+
+    def pruning(self, policy: Policy, budget: Budget, options: ContenderOptions) -> Pruning:
+        """How a policy of this spelling prunes; what the spelling says goes first.
+
+        Raises:
+            UserError: a setting does not fit the policy.
+        """
+        settings = {
+            "update_interval": options.update_interval,
+            "budget": budget,
+            "eviction": options.eviction,
+        }
+        own = {name: self.settings[name] for name in settings if name in self.settings}
+        return Pruning(policy, **{**settings, **own})
+
+    def policies(self, namms: Sequence[str]) -> Iterator[tuple[str, Policy]]:
+        """The policy by its name in the results; without a NAMM of its own one for each of these.
+
+        Raises:
+            UserError: unknown policy, NAMM or setting.
+        """
+        settings = {key: value for key, value in self.settings.items() if key not in _OF_PRUNING}
+        if self.policy != "namm":
+            yield self.text, get_policy(self.policy, **settings)
+            return
+        chosen = [self.namm] if self.namm else namms
+        for name, namm in zip(_short(chosen), chosen):
+            alone = len(chosen) == 1
+            label = self.text if alone else self.text.replace("namm", f"namm:{name}", 1)
+            yield label, get_policy("namm", namm=NAMM.from_pretrained(namm), **settings)
+
+
+def plan(
+    options: ContenderOptions, shape: LayerShape | None = None, tokens: int = 0
+) -> list[Contender]:
+    """Every policy that is asked for, at every budget; `full` is left to the benchmark.
+
+    Args:
+        options: of the command line.
+        shape: of a layer; for equal bytes.
+        tokens: of the longest sequence; for equal bytes.
+
+    Raises:
+        UserError: unknown policy or NAMM, settings a policy cannot work with, or nothing to equal.
+    """
+    everyone = "all" in options.policy
+    names = [name for name in POLICIES.built_in if name != "full"] if everyone else options.policy
+    spelled = [Spelling.of(name) for name in names if name != "full"]
+    named = [(one, *pair) for one in spelled for pair in one.policies(options.namm)]
+    found: list[Contender] = []
+    for place, budget in enumerate(options.budget):
+        same = [
+            Contender(label, one.pruning(policy, budget, options))
+            for one, label, policy in named
+            # Without a budget, `all` means those that have a threshold of their own.
+            if budget is not None or policy.threshold is not None or not everyone
+            # Who has a budget of its own is there once.
+            if place == 0 or "budget" not in one.settings
+        ]
+        found += _at_equal_bytes(same, shape, tokens) if options.equal_bytes and shape else same
+    return list({one.key: one for one in found}.values())
+
+
+def _at_equal_bytes(same: Sequence[Contender], shape: LayerShape, tokens: int) -> list[Contender]:
+    """The same with every rule at the bytes of the first NAMM."""
+    namms = [one.pruning for one in same if one.pruning and _is_namm(one.pruning)]
+    if not namms:
+        raise UserError("equal bytes are those of the policy namm; add it to --policy")
+    if namms[0].budget is None:
+        raise UserError("equal bytes need a budget of the NAMM; give --budget a number")
+    return [
+        one
+        if one.pruning is None or _is_namm(one.pruning)
+        else replace(one, pruning=at_equal_bytes(one.pruning.policy, namms[0], shape, tokens))
+        for one in same
+    ]
+
+
+def _is_namm(pruning: Pruning) -> bool:
+    return isinstance(pruning.policy, NAMMPolicy)
+
+
+def _short(namms: Sequence[str]) -> Sequence[str]:
+    """Names of NAMMs without their folders, where that tells them apart."""
+    short = [Path(each).name for each in namms]
+    return short if len(set(short)) == len(short) else namms
+
+
+def _parts(settings: str) -> list[str]:
+    return [part for part in settings.split(",") if part]
+
+
+def _setting(text: str, part: str) -> tuple[str, Any]:
+    name, equals, value = part.partition("=")
+    if not equals or not name:
+        raise UserError(
+            f"policy {text!r} has the setting {part!r}; write name=value, as in recency:sinks=0"
+        )
+    try:
+        return name.strip(), literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name.strip(), value

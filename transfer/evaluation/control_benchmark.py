@@ -1,0 +1,215 @@
+"""Episodes of a Decision Transformer: the stock window, incremental caches, and any policy."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from fractions import Fraction
+from itertools import product
+from pathlib import Path
+from typing import Any, ClassVar
+
+from gymnasium import Env
+
+from transfer.adapters.control_model import ControlModel, load_control_model, shipped_for
+from transfer.adapters.decision_transformer import CachedController, WindowController
+from transfer.adapters.kinds import CONTROL
+from transfer.attachment.adapter import get_adapter
+from transfer.attachment.memory import Memory
+from transfer.cache.footprint import LayerShape
+from transfer.cache.policy import Pruning
+from transfer.envs.environment import environment, make_envs
+from transfer.envs.mujoco import use_headless_rendering
+from transfer.envs.noise import Noise
+from transfer.envs.rollout import Clock, Frame, stream
+from transfer.errors import UserError, unknown_name
+from transfer.evaluation.benchmark import Benchmark, Block, Row
+from transfer.evaluation.contenders import Contender, full, plan
+from transfer.evaluation.control import ControlEval
+from transfer.evaluation.digest import model_digest
+from transfer.evaluation.measure import KINDS, MeasuredController
+from transfer.policies import get_policy
+from transfer.video.writer import check_writable, write_video
+
+TOKENS_PER_STEP = 3
+_FILM_FPS = 30
+_SECONDS = ("simulator_seconds", "transformer_seconds")
+
+
+class ControlBenchmark(Benchmark):
+    """Episodes of one environment, in batches that run together.
+
+    Args:
+        config: of the evaluation.
+
+    Attributes:
+        control: the model, with the context, scale and rewards that the run uses.
+
+    Raises:
+        UserError: unknown model or environment, or a setting the model cannot follow.
+    """
+
+    kind: ClassVar[str] = "control"
+    bases = ("full", "window")
+    keys = ("target_return",)
+    means = ("length", "kept_age", *KINDS)
+    sums = _SECONDS
+    unit = "episodes"
+
+    def __init__(self, config: ControlEval) -> None:
+        if config.video is not None:
+            check_writable(config.video)
+            use_headless_rendering()
+        self.config = config
+        self.control = _load(config)
+        asked = config.model == CONTROL
+        self.model = shipped_for(config.env, config.quality) if asked else config.model
+        self.env = environment(config.env or self.control.env, config.env_version)
+        self.metrics = tuple(dict.fromkeys((self.env.metric, "return")))
+        self.steps = config.max_steps or self.env.horizon
+        self.control.check_horizon(self.steps)
+        self._envs: list[Env] = []
+
+    def contenders(self) -> Sequence[Contender]:
+        """The memories without a policy, the policies at every budget, and fifo."""
+        options, model = self.config.contenders, self.control.model
+        memories = [*self.config.memory, *(name for name in options.policy if name == "full")]
+        found = [_memory(name, self.control.context) for name in memories]
+        shape = LayerShape.of(model.config, model.dtype)
+        policies = plan(options, shape, TOKENS_PER_STEP * self.steps)
+        found += policies
+        if policies and not any(one.name == "fifo" for one in policies):
+            fifo = replace(options, policy=("fifo",), equal_bytes=False)
+            budgets = tuple(budget for budget in options.budget if budget is not None)
+            found += plan(replace(fifo, budget=budgets)) if budgets else []
+        return list({one.key: one for one in found}.values())
+
+    def blocks(self) -> Sequence[Block]:
+        """Episodes that run together, for each target return."""
+        seeds, size = self.config.episode_seeds, self.config.num_envs
+        targets = self.config.target_return or self.control.target_returns[:1]
+        found = []
+        for target, start in product(targets, range(0, len(seeds), size)):
+            own = seeds[start : start + size]
+            about = {"task": self.env.id, "target_return": target, "context": self.control.context}
+            items = [{**about, "item": seed, "cluster": seed} for seed in own]
+            found.append(Block(f"{target:g}/{own[0]}-{own[-1]}", items, (target, own)))
+        return found
+
+    def prepared(self, block: Block) -> Any:
+        """The return asked for, and the seeds; the environments are made at the first block."""
+        if not self._envs:
+            count = min(self.config.num_envs, len(self.config.episode_seeds))
+            self._envs = make_envs(self.env, count)
+        return block.content
+
+    def rows(self, ready: Any, contender: Contender) -> Iterator[Row]:
+        """What each episode returned, and what its cache holds when it ends."""
+        target, seeds = ready
+        with self._controller(contender, seeds) as controller:
+            spent: dict[str, float] = {}
+            clock = Clock()
+            for episode in self._stream(controller, self._envs, seeds, target, clock=clock):
+                before, spent = spent, _spent(clock, controller)
+                score = self.env.score(episode.episode_return)
+                yield {
+                    "item": episode.seed,
+                    self.env.metric: float(score),
+                    "return": episode.episode_return,
+                    "length": episode.length,
+                    "terminated": episode.terminated,
+                    "failure": episode.failure,
+                    **controller.held(episode.seed),
+                    # Of the batch since the row before.
+                    **{name: spent[name] - before.get(name, 0.0) for name in spent},
+                }
+
+    def digest(self) -> dict[str, Any]:
+        """Of the model's files."""
+        return {"env": self.env.id, "model files": model_digest(self.control.model)}
+
+    def versions(self) -> dict[str, str]:
+        """The environment's."""
+        return {"env": self.env.id}
+
+    def about(self, rows: Sequence[Row]) -> Row:
+        """Steps that the window re-encodes."""
+        return {"context": rows[0]["context"]}
+
+    def finish(self, contenders: Sequence[Contender]) -> None:
+        """Film an episode, if one is asked for."""
+        if self.config.video is not None:
+            others = {*self.config.memory, "fifo"}
+            policies = [one for one in contenders if one.name not in others]
+            self._film(self.config.video, (policies or contenders)[0])
+
+    def close(self) -> None:
+        """Close the environments."""
+        for env in self._envs:
+            env.close()
+        self._envs = []
+
+    def _stream(
+        self, controller: Any, envs: Sequence[Env], seeds: Sequence[int], target: float, **more: Any
+    ) -> Iterator[Any]:
+        config = self.config
+        noise = Noise(config.noise, config.noise_every, config.noise_length)
+        return stream(
+            controller, envs, seeds, target, self.control.scale, self.steps,
+            delayed=self.control.delayed, noise=noise if config.noise else None, **more,
+        )  # fmt: skip
+
+    @contextmanager
+    def _controller(
+        self, contender: Contender, seeds: Sequence[int]
+    ) -> Iterator[MeasuredController]:
+        if contender.pruning is None:
+            yield MeasuredController(WindowController(self.control), None, seeds)
+            return
+        with Memory(get_adapter(self.control.model), contender.pruning) as memory:
+            inner = CachedController(self.control, memory.new_cache)
+            yield MeasuredController(inner, memory, seeds)
+
+    def _film(self, path: Path, contender: Contender) -> None:
+        [block, *_] = self.blocks()
+        target, seeds = block.content[0], block.content[1][:1]
+        envs = make_envs(self.env, 1, video=True)
+        fps = Fraction(envs[0].metadata["render_fps"])
+        every = max(1, round(fps / _FILM_FPS))
+        frames: list[Frame] = []
+        film: dict[str, Callable[[Frame], None] | int]
+        film = {"on_frame": frames.append, "frame_every": every}
+        with self._controller(contender, seeds) as controller:
+            list(self._stream(controller, envs, seeds, target, **film))
+        envs[0].close()
+        write_video(path, frames, fps / every)
+
+
+def _load(config: ControlEval) -> ControlModel:
+    control = load_control_model(config.model, config.env, config.quality, config.state_statistics)
+    return replace(
+        control,
+        context=config.context or control.context,
+        scale=config.scale or control.scale,
+        delayed=control.delayed if config.delayed is None else config.delayed,
+    )
+
+
+def _memory(name: str, context: int) -> Contender:
+    if name == "window":
+        return Contender(name)
+    if name == "full":
+        return full()
+    if name != "cache":
+        raise unknown_name("memory", name, ("window", "cache", "full"))
+    if context < 2:
+        raise UserError("memory cache needs a context of 2 steps or more; raise --context")
+    # What is left after a step, so that the next state attends to 3K - 1 tokens like the window's.
+    budget = TOKENS_PER_STEP * context - 1 - TOKENS_PER_STEP
+    newest = get_policy("recency", sinks=0)
+    return Contender(name, Pruning(newest, TOKENS_PER_STEP, budget))
+
+
+def _spent(clock: Clock, controller: MeasuredController) -> dict[str, float]:
+    acting = controller.act_seconds
+    parts = (clock.simulator_s, acting - controller.policy_seconds, controller.policy_seconds)
+    return dict(zip((*_SECONDS, "policy_seconds"), parts))

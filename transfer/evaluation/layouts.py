@@ -1,0 +1,245 @@
+"""What the tables of each kind of evaluation show; all within 100 columns."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import PurePath
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from transfer.evaluation import suite_table
+from transfer.evaluation.store import Results
+from transfer.evaluation.summary import ALL
+from transfer.evaluation.tables import (
+    BUDGET,
+    POLICY,
+    WIDTH,
+    Column,
+    Entry,
+    Line,
+    any_entry,
+    build,
+    difference,
+    interval_text,
+    lines,
+    new_table,
+    number,
+    score,
+)
+
+#: Reasons of failure that are printed; all are in rows.jsonl.
+_REASONS = 5
+
+Part = Table | Text
+
+
+def tables(results: Results) -> Group:
+    """The tables of a run, and what failed and why."""
+    if results.kind == "suite":
+        return suite_table.tables(results)
+    entries = [entry for entry in results.summary if entry["group_by"] == ALL]
+    parts: list[Part] = []
+    for cell in _cells(entries, ("task", *results.keys)):
+        parts += _LAYOUTS.get(results.kind, _plain)(cell)
+    parts += _by_groups([e for e in results.summary if e["group_by"] != ALL], results.metrics[0])
+    notes = [_drift(context) for context in {entry.get("context") for entry in entries} if context]
+    return Group(*parts, *_failures(results), *map(Text, notes))
+
+
+def _cells(entries: Sequence[Entry], fields: Sequence[str]) -> list[list[Entry]]:
+    """The entries of each task and what else it is about."""
+    found: dict[tuple[object, ...], list[Entry]] = {}
+    for entry in entries:
+        found.setdefault(tuple(entry[field] for field in fields), []).append(entry)
+    return list(found.values())
+
+
+def _language(entries: Sequence[Entry]) -> Iterator[Part]:
+    """Recall and likelihood beside what they cost."""
+    first = entries[0]
+    tokens = "" if first["length"] is None else f" {first['length']} tokens,"
+    title = (
+        f"{first['model']} on {first['task']},{tokens} {first['n']} documents; "
+        "LL: log-likelihood of a token; 95% intervals"
+    )
+    columns = (
+        POLICY,
+        number("tokens", "kept_tokens", ".1f"),
+        number("KB", "cache_bytes", ".1f", 1e3),
+        score("recall %", "correct", 100.0),
+        difference("- full", "correct", scale=100.0),
+        Column("LL", lambda line: f"{line['log_likelihood']['mean']:.3f}"),
+        difference("- full", "log_likelihood", digits=3),
+    )
+    yield build(title, columns, lines(entries))
+
+
+def _control(entries: Sequence[Entry]) -> Iterator[Part]:
+    """Scores, and what they cost."""
+    first, metric = entries[0], entries[0]["metric"]
+    scored = "D4RL scores" if metric == "d4rl_score" else "returns"
+    title = (
+        f"{first['model']} in {first['task']}, target return {first['target_return']:g}; "
+        f"{scored} with 95% intervals"
+    )
+    columns = (
+        number("n", "n", "d"),
+        Column("return", lambda line: "{mean:.0f} ± {std:.0f}".format(**line["return"])),
+        score("score", metric),
+        Column("IQM", lambda line: f"{line[metric]['iqm']:.1f}"),
+        difference("- window", metric, "window"),
+        difference("- full", metric),
+    )
+    costs = (
+        number("steps", "length", ".0f"),
+        number("tokens", "kept_tokens", ".1f"),
+        number("of seen", "kept", ".1%"),
+        number("age", "kept_age", ".0f"),
+        number("peak KB", "peak_bytes", ".1f", 1e3),
+        number("end KB", "cache_bytes", ".1f", 1e3),
+        number("full KB", "full_bytes", ".1f", 1e3),
+        number("env s", "simulator_seconds", ".1f"),
+        number("model s", "transformer_seconds", ".1f"),
+        number("policy s", "policy_seconds", ".1f"),
+    )
+    own = lines(entries)
+    names = [POLICY.text(line) for line in own]
+    who = (POLICY,) if len(set(names)) == len(names) else (POLICY, BUDGET)
+    yield build(title, (*who, *columns), own)
+    held = "Tokens of a layer and head at the end, their mean age in steps, bytes, wall time"
+    yield build(held, (*who, *costs), own)
+
+
+def _video(entries: Sequence[Entry]) -> Iterator[Part]:
+    """Accuracy and costs of every policy."""
+    first, own = entries[0], lines(entries)
+    over = f", mean of {_categories(first)}" if first["aggregation"] == "macro" else ""
+    title = (
+        f"{PurePath(first['model']).name} on {first['task']}: {first['n']} questions, "
+        f"{first['videos']} videos, {first['frames']:g} frames, chance {first['chance']:.1%}; "
+        f"% right{over} [95%]"
+    )
+    columns = (
+        POLICY,
+        BUDGET,
+        score("likelihood", "correct_likelihood", 100.0),
+        difference("- full", "correct_likelihood", scale=100.0),
+        score("reply", "correct_reply", 100.0),
+        number("unread", "unparsed", "d"),
+    )
+    unit, size = ("MB", 1e6) if first["full_bytes"] >= 1e7 else ("KB", 1e3)
+    parts = {"video": "video", "text": "text", "all": "cache", "peak": "peak", "full": "full"}
+    costs = (
+        POLICY,
+        BUDGET,
+        number("video", "kept_video_tokens", ".1f"),
+        number("text", "kept_text_tokens", ".1f"),
+        *(number(f"{part} {unit}", f"{name}_bytes", ".1f", size) for part, name in parts.items()),
+        *(_milliseconds(part) for part in ("prefill", "answer")),
+    )
+    yield build(title, columns, own)
+    yield build(
+        "Tokens of a layer and head after the prompt, bytes of the cache, time of a question",
+        costs,
+        own,
+    )
+    yield Text(
+        f"Decoding took {first['decode_seconds']:.1f} s and the vision tower "
+        f"{first['vision_seconds']:.1f} s, once for all policies.\n"
+    )
+
+
+def _milliseconds(part: str) -> Column:
+    def text(line: Line) -> str:
+        entry = any_entry(line)
+        return f"{1e3 * entry[f'{part}_seconds'] / entry['questions']:.1f}"
+
+    return Column(f"{part} ms", text)
+
+
+def _categories(entry: Entry) -> str:
+    scored, there = entry["scored_categories"], entry["categories"]
+    return f"{scored} categories" if scored == there else f"{scored} of {there} categories"
+
+
+def _plain(entries: Sequence[Entry]) -> Iterator[Part]:
+    """Of a benchmark from outside: every metric, and what it costs."""
+    first, metrics = entries[0], list(dict.fromkeys(entry["metric"] for entry in entries))
+    columns = (
+        POLICY,
+        BUDGET,
+        number("tokens", "kept_tokens", ".1f"),
+        number("KB", "cache_bytes", ".1f", 1e3),
+        *(score(metric, metric, digits=3) for metric in metrics),
+        difference("- full", metrics[0], digits=3),
+    )
+    yield build(f"{first['model']} on {first['task']}: n {first['n']}", columns, lines(entries))
+
+
+_LAYOUTS: Mapping[str, Callable[[Sequence[Entry]], Iterator[Part]]] = {
+    "language": _language,
+    "control": _control,
+    "video": _video,
+}
+
+
+def _by_groups(entries: Sequence[Entry], metric: str) -> Iterator[Table]:
+    for field in dict.fromkeys(entry["group_by"] for entry in entries):
+        own = [entry for entry in entries if entry["group_by"] == field]
+        yield from _by_group([e for e in own if e["metric"] == metric], field)
+
+
+def _by_group(entries: Sequence[Entry], field: str) -> Iterator[Table]:
+    """As many groups side by side as fit, one line a policy and budget."""
+    contenders = [(POLICY.text(line), BUDGET.text(line)) for line in lines(entries)]
+    # Of the policy, of the budget, and at the edges.
+    room = WIDTH - max(len(policy) for policy, _ in contenders) - 10
+    left, columns = room, []
+    for group in dict.fromkeys(entry["group"] for entry in entries):
+        column = [entry for entry in entries if entry["group"] == group]
+        failed = f", {column[0]['failed']} failed" if column[0]["failed"] else ""
+        head = f"{group or '-'} ({column[0]['n']}{failed})"
+        cells = [interval_text(e["mean"], e["low"], e["high"], 100.0, digits=0) for e in column]
+        needed = 2 + max(map(len, [head, *cells]))
+        if columns and left < needed:
+            yield _group_table(field, contenders, columns)
+            left, columns = room, []
+        left -= needed
+        columns.append((head, cells))
+    yield _group_table(field, contenders, columns)
+
+
+def _group_table(
+    field: str,
+    contenders: Sequence[tuple[str, str]],
+    columns: Sequence[tuple[str, Sequence[str]]],
+) -> Table:
+    heads = ("policy", "budget", *(head for head, _ in columns))
+    rows = (
+        (*names, *(cells[number] for _, cells in columns))
+        for number, names in enumerate(contenders)
+    )
+    title = f"Likelihood accuracy by {field.replace('_', ' ')} (questions)"
+    return new_table(title, heads, rows)
+
+
+def _failures(results: Results) -> Iterator[Text]:
+    """How many failed, and the first reasons."""
+    failed = [row for row in results.rows if row["failure"] is not None]
+    if not failed:
+        return
+    yield Text(f"Failed, and in no mean: {len(failed)} of {len(results.rows)} rows")
+    for reason in results.failures[:_REASONS]:
+        # Ids and paths may hold what cannot be printed.
+        yield Text(f"  {reason}".encode("utf-8", "backslashreplace").decode())
+    if len(results.failures) > _REASONS:
+        more = len(results.failures) - _REASONS
+        yield Text(f"  and {more} more reasons, all in rows.jsonl")
+
+
+def _drift(context: int) -> str:
+    """What may be compared with what."""
+    return (
+        f"All but window run incrementally and drift from it after {context} steps even with the "
+        "same tokens: cached entries attended to tokens that are gone since."
+    )

@@ -1,0 +1,153 @@
+"""What the command line takes for every kind of evaluation: who is compared, and how it is run.
+
+Nothing heavy is imported here, because the command line reads these for its help.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from transfer.errors import UserError
+from transfer.plugins import BENCHMARKS
+
+Budget = int | float | None
+
+
+@dataclass(frozen=True)
+class ContenderOptions:
+    """Who is compared.
+
+    Args:
+        policy: who prunes the cache: fastgen, full, h2o, h2o_age, l2_norm, namm, random, recency,
+            snapkv, tova, fifo (which is recency:sinks=0), namm:NAME for one NAMM, or
+            package.module:Class for a policy of your own; `all`: every one of ours. Settings follow
+            a colon: h2o:budget=32, recency:sinks=0,update_interval=64, namm:recall:eviction=exact.
+        namm: NAMMs of the policy namm: shipped names, folders or hub ids.
+        budget: tokens each head keeps, or fractions (0.25) of the tokens seen; each is run. None:
+            the policy's own threshold, where it has one.
+        equal_bytes: rules get as many tokens as fit into the bytes of the first NAMM at --budget,
+            which keeps more for each token, instead of the same number.
+        update_interval: tokens between two evictions.
+        eviction: exact, or the original implementation's rule.
+    """
+
+    policy: tuple[str, ...] = ("all",)
+    namm: tuple[str, ...] = ("recall",)
+    budget: tuple[Budget, ...] = (0.25,)
+    equal_bytes: bool = False
+    update_interval: int = 64
+    eviction: Literal["exact", "reference"] = "exact"
+
+    def __post_init__(self) -> None:
+        check_positive(self, "update_interval")
+        for name in ("policy", "namm", "budget"):
+            check_names(self, name)
+        for budget in self.budget:
+            if isinstance(budget, float) and not 0 < budget <= 1:
+                raise UserError(
+                    f"budget {budget} is not a fraction; "
+                    "use a number above 0 and up to 1, or a whole number of tokens"
+                )
+            if isinstance(budget, int) and budget < 1:
+                raise UserError(f"budget {budget} keeps nothing; use 1 token or more")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How it is run.
+
+    Args:
+        threads: CPU threads of the model; by default torch's own choice. Other numbers may round
+            differently.
+        engine: in-process, processes (on this machine) or ray (many machines); the rows are the
+            same to the digit.
+        workers: processes, or actors of Ray; each holds the model.
+        out: folder for results.json, summary.csv and rows.jsonl. A run that was stopped there is
+            resumed, to the same numbers; what failed is tried again.
+        json: print results.json to standard output, and nothing else.
+    """
+
+    threads: int | None = None
+    engine: Literal["in-process", "processes", "ray"] = "in-process"
+    workers: int = 2
+    out: Path | None = None
+    json: bool = False
+
+    def __post_init__(self) -> None:
+        check_positive(self, "threads", "workers")
+
+
+#: Options that change no result.
+FREE = ("engine", "workers", "out", "json", "video")
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """What every evaluation is told; each kind adds its own.
+
+    Attributes:
+        kind: language, video, control or suite.
+    """
+
+    kind: ClassVar[str]
+    run: RunOptions = field(default_factory=RunOptions, kw_only=True)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of what is asked."""
+        return ()
+
+    @property
+    def benchmark(self) -> str:
+        """The benchmark that is run, as `transfer.plugins.BENCHMARKS` knows it.
+
+        Raises:
+            UserError: a benchmark from outside is asked for beside something else.
+        """
+        outside = [task for task in self.tasks if _is_outside(task)]
+        if outside and len(self.tasks) > 1:
+            raise UserError(f"task {outside[0]} is a benchmark of its own; name it alone")
+        return outside[0] if outside else self.kind
+
+
+def _is_outside(task: str) -> bool:
+    """Whether a task is a benchmark that another package adds, by name or `module:attribute`."""
+    if task.endswith(".jsonl") or task in BENCHMARKS.built_in:
+        return False
+    return ":" in task or task in BENCHMARKS
+
+
+def flat_options(config: Any) -> Iterator[tuple[str, Any]]:
+    """Every option of a configuration with its value, those of nested ones among them."""
+    for option in fields(config):
+        value = getattr(config, option.name)
+        if is_dataclass(value):
+            yield from flat_options(value)
+        else:
+            yield option.name, value
+
+
+def check_positive(config: Any, *names: str) -> None:
+    """Refuse numbers below 1; None is left alone.
+
+    Raises:
+        UserError: the first of them.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise UserError(f"{name.replace('_', '-')} is {value}; use 1 or more")
+
+
+def check_names(config: Any, name: str) -> None:
+    """Refuse an option that names nothing, or one thing twice.
+
+    Raises:
+        UserError: it does.
+    """
+    values = getattr(config, name)
+    if not values:
+        raise UserError(f"no {name} was named; name at least one")
+    if len(set(values)) < len(values):
+        raise UserError(f"{name} {' '.join(map(str, values))}: name each once")

@@ -1,0 +1,144 @@
+"""Runs any benchmark: blocks times contenders, resumed, interrupted, on one process or many."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from transfer.evaluation.benchmark import Row
+from transfer.evaluation.digest import namm_digests
+from transfer.evaluation.options import FREE, EvalConfig, RunOptions, flat_options
+from transfer.evaluation.store import Ended, Results, Store, ended_by
+from transfer.evaluation.summary import summarise
+from transfer.evaluation.threads import torch_threads
+from transfer.evaluation.worker import BlockWorker, Job
+from transfer.provenance import command_line, versions
+
+
+def evaluate(config: EvalConfig) -> Results:
+    """Ask everything of every contender, and summarise it.
+
+    Ctrl-C ends the run early: what had ended is summarised and written, and the results say
+    `interrupted`. An item that fails is a marked row, and is in no mean.
+
+    Raises:
+        UserError: unknown model, task or policy, a setting they cannot follow, data that cannot be
+            read, or an output that cannot be written or holds another run; before the first item.
+    """
+    run: RunOptions = config.run
+    with torch_threads(run.threads):
+        worker = BlockWorker(config)
+        benchmark = worker.benchmark
+        try:
+            names = [block.name for block in worker.blocks]
+            with Store(run.out, _settings(config, worker), names) as store:
+                interrupted = _play(worker, config, store)
+                rows = _ordered(worker, store.rows)
+                results = Results(
+                    kind=benchmark.kind,
+                    command=command_line(f"eval {config.kind}", config),
+                    versions=versions(**benchmark.versions()),
+                    metrics=benchmark.metrics,
+                    keys=benchmark.keys,
+                    summary=summarise(rows, benchmark),
+                    rows=rows,
+                    interrupted=interrupted,
+                )
+                store.finish(results)
+        finally:
+            benchmark.close()
+    return results
+
+
+def _settings(config: EvalConfig, worker: BlockWorker) -> Mapping[str, Any]:
+    """What decides the results: the options, and what the names in them stand for."""
+    options = {name: value for name, value in flat_options(config) if name not in FREE}
+    return {
+        "kind": worker.benchmark.kind,
+        **options,
+        "threads": torch.get_num_threads(),
+        "namms": namm_digests(worker.contenders),
+        **worker.benchmark.digest(),
+        "versions": versions(**worker.benchmark.versions()),
+    }
+
+
+def _play(worker: BlockWorker, config: EvalConfig, store: Store) -> bool:
+    """Ask what is not ended; returns whether Ctrl-C ended it early."""
+    total = sum(len(block.items) for block in worker.blocks) * len(worker.contenders)
+    sizes = {block.name: len(block.items) for block in worker.blocks}
+    found: defaultdict[Ended, list[Row]] = defaultdict(list)
+    try:
+        with _progress() as progress, closing(_rows(worker, config, store)) as rows:
+            bar = progress.add_task("", total=total, completed=len(store.rows))
+            for row in rows:
+                store.add(row)
+                own = found[ended_by(row)]
+                own.append(row)
+                if len(own) == sizes[row["block"]] and not any(one["failure"] for one in own):
+                    store.end(ended_by(row))
+                progress.update(bar, advance=1, description=row["policy"])
+        worker.benchmark.finish(worker.contenders)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def _rows(worker: BlockWorker, config: EvalConfig, store: Store) -> Iterator[Row]:
+    """Every row that is missing, as it comes."""
+    jobs, run = _jobs(worker, store), config.run
+    if run.engine == "in-process":
+        for job in jobs:
+            yield from worker.stream(job)
+        return
+    from transfer.workers import make_engine
+
+    if len(jobs) < run.workers:
+        jobs = [Job(job.block, (one,)) for job in jobs for one in job.contenders]
+    make, threads = partial(_make_worker, config), torch.get_num_threads()
+    with make_engine(run.engine, make, workers=run.workers, threads=threads) as engine:
+        for _, rows in engine.imap("rows", jobs):
+            yield from rows
+
+
+def _make_worker(config: EvalConfig, device: str) -> BlockWorker:
+    return BlockWorker(config)
+
+
+def _jobs(worker: BlockWorker, store: Store) -> list[Job]:
+    """Every block with the contenders that have not ended it."""
+    found = []
+    for number, block in enumerate(worker.blocks):
+        keys = [(block.name, *one.key) for one in worker.contenders]
+        left = tuple(place for place, key in enumerate(keys) if key not in store.ended)
+        if left:
+            found.append(Job(number, left))
+    return found
+
+
+def _ordered(worker: BlockWorker, rows: Sequence[Row]) -> list[Row]:
+    """Rows by block and contender, in whichever order they came."""
+    blocks = {block.name: place for place, block in enumerate(worker.blocks)}
+    keys = {one.key: place for place, one in enumerate(worker.contenders)}
+    return sorted(rows, key=lambda row: (blocks[row["block"]], keys[row["policy"], row["budget"]]))
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """On standard error, so that standard output stays clean."""
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description:>9}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as progress:
+        yield progress

@@ -1,0 +1,161 @@
+"""From the rows of any benchmark to its summary: one entry a task, contender and metric.
+
+Rows are paired by their items, never by their place. An item that failed is counted and in no mean;
+one without a score (None) has costs alone.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any, Protocol
+
+from transfer.evaluation.options import Budget
+from transfer.evaluation.statistics import (
+    Interval,
+    bootstrap,
+    interquartile_mean,
+    paired_difference,
+    std,
+)
+
+ALL = "all"
+_COSTS = ("kept", "kept_tokens", "tokens", "cache_bytes", "peak_bytes", "full_bytes")
+_SUMS = ("policy_seconds", "seconds")
+
+Row = Mapping[str, Any]
+Key = tuple[str, Budget]
+
+
+class Summarised(Protocol):
+    """What of a `Benchmark` says how its rows are averaged; see there."""
+
+    metrics: tuple[str, ...]
+    bases: tuple[str, ...]
+    keys: tuple[str, ...]
+    groups: tuple[str, ...]
+    average_by: str | None
+    means: tuple[str, ...]
+    sums: tuple[str, ...]
+
+    def about(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """More fields of an entry."""
+        ...
+
+
+def summarise(rows: Sequence[Row], benchmark: Summarised) -> list[dict[str, Any]]:
+    """The entries of each task and the values of its keys, then those of groups within it.
+
+    A contender all of whose items failed has no entry.
+    """
+    entries: list[dict[str, Any]] = []
+    for cell in _parted(rows, ("task", *benchmark.keys)):
+        entries += _Cell(cell, benchmark, {"group_by": ALL, "group": ""}, benchmark.average_by)
+        for field in benchmark.groups:
+            for group in _ordered(cell, field):
+                inside = [row for row in cell if row.get(field) == group]
+                entries += _Cell(inside, benchmark, {"group_by": field, "group": group}, None)
+    return entries
+
+
+def _parted(rows: Sequence[Row], fields: Sequence[str]) -> list[list[Row]]:
+    parts: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        parts.setdefault(tuple(row.get(field) for field in fields), []).append(row)
+    return list(parts.values())
+
+
+def _ordered(rows: Sequence[Row], field: str) -> list[str]:
+    """The groups as they first occur, numbers by size; none if all are empty."""
+    names = dict.fromkeys(row[field] for row in rows if field in row)
+    ordered = sorted(names, key=lambda name: int(name) if name.isdecimal() else -1)
+    return [] if ordered == [""] else ordered
+
+
+@dataclass
+class _Cell:
+    """Rows whose contenders are compared with each other.
+
+    Attributes:
+        rows: of all of them, failed ones too.
+        benchmark: says how they are averaged.
+        about: fields that all entries have.
+        average_by: field over whose values the mean is of means.
+    """
+
+    rows: Sequence[Row]
+    benchmark: Summarised
+    about: Row
+    average_by: str | None
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        whole: dict[Key, list[Row]] = {}
+        failed: dict[Key, int] = {}
+        for row in self.rows:
+            key = row["policy"], row["budget"]
+            failed[key] = failed.get(key, 0) + (row["failure"] is not None)
+            if row["failure"] is None:
+                whole.setdefault(key, []).append(row)
+        for key, rows in whole.items():
+            common = {"failed": failed[key], **self._common(rows)}
+            for metric in self.benchmark.metrics:
+                yield {**self._scored(rows, whole, metric), **common}
+
+    def _scored(
+        self, rows: Sequence[Row], whole: Mapping[Key, Sequence[Row]], metric: str
+    ) -> dict[str, Any]:
+        first, known = rows[0], [row for row in rows if row[metric] is not None]
+        values = [row[metric] for row in known]
+        score = bootstrap(values, _of(known, "cluster"), self._groups(known)) if known else None
+        entry = {
+            **{name: first[name] for name in ("model", "task", "policy", "budget")},
+            "metric": metric,
+            "n": len(known),
+            **named("mean", "", score),
+            "std": std(values) if known else None,
+            "iqm": interquartile_mean(values) if known else None,
+        }
+        for base in self.benchmark.bases:
+            theirs = whole.get((base, None), ())
+            difference = self._difference(known, theirs, metric)
+            bound = "delta_" if base == "full" else f"delta_{base}_"
+            entry |= named(f"delta_vs_{base}", bound, difference)
+        return entry
+
+    def _difference(self, rows: Sequence[Row], base: Sequence[Row], metric: str) -> Interval | None:
+        """Mean difference over the items that both have; None without a common one."""
+        theirs = {row["item"]: row[metric] for row in base if row[metric] is not None}
+        both = [row for row in rows if row["item"] in theirs]
+        if not both:
+            return None
+        values, others = _of(both, metric), [theirs[row["item"]] for row in both]
+        return paired_difference(values, others, _of(both, "cluster"), self._groups(both))
+
+    def _groups(self, rows: Sequence[Row]) -> list[Any] | None:
+        return _of(rows, self.average_by) if self.average_by else None
+
+    def _common(self, rows: Sequence[Row]) -> dict[str, Any]:
+        benchmark, first = self.benchmark, rows[0]
+        names = (*benchmark.keys, "update_interval", "eviction")
+        return {
+            **{name: first[name] for name in names},
+            **{name: _mean(rows, name) for name in (*_COSTS, *benchmark.means)},
+            **{name: sum(row[name] or 0.0 for row in rows) for name in (*benchmark.sums, *_SUMS)},
+            **self.about,
+            **benchmark.about([dict(row) for row in rows]),
+        }
+
+
+def named(mean: str, bound: str, interval: Interval | None) -> dict[str, float | None]:
+    """An interval as fields of an entry."""
+    values = (interval.mean, interval.low, interval.high) if interval else (None, None, None)
+    return dict(zip((mean, f"{bound}low", f"{bound}high"), values))
+
+
+def _of(rows: Sequence[Row], name: str) -> list[Any]:
+    return [row[name] for row in rows]
+
+
+def _mean(rows: Sequence[Row], name: str) -> float | None:
+    """Mean over the rows that say it; None where none does."""
+    said = [row[name] for row in rows if row.get(name) is not None]
+    return fmean(said) if said else None

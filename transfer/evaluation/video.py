@@ -1,0 +1,75 @@
+"""`transfer eval video`: what it is told. Nothing heavy is imported, because help reads it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from transfer.errors import UserError
+from transfer.evaluation.options import ContenderOptions, EvalConfig, check_positive
+
+DEFAULT_TASK = "video-recall"
+#: Questions of the default task, such that all policies answer them in two or three minutes.
+QUICK_QUESTIONS = 70
+
+
+@dataclass(frozen=True)
+class VideoEval(EvalConfig):
+    """Ask a video model questions about videos under several cache policies.
+
+    The full cache always runs beside them.
+
+    Args:
+        model: llava-next-video (the shipped one), a LLaVA-NeXT-Video folder, or a hub id.
+        task: video-recall (makes its own videos), longvideobench, longvideobench-no-subtitles,
+            mlvu, video-mme, video-mme-subtitles, next-qa, egoschema, mvbench, jsonl for your own
+            questions, or package.module:Class, a benchmark of your own.
+        data: folder of the benchmark as its authors publish it; of jsonl, the file.
+        frames: of each video, at most with --fps; by default the benchmark's number.
+        sampling: which frames; uniform: first and last too; midpoint: of equal segments; segment:
+            the beginnings of equal segments; fps: so many a second. By default as the benchmark's
+            authors do.
+        fps: frames a second for the sampling fps.
+        questions: so many, spread evenly over the benchmark; by default all. video-recall asks
+            its first ones, by default 70, video by video. If there are fewer, all are asked.
+        chunk: tokens of the prompt that go through the model at once; by default all.
+        dtype: of the weights; by default as they are stored.
+        device_map: where the model runs, such as cuda or auto (needs accelerate).
+        contenders: who is compared.
+        run: how it is run.
+    """
+
+    kind: ClassVar[str] = "video"
+
+    model: str
+    task: str = DEFAULT_TASK
+    data: Path | None = None
+    frames: int | None = None
+    sampling: Literal["uniform", "midpoint", "segment", "fps"] | None = None
+    fps: float | None = None
+    questions: int | None = None
+    chunk: int | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    device_map: str | None = None
+    contenders: ContenderOptions = field(
+        default_factory=lambda: ContenderOptions(budget=(0.5, 0.25, 0.1))
+    )
+
+    def __post_init__(self) -> None:
+        check_positive(self, "frames", "questions", "chunk")
+        if self.fps is not None and not self.fps > 0:
+            raise UserError(f"fps is {self.fps}; use a positive number")
+        if (self.sampling == "fps") != (self.fps is not None):
+            raise UserError(
+                f"sampling is {self.sampling} and fps {self.fps}; give --sampling fps and --fps"
+                " together or neither"
+            )
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of what is asked."""
+        return (self.task,)
+
+    @property
+    def most_questions(self) -> int | None:
+        """How many questions are asked; None: all."""
+        return self.questions or (QUICK_QUESTIONS if self.task == DEFAULT_TASK else None)

@@ -1,0 +1,270 @@
+"""Questions about videos, each one prefill; and the benchmark that others build on.
+
+Questions about the same frames are a block, so that a video is decoded once and goes through the
+vision tower once, whoever then answers. A question is scored twice: by the option that is most
+likely right after the prompt, and by what the generated reply says; a reply that says no option is
+wrong. One whose answer its authors keep to themselves has costs but no score.
+"""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+from zlib import crc32
+
+import torch
+from transformers import Cache, DynamicCache
+
+from transfer.adapters.video_model import VideoFeatures, VideoModel, load_video_model
+from transfer.attachment.memory import Memory
+from transfer.cache.footprint import LayerShape
+from transfer.errors import UserError, unknown_name
+from transfer.evaluation.benchmark import Benchmark, Block, Row
+from transfer.evaluation.contenders import Contender, full, plan
+from transfer.evaluation.digest import model_digest, record_digests
+from transfer.evaluation.statistics import grouped_mean
+from transfer.evaluation.video import VideoEval
+from transfer.evaluation.video_held import held
+from transfer.evaluation.worker import failure
+from transfer.tasks.benchmarks import BENCHMARKS
+from transfer.tasks.video_prompts import Benchmark as VideoTask
+from transfer.tasks.video_prompts import Prompt
+from transfer.tasks.video_records import BrokenRecord, VideoQuestion
+from transfer.video.frames import Clip, read_clip
+
+_SECONDS = ("decode_seconds", "vision_seconds", "prefill_seconds", "answer_seconds")
+_TOKENS = ("kept_video_tokens", "kept_text_tokens", "video_tokens", "frames")
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Questions with their clip and what the vision tower made of it, and the seconds both took."""
+
+    questions: Sequence[VideoQuestion]
+    clip: Clip
+    features: VideoFeatures
+    decode_seconds: float
+    vision_seconds: float
+
+
+class VideoBenchmark(Benchmark):
+    """Questions with options, as their authors ask and score them.
+
+    To ask questions of your own, override `find_task`.
+
+    Args:
+        config: of the evaluation.
+
+    Raises:
+        UserError: unknown task or model, or data that are not the benchmark's.
+    """
+
+    kind: ClassVar[str] = "video"
+    metrics = ("correct_likelihood", "correct_reply")
+    means = (*_TOKENS, "video_bytes", "text_bytes")
+    sums = _SECONDS
+    unit = "questions"
+
+    def __init__(self, config: VideoEval) -> None:
+        self.config, self.model = config, config.model
+        self.task = self.find_task(config.task)
+        self.average_by = "category" if self.task.aggregation == "macro" else None
+        self.groups = self.task.groupings
+        dtype = None if config.dtype is None else getattr(torch, config.dtype)
+        self.video: VideoModel = load_video_model(config.model, dtype, config.device_map)
+        self.records = self.task.read(config.data, config.most_questions)
+        self._digests = record_digests(self.records)
+        if len(self.records) < (config.questions or 0):
+            said = f"{config.task} has {len(self.records)} questions, fewer than"
+            print(f"{said} the {config.questions} asked for; all are asked", file=sys.stderr)
+
+    def find_task(self, name: str) -> VideoTask:
+        """The questions behind the name of a task.
+
+        Raises:
+            UserError: there are none.
+        """
+        if name not in BENCHMARKS:
+            raise unknown_name("task", name, BENCHMARKS)
+        return BENCHMARKS[name]
+
+    def contenders(self) -> Sequence[Contender]:
+        """The full cache, then every policy at every budget."""
+        options = self.config.contenders
+        shape = LayerShape.of(self.video.adapter.config, self.video.model.dtype)
+        tokens = self._prompt_tokens() if options.equal_bytes else 0
+        return [full(options.update_interval), *plan(options, shape, tokens)]
+
+    def _prompt_tokens(self) -> int:
+        """Tokens of the first question's prompt."""
+        [question, *_] = [one for one in self.records if not isinstance(one, BrokenRecord)]
+        frames = self._frames(question)
+        prompt = self.task.prompt(question, [0.0] * frames)
+        return self.video.prompt_ids(prompt, frames).shape[1]
+
+    def blocks(self) -> Sequence[Block]:
+        """Records that cannot be read, each alone, then the questions clip by clip."""
+        broken = [record for record in self.records if isinstance(record, BrokenRecord)]
+        clips: dict[object, list[VideoQuestion]] = {}
+        for record in self.records:
+            if not isinstance(record, BrokenRecord):
+                bounds = (record.start, record.end, record.folder_fps)
+                key = (record.video, *bounds, self._frames(record))
+                clips.setdefault(key, []).append(record)
+        return [
+            *(Block(f"broken {one.id}", [self._named(one.id, None)], one) for one in broken),
+            *(
+                Block(self._block_name(own), [self._named(one.id, one) for one in own], own)
+                for own in clips.values()
+            ),
+        ]
+
+    def prepared(self, block: Block) -> Watched:
+        """The clip, decoded and encoded.
+
+        Raises:
+            UserError: the record or its video cannot be read.
+        """
+        if isinstance(block.content, BrokenRecord):
+            raise UserError(block.content.reason)
+        questions, config, began = block.content, self.config, _now()
+        first = questions[0]
+        clip = read_clip(
+            first.video,
+            self._frames(first),
+            config.sampling or self.task.sampling,
+            fps=config.fps,
+            start=first.start,
+            end=first.end,
+            folder_fps=first.folder_fps,
+        )
+        decoded = _now()
+        features = self.video.encode(clip)
+        return Watched(questions, clip, features, decoded - began, _now() - decoded)
+
+    def rows(self, ready: Watched, contender: Contender) -> Iterator[Row]:
+        """The answers of one contender; a question that cannot be asked fails alone."""
+        # Only the first question had to wait for the video.
+        seconds = {name: getattr(ready, name) for name in _SECONDS[:2]}
+        for question in ready.questions:
+            try:
+                row = self._ask(question, ready, contender)
+            except (UserError, MemoryError, RuntimeError) as error:
+                yield {"item": question.id, "failure": failure(error)}
+            else:
+                yield {**row, **seconds}
+                seconds = dict.fromkeys(seconds, 0.0)
+
+    def digest(self) -> dict[str, Any]:
+        """Of the model's files; the records' are in the names of the blocks."""
+        return {"model files": model_digest(self.video.model)}
+
+    def about(self, rows: Sequence[Row]) -> Row:
+        """What guessing would score, and what there was to answer."""
+        scored = {row["category"] for row in rows if row["answer"] is not None}
+        by = [row[self.average_by] for row in rows] if self.average_by else None
+        return {
+            "chance": grouped_mean([1 / row["options"] for row in rows], by),
+            "unparsed": sum(row["said"] is None for row in rows),
+            "questions": len(rows),
+            "videos": len({row["cluster"] for row in rows}),
+            "aggregation": self.task.aggregation,
+            "categories": len({row["category"] for row in rows}),
+            "scored_categories": len(scored),
+        }
+
+    def _frames(self, question: VideoQuestion) -> int:
+        return self.task.frames_of(question, self.config.frames or self.task.frames)
+
+    def _ask(self, question: VideoQuestion, watched: Watched, contender: Contender) -> Row:
+        prompt = self.task.prompt(question, watched.clip.seconds)
+        ids = self.video.prompt_ids(prompt, watched.features.frames)
+        self.video.check_answers(prompt.answers, prompt.prefill)
+        return {
+            "item": question.id,
+            "answer": question.answer,
+            "options": len(question.options),
+            "frames": watched.features.frames,
+            "decoder": watched.clip.backend,
+            **self._answer(question, prompt, contender, ids, watched.features),
+        }
+
+    def _answer(
+        self,
+        question: VideoQuestion,
+        prompt: Prompt,
+        contender: Contender,
+        ids: torch.Tensor,
+        features: VideoFeatures,
+    ) -> Row:
+        """One prefill; the likelihoods of the options and the generated reply both follow it."""
+        with self._cache(contender) as cache:
+            began = _now()
+            logits = self.video.prefill(ids, features, cache, self.config.chunk)
+            filled = _now()
+            holds = held(cache, self.video.is_video(ids)[0])
+            answered = _now()
+            likelihoods = self.video.option_log_likelihoods(
+                logits, cache, prompt.answers, prompt.prefill
+            )
+            reply = self.video.generate(logits, cache, self.task.tokens)
+            ended = _now()
+        if not torch.tensor(likelihoods).isfinite().all():
+            raise UserError(
+                f"record {question.id} has option likelihoods {likelihoods}; use another --dtype"
+            )
+        said = self.task.parse(reply, question)
+        likely = likelihoods.index(max(likelihoods))
+        return {
+            "log_likelihoods": likelihoods,
+            "likely": likely,
+            "correct_likelihood": _correct(likely, question),
+            "reply": reply,
+            "said": said,
+            "correct_reply": _correct(said, question),
+            **holds,
+            "prefill_seconds": filled - began,
+            "answer_seconds": ended - answered,
+        }
+
+    @contextmanager
+    def _cache(self, contender: Contender) -> Iterator[Cache]:
+        """The cache of a contender; the full one is the stock cache of the model as it is."""
+        pruning = contender.pruning
+        if pruning is None or not pruning.policy.evicts:
+            yield DynamicCache(config=self.video.adapter.config)
+            return
+        with Memory(self.video.adapter, pruning) as memory:
+            yield memory.new_cache()
+
+    def _block_name(self, questions: Sequence[VideoQuestion]) -> str:
+        """Another one if a record or its video is another, so that it is asked again."""
+        digests = "-".join(self._digests[question.id] for question in questions)
+        return f"{questions[0].id} {crc32(digests.encode()):08x}"
+
+    def _named(self, record: str, question: VideoQuestion | None) -> Row:
+        row: Row = {"task": self.config.task, "item": record, "cluster": record}
+        if question is None:
+            return row
+        groups = ("category", "duration_group", *self.groups)
+        return {
+            **row,
+            "cluster": question.group or str(question.video),
+            "video": str(question.video),
+            "record": self._digests[question.id],
+            **{name: getattr(question, name) for name in groups},
+        }
+
+
+def _correct(chosen: int | None, question: VideoQuestion) -> float | None:
+    """1 or 0; None where nobody but the benchmark's authors know."""
+    return None if question.answer is None else float(chosen == question.answer)
+
+
+def _now() -> float:
+    """Seconds, after all that was asked of a GPU is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()

@@ -1,0 +1,121 @@
+"""Does the blocks of one benchmark, in whichever process: contender by contender, item by item."""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from transfer.errors import UserError
+from transfer.evaluation.benchmark import ROW_FIELDS, Benchmark, Block, Row
+from transfer.evaluation.contenders import Contender
+from transfer.evaluation.options import EvalConfig
+from transfer.plugins import BENCHMARKS
+
+
+@dataclass(frozen=True)
+class Job:
+    """One block under some contenders, by their places in the benchmark's lists."""
+
+    block: int
+    contenders: tuple[int, ...]
+
+
+class BlockWorker:
+    """Holds a benchmark, its model with it.
+
+    Args:
+        config: of the evaluation.
+
+    Attributes:
+        benchmark: made from it.
+        contenders: who is compared.
+        blocks: everything that is asked.
+
+    Raises:
+        UserError: whatever is wrong with the model, the task, the data or a policy.
+    """
+
+    def __init__(self, config: EvalConfig) -> None:
+        self.benchmark: Benchmark = BENCHMARKS.get(config.benchmark)(config)
+        self.contenders = list(self.benchmark.contenders())
+        self.blocks = list(self.benchmark.blocks())
+
+    def rows(self, job: Job) -> list[Row]:
+        """All rows of a job; what a worker process is asked for."""
+        return list(self.stream(job))
+
+    def stream(self, job: Job) -> Iterator[Row]:
+        """The rows of a job, contender by contender, each as soon as its item has ended."""
+        block = self.blocks[job.block]
+        contenders = [self.contenders[number] for number in job.contenders]
+        try:
+            ready = self.benchmark.prepared(block)
+        except (UserError, MemoryError, RuntimeError) as error:
+            reason = failure(error)
+            for contender in contenders:
+                yield from self._failed(block, contender, block.items, reason)
+            return
+        for contender in contenders:
+            yield from self._under(block, ready, contender)
+
+    def _under(self, block: Block, ready: Any, contender: Contender) -> Iterator[Row]:
+        """The rows of one contender; what it cannot do fails from there on."""
+        left = {item["item"]: item for item in block.items}
+        try:
+            for row in self._measured(block, ready, contender):
+                del left[row["item"]]
+                yield row
+        except (UserError, MemoryError, RuntimeError) as error:
+            yield from self._failed(block, contender, list(left.values()), failure(error))
+
+    def _failed(
+        self, block: Block, contender: Contender, items: Sequence[Row], reason: str
+    ) -> Iterator[Row]:
+        for item in items:
+            yield self._row(block, contender, item, {"failure": reason})
+
+    def _measured(self, block: Block, ready: Any, contender: Contender) -> Iterator[Row]:
+        items, began = {item["item"]: item for item in block.items}, time.perf_counter()
+        for found in self.benchmark.rows(ready, contender):
+            now = time.perf_counter()
+            item = items[found["item"]]
+            yield self._row(block, contender, item, {"seconds": now - began, **found})
+            began = now
+
+    def _row(self, block: Block, contender: Contender, item: Row, found: Row) -> Row:
+        metrics = self.benchmark.metrics
+        if found.get("failure") is None:
+            found = {**found, "failure": _not_finite(item, found, metrics)}
+        if found.get("kept_tokens") is not None:
+            found = {"kept": found["kept_tokens"] / found["tokens"], **found}
+        about = {"model": self.benchmark.model, **item, "policy": contender.name}
+        row = {**about, **contender.settings, **found, "block": block.name}
+        if row["failure"] is not None:
+            row |= dict.fromkeys(metrics)
+        return {**dict.fromkeys(ROW_FIELDS), **row}
+
+
+def failure(error: Exception) -> str:
+    """Why an item failed, if this is what one item may do to a run without ending it.
+
+    Raises:
+        Exception: the error itself, if it is not.
+    """
+    if isinstance(error, UserError):
+        return str(error)
+    # On a CPU torch says that there is no memory in words alone.
+    scarce = (torch.OutOfMemoryError, MemoryError)
+    if isinstance(error, scarce) or "allocate memory" in str(error):
+        what = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")
+        return f"too little memory ({what}); use shorter inputs, or fewer at once"
+    raise error
+
+
+def _not_finite(item: Row, found: Row, metrics: Sequence[str]) -> str | None:
+    wrong = [n for n in metrics if found[n] is not None and not math.isfinite(found[n])]
+    if not wrong:
+        return None
+    return f"item {item['item']}: {wrong[0]} is {found[wrong[0]]}; use another --dtype"
