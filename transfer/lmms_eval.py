@@ -21,7 +21,7 @@ from rich.progress import track
 from torch import Tensor
 
 from transfer.errors import UserError
-from transfer.tasks.video_prompts import FRAME, VIDEO, Prompt
+from transfer.tasks.video_records import FRAME, VIDEO, Prompt
 
 DEFAULT_NAMM = "recall"
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from transfer.adapters.language_model import load_language_model
+from transfer.adapters.scoring import score_batch
 from transfer.attachment.memory import attach
 from transfer.evolution.cases import Case, fitness_cases, validation_cases
 from transfer.evolution.evaluator import Evaluator, FeatureCollector, Job, StatisticsJob
@@ -17,7 +18,6 @@ from transfer.namm.features import FeatureStatistics
 from transfer.namm.network import NAMMConfig
 from transfer.tasks.base import FIRST_TRAINING_SEED
 from transfer.tasks.recall import get_task, make_batch
-from transfer.tasks.scoring import score_batch
 from transfer.workers.engines import make_engine
 
 POPULATION = 5

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfer.adapters.language_model import load_language_model
+from transfer.adapters.scoring import Scores, score_batch
 from transfer.attachment.memory import attach
 from transfer.cache.cache import PrunedCache
 from transfer.cache.policy import Policy
@@ -26,7 +27,6 @@ from transfer.namm.network import NAMMConfig
 from transfer.namm.spectrogram import BINS, HOP, decay
 from transfer.tasks.base import Language, TokenBatch
 from transfer.tasks.recall import get_task, make_batch
-from transfer.tasks.scoring import Scores, score_batch
 from transfer.tasks.text import language_for
 
 

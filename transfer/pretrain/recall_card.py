@@ -12,9 +12,9 @@ import torch
 from rich.progress import Progress
 from transformers import PreTrainedModel
 
+from transfer.adapters.scoring import score_batch
 from transfer.files import replacing
 from transfer.tasks.recall import TASKS, RecallTask, make_batch
-from transfer.tasks.scoring import score_batch
 
 if TYPE_CHECKING:
     from transfer.pretrain.recall import RecallPretrainConfig

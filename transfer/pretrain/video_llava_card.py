@@ -18,8 +18,8 @@ from transformers import DynamicCache
 from transfer.adapters.video_model import VideoModel, load_video_model
 from transfer.files import replacing
 from transfer.pretrain.video_llava_guidance import LAYERS
-from transfer.tasks.video_prompts import VIDEO
 from transfer.tasks.video_recall import FRAMES, KINDS, RecallQuestion, VideoRecall
+from transfer.tasks.video_records import VIDEO
 from transfer.video.frames import read_clip
 
 if TYPE_CHECKING:

@@ -85,8 +85,6 @@ def read_object(path: Path) -> dict[str, Any]:
 def _read(path: Path, reader: Callable[[Path], Any], kind: type[T]) -> T:
     try:
         content = reader(path)
-    except UserError:
-        raise
     # pyarrow's errors derive from ValueError and OSError too
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"cannot read {path} ({error}); check the file") from error
