@@ -206,7 +206,7 @@ class VideoModel:
         if cache is None:
             raise UserError("answers of several tokens need the prompt's cache; prefill with one")
         ids = torch.tensor([tokens], device=self.model.device)
-        logits = self.model(ids[:, :-1], cache=_copy(cache)).logits
+        logits = self.model(ids[:, :-1], cache=deepcopy(cache)).logits
         chosen = logits.float().log_softmax(-1).gather(-1, ids[:, 1:, None].to(logits.device))
         return float(chosen.sum())
 
@@ -241,12 +241,6 @@ class VideoModel:
             ids, cache=cache, use_cache=cache is not None, logits_to_keep=1, **inputs
         )
         return outputs.logits[:, -1]
-
-
-def _copy(cache: Cache) -> Cache:
-    """A copy whose policy, with its weights, is the same."""
-    policies = [vars(layer).get("pruning") for layer in cache.layers]
-    return deepcopy(cache, {id(policy): policy for policy in policies if policy is not None})
 
 
 def load_video_model(

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from transfer.cache.policy import Policy, Pruning
     from transfer.envs.environment import Environment
     from transfer.evaluation.benchmark import Benchmark
-    from transfer.namm.network import NAMM, NAMMConfig
+    from transfer.namm.config import NAMMConfig
+    from transfer.namm.network import NAMM
     from transfer.plugins import register
 
 __version__ = "0.1.0"
@@ -40,7 +41,7 @@ _HOMES = {
     "Benchmark": "transfer.evaluation.benchmark",
     "Environment": "transfer.envs.environment",
     "NAMM": "transfer.namm.network",
-    "NAMMConfig": "transfer.namm.network",
+    "NAMMConfig": "transfer.namm.config",
     "Policy": "transfer.cache.policy",
     "Pruning": "transfer.cache.policy",
     "attach": "transfer.attachment.memory",

@@ -53,6 +53,8 @@ def examine(model: str | None = None) -> Iterator[Finding]:
     Raises:
         UserError: no such model, or one that cannot be pruned.
     """
+    # First, though it is said last: Triton, loaded after Mesa's renderer, would end the process.
+    checked = [] if model is None else [_checked(model)]
     found = ", ".join(f"{name} {version}" for name, version in versions().items())
     yield Finding("versions", True, found)
     yield _tried("simulator", _simulator, "pip install 'gymnasium[mujoco]' 'mujoco<5'", True)
@@ -67,8 +69,7 @@ def examine(model: str | None = None) -> Iterator[Finding]:
     yield _imported("sbx", "only `transfer collect` needs it: pip install 'namm-transfer[collect]'")
     yield _imported("minari", "only Minari's ids need it: pip install 'namm-transfer[minari]'")
     yield from _shipped()
-    if model is not None:
-        yield _checked(model)
+    yield from checked
 
 
 def _tried(name: str, attempt: Callable[[], str], remedy: str, needed: bool = False) -> Finding:

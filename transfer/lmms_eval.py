@@ -21,9 +21,8 @@ from rich.progress import track
 from torch import Tensor
 
 from transfer.errors import UserError
+from transfer.namm.config import DEFAULT_NAMM
 from transfer.tasks.video_records import FRAME, VIDEO, Prompt
-
-DEFAULT_NAMM = "recall"
 
 if TYPE_CHECKING:
     from transformers import Cache

@@ -80,7 +80,7 @@ class Registry(Generic[T]):
             UserError: the name is taken, or it is no such thing.
         """
         if name in self:
-            raise UserError(f"there is a {self.kind} {name!r} already; choose another name")
+            raise UserError(f"{self.kind} {name!r} is there already; choose another name")
         self._registered[name] = self.checked(name, thing)
 
     def checked(self, name: str, thing: Any) -> T:
@@ -206,14 +206,21 @@ FEATURES: Registry[Any] = Registry(
     group="transfer.features",
     base="transfer.namm.features:Feature",
     subclass=False,
-    built_in={},
+    required=("state_size", "width"),
+    built_in={
+        "log": "transfer.namm.features.log:LOG",
+        "spec": "transfer.namm.features.spec:SPEC",
+    },
 )
 SCORERS: Registry[Any] = Registry(
     kind="scorer",
     group="transfer.scorers",
     base="transfer.namm.scorers:Scorer",
     subclass=False,
-    built_in={},
+    built_in={
+        "bam": "transfer.namm.scorers.bam:BAM",
+        "mlp": "transfer.namm.scorers.mlp:MLP",
+    },
 )
 
 _REGISTRIES: Mapping[str, Registry[Any]] = {

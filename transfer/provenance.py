@@ -8,8 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import transfer
-
 PACKAGES = ("torch", "transformers", "gymnasium", "mujoco", "numpy")
 
 
@@ -17,7 +15,7 @@ def versions(packages: Sequence[str] = PACKAGES, **more: str) -> dict[str, str]:
     """Versions of everything that could change a digit; `more` adds such as the environment id."""
     found = {name: version(name) for name in packages}
     return {
-        "namm-transfer": transfer.__version__,
+        "namm-transfer": version("namm-transfer"),
         "python": platform.python_version(),
         **found,
         **more,

@@ -139,7 +139,8 @@ def test_a_population_scores_as_its_members_one_by_one(model):
     assert together.correct.shape == (3, 4)
     alone = []
     for vector in members.vector:
-        with attach(model, members.with_vector(vector), update_interval=32, budget=24) as memory:
+        member = NAMM(members.config, vector)
+        with attach(model, member, update_interval=32, budget=24) as memory:
             alone.append(score_batch(model, documents, memory.new_cache()))
             assert_same(together, alone[-1], len(alone) - 1)
     differences = alone[0].log_likelihood - alone[1].log_likelihood

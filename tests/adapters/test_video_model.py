@@ -256,10 +256,7 @@ def test_generation_is_transformers_own(model, features):
     said = model.generate(model.prefill(ids, features, cache), cache, 12)
     given = encoder_outputs(features)
     out = model.model.generate(
-        input_ids=ids,
-        mm_encoder_outputs=encoder_outputs(features),
-        max_new_tokens=12,
-        do_sample=False,
+        input_ids=ids, mm_encoder_outputs=given, max_new_tokens=12, do_sample=False
     )
     assert said == model.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).strip()
     assert said

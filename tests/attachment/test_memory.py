@@ -148,6 +148,19 @@ def test_masks_that_are_more_than_padding_are_refused():
             model(ids, position_ids=packed, use_cache=False)
 
 
+@pytest.mark.parametrize("policy", ["h2o", "snapkv"])
+def test_the_paper_s_name_of_the_interval_and_any_number_fit_a_hand_made_policy(policy):
+    with attach(tiny.llama(), policy, n_up=20, budget=18) as memory:
+        run(memory, tokens=64)
+    assert memory.pruning.update_interval == 20
+    assert memory.report().kept == [[[22, 22]]] * 3
+
+
+def test_an_interval_that_a_namm_cannot_follow_is_refused():
+    with pytest.raises(UserError, match=r"interval 20 does not fit policy namm; .*multiple of 16"):
+        attach(tiny.llama(), NAMM(NAMMConfig()), n_up=20)
+
+
 def test_attaching_with_a_misspelt_policy_names_the_nearest():
     with pytest.raises(UserError, match="did you mean recency"):
         attach(tiny.llama(), "recensy")

@@ -10,6 +10,7 @@ from transfer.attachment.memory import Memory
 from transfer.cache import dense
 from transfer.cache.cache import PrunedCache
 from transfer.cache.policy import Pruning
+from transfer.policies import get_policy
 from transfer.policies.random import Random
 
 N_UP, TOKENS = 32, 150
@@ -39,8 +40,8 @@ def double_norm(monkeypatch):
     monkeypatch.setattr(LlamaRMSNorm, "forward", forward)
 
 
-def prune(model, policy=None, **settings) -> Memory:
-    pruning = Pruning(policy or tiny.Uneven(), N_UP, trace=True, **settings)
+def prune(model, policy=None, update_interval=N_UP, **settings) -> Memory:
+    pruning = Pruning(policy or tiny.Uneven(), update_interval, trace=True, **settings)
     return Memory(get_adapter(model), pruning)
 
 
@@ -93,6 +94,22 @@ def test_budgets_and_evictions_stay_exact(eviction, budget, double_norm):
     with prune(model, budget=budget, eviction=eviction) as memory:
         logits = run_chunks(model, memory, ids, [TOKENS])
     assert (logits - dense_logits(model, memory.cache, ids)).abs().max() <= 1e-6
+
+
+@pytest.mark.parametrize("name", ["h2o", "h2o_age", "tova", "snapkv", "fastgen"])
+@pytest.mark.parametrize("update_interval", [1, 7, 20, 100])
+def test_policies_that_read_attention_prune_at_any_interval(name, update_interval, double_norm):
+    model = tiny.llama(layers=2).double()
+    ids = torch.randint(3, 97, (2, TOKENS))
+    policy, kept = get_policy(name), []
+    for chunks in ([TOKENS], CHUNKS["odd"]):
+        with prune(model, policy, update_interval, budget=18) as memory:
+            logits = run_chunks(model, memory, ids, chunks)
+        assert (logits - dense_logits(model, memory.cache, ids)).abs().max() <= 1e-6
+        kept.append([[p.tolist() for p in layer.positions()] for layer in memory.cache.pruned])
+    assert kept[0] == kept[1]
+    late = TOKENS % update_interval
+    assert memory.cache.kept() == [[[18 + late] * 2] * 2] * 2
 
 
 @pytest.mark.parametrize("padding", [0, 37], ids=["unpadded", "left-padded"])

@@ -1,5 +1,7 @@
 """Life cycle, bookkeeping and refusals of a pruned layer and its cache."""
 
+from copy import deepcopy
+
 import pytest
 import tiny
 import torch
@@ -162,6 +164,20 @@ def vars_of(layer):
     return [value for value in found if isinstance(value, torch.Tensor)]
 
 
+def test_a_copy_goes_on_alone_under_the_same_policy():
+    model, ids = tiny.llama(), torch.randint(3, 97, (1, 60))
+    with attach(model, "h2o", update_interval=16, budget=8) as memory, torch.no_grad():
+        cache = memory.new_cache()
+        model(ids[:, :40], cache=cache)
+        copy, held = deepcopy(cache), [p.tolist() for p in cache.pruned[0].positions()]
+        expected = model(ids[:, 40:], cache=copy).logits
+        assert [p.tolist() for p in cache.pruned[0].positions()] == held
+        assert torch.equal(model(ids[:, 40:], cache=cache).logits, expected)
+    for one, other in zip(cache.pruned, copy.pruned):
+        assert one.pruning is other.pruning
+        assert not {t.data_ptr() for t in one.tensors()} & {t.data_ptr() for t in other.tensors()}
+
+
 @given(pieces=st.lists(st.integers(1, 70), min_size=1, max_size=6))
 def test_the_cache_never_holds_more_than_budget_and_one_window(pieces):
     layer = PrunedLayer(Pruning(get_policy("recency"), 32, 12), 0)
@@ -212,8 +228,8 @@ def test_padding_does_not_count_towards_a_fraction():
     ("settings", "sentence"),
     [
         ({"policy": "h2o"}, "give it a budget"),
-        ({"policy": "h2o", "budget": 8, "update_interval": 24}, "multiple of 16"),
-        ({"policy": "recency", "budget": 8, "update_interval": 0}, "positive multiple"),
+        ({"policy": "recency", "budget": 8, "update_interval": 0}, "use a positive number"),
+        ({"policy": "h2o", "budget": 8, "update_interval": -20}, "use a positive number"),
         ({"policy": "recency", "budget": 0}, "keeps nothing"),
         ({"policy": "recency", "budget": -0.5}, "keeps nothing"),
         ({"policy": "recency", "budget": float("nan")}, "keeps nothing"),

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from transfer.cache.layer import PrunedLayer
 from transfer.cache.policy import Pruning
 from transfer.cache.queries import STRIDE
-from transfer.namm.spectrogram import HOP, decay
+from transfer.errors import UserError
+from transfer.namm.features.spec import SPEC
+from transfer.namm.spectrogram import HOP
 from transfer.policies import get_policy
 
 GAMMA = 0.99
@@ -20,10 +22,14 @@ class Whole(tiny.Uneven):
 
     reads_attention = True
     state_size = 18
+    multiple_of = HOP
+
+    def looks_back(self, update_interval):
+        return HOP + update_interval
 
     def score(self, window, state):
-        features, sums = state[..., :17], state[..., 17:]
-        features = features * decay(GAMMA, window.queries) + window.spectrogram(GAMMA)
+        features, sums = state[..., :17].clone(), state[..., 17:]
+        features = SPEC.accumulate(window, features, GAMMA)
         sums = sums + window.column_sums()[..., None]
         return super().score(window, state)[0], torch.cat([features, sums], -1)
 
@@ -82,6 +88,53 @@ def test_in_pieces_as_in_one(update_interval, cuts, groups, padding, seed):
         ]
         if tokens % update_interval == 0:
             torch.testing.assert_close(states[0][:count], states[1][:count], rtol=1e-9, atol=1e-9)
+
+
+class Multiples(tiny.Uneven):
+    """Sums attention, and notes how many queries it is shown at a time."""
+
+    reads_attention = True
+    state_size = 1
+
+    def looks_back(self, update_interval):
+        return 3
+
+    def accumulate(self, window, state):
+        SHOWN.append(window.queries)
+        return window.fold(lambda block: block[:, 3:].sum(1)[..., None], state, carried=3)
+
+
+SHOWN: list[int] = []
+
+
+@pytest.mark.parametrize(
+    ("multiple", "update_interval"), [(1, 7), (5, 100), (24, 96), (128, 256), (200, 200)]
+)
+def test_queries_come_in_the_policy_s_multiples(multiple, update_interval):
+    policy = type("Its", (Multiples,), {"multiple_of": multiple})()
+    tokens = 3 * update_interval
+    key = torch.randn(1, 2, tokens, 8, dtype=torch.float64)
+    query = torch.randn(1, 4, tokens, 8, dtype=torch.float64)
+    kept, states = [], []
+    for pieces in ([tokens], [1] * tokens, [15, 3, tokens - 18]):
+        SHOWN.clear()
+        layer = PrunedLayer(Pruning(policy, update_interval, 40), 0)
+        for q, k in zip(query.split(pieces, 2), key.split(pieces, 2)):
+            layer.update(k, k)
+            layer.attend(q, k, k, None, 0.35)
+        assert all(count % multiple == 0 for count in SHOWN)
+        assert sum(SHOWN) == tokens
+        kept.append([row.tolist() for row in layer.positions()])
+        states.append(layer.store.padded_state())
+    assert kept[0] == kept[1] == kept[2]
+    torch.testing.assert_close(states[0], states[1])
+    torch.testing.assert_close(states[0], states[2])
+
+
+def test_an_interval_that_is_no_multiple_is_refused():
+    policy = type("Its", (Multiples,), {"multiple_of": 24})()
+    with pytest.raises(UserError, match=r"interval 64 does not fit .*positive multiple of 24"):
+        Pruning(policy, 64)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from transfer.cache import window as window_module
 from transfer.cache.layer import PrunedLayer
 from transfer.cache.policy import Policy, Pruning
 from transfer.errors import UserError
+from transfer.namm.features.spec import SPEC
 from transfer.namm.spectrogram import HOP
 
 GAMMA = 0.99
@@ -21,9 +22,11 @@ class Watch(tiny.Uneven):
     reads_attention = True
     state_size = 17
 
+    def looks_back(self, update_interval):
+        return HOP + update_interval
+
     def score(self, window, state):
-        n = window.queries
-        state = state * GAMMA**n + window.spectrogram(GAMMA)
+        state = SPEC.accumulate(window, state, GAMMA)
         SEEN.append(
             {
                 "features": state,

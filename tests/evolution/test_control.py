@@ -55,7 +55,7 @@ def test_a_crowd_scores_its_sequences_as_its_members_do(scorer):
     scores = crowd.score(features, age)
     for row, member in enumerate(crowd.members.tolist()):
         own = slice(row * heads, row * heads + heads)
-        alone = namm.with_vector(namm.vector[member]).score(features[own], age[own])
+        alone = NAMM(config, namm.vector[member]).score(features[own], age[own])
         torch.testing.assert_close(scores[own], alone)
 
 

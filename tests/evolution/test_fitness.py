@@ -14,8 +14,8 @@ from transfer.evolution.cases import Case, fitness_cases, validation_cases
 from transfer.evolution.evaluator import Evaluator, FeatureCollector, Job, StatisticsJob
 from transfer.evolution.fitness import Weights, evaluate
 from transfer.evolution.genome import Genome
-from transfer.namm.features import FeatureStatistics
-from transfer.namm.network import NAMMConfig
+from transfer.namm.network import NAMM, NAMMConfig
+from transfer.namm.statistics import FeatureStatistics
 from transfer.tasks.base import FIRST_TRAINING_SEED
 from transfer.tasks.recall import get_task, make_batch
 from transfer.workers.engines import make_engine
@@ -131,9 +131,10 @@ def test_models_and_tasks_count_equally(engine, llama_folder, gpt2_folder):
 def test_statistics_are_those_of_the_features_at_full_cache(engine, llama_folder):
     case = make_case(llama_folder)
     [found] = engine.map("statistics", [StatisticsJob((case,), NAMMConfig("log"))])
-    by_hand = FeatureStatistics("log")
+    namm = NAMM(NAMMConfig("log"))
+    by_hand = FeatureStatistics(namm.feature)
     model = load_language_model(llama_folder).model
-    with attach(model, FeatureCollector(by_hand, 0.99), case.update_interval) as memory:
+    with attach(model, FeatureCollector(namm, by_hand), case.update_interval) as memory:
         cache = memory.new_cache()
         score_batch(model, make_batch(get_task("recall"), 96, case.seeds), cache)
     assert found.mean == tuple(by_hand.mean.tolist())

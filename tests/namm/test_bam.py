@@ -5,16 +5,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transfer.namm.bam import backward_attention, bam_scores, bam_shapes
-from transfer.namm.mlp import mlp_scores, mlp_shapes
-from transfer.namm.parameters import count, split
+from transfer.namm.scorers import split
+from transfer.namm.scorers.bam import BAM, backward_attention
+from transfer.namm.scorers.mlp import MLP
 
 WIDTH = 25
 
 
+def _count(shapes):
+    return sum(map(math.prod, shapes.values()))
+
+
 def _parameters(shapes, population=1, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    vector = torch.randn(population, count(shapes), dtype=torch.float64, generator=generator) / 3
+    vector = torch.randn(population, _count(shapes), dtype=torch.float64, generator=generator) / 3
     return split(vector, shapes)
 
 
@@ -42,9 +46,9 @@ def _direct(x, parameters, hidden):
     bias=st.booleans(),
 )
 def test_equals_masked_softmax(seed, tokens, hidden, bias):
-    parameters = _parameters(bam_shapes(WIDTH, hidden, bias), seed=seed)
+    parameters = _parameters(BAM.shapes(WIDTH, hidden, bias), seed=seed)
     x = _features(seed, 1, 2, tokens)
-    out, scores = backward_attention(x, parameters), bam_scores(x, parameters)
+    out, scores = backward_attention(x, parameters), BAM.scores(x, parameters)
     for sequence in range(2):
         expected_out, expected = _direct(x[0, sequence], parameters, hidden)
         torch.testing.assert_close(out[0, sequence], expected_out, rtol=1e-9, atol=1e-10)
@@ -52,45 +56,45 @@ def test_equals_masked_softmax(seed, tokens, hidden, bias):
 
 
 def test_a_token_sees_newer_tokens_and_no_older_ones():
-    parameters = _parameters(bam_shapes(WIDTH, 8, True))
+    parameters = _parameters(BAM.shapes(WIDTH, 8, True))
     x = _features(0, 1, 1, 12)
     changed = x.clone()
     changed[0, 0, 5] += 1
-    moved = bam_scores(changed, parameters)[0, 0] != bam_scores(x, parameters)[0, 0]
+    moved = BAM.scores(changed, parameters)[0, 0] != BAM.scores(x, parameters)[0, 0]
     assert moved.tolist() == [True] * 6 + [False] * 6
 
 
 @given(seed=st.integers(0, 999), padding=st.integers(1, 20), scale=st.sampled_from([0.0, 1.0, 1e4]))
 def test_older_padding_never_changes_a_score(seed, padding, scale):
-    parameters = _parameters(bam_shapes(WIDTH, 32, True), seed=seed)
+    parameters = _parameters(BAM.shapes(WIDTH, 32, True), seed=seed)
     x = _features(seed, 1, 2, 15)
     padded = torch.cat([scale * _features(seed + 1, 1, 2, padding), x], 2)
     torch.testing.assert_close(
-        bam_scores(padded, parameters)[..., padding:],
-        bam_scores(x, parameters),
+        BAM.scores(padded, parameters)[..., padding:],
+        BAM.scores(x, parameters),
         rtol=1e-10,
         atol=1e-12,
     )
 
 
 def test_each_member_scores_with_its_own_parameters():
-    shapes = bam_shapes(WIDTH, 16, True)
+    shapes = BAM.shapes(WIDTH, 16, True)
     parameters = _parameters(shapes, population=3)
     x = _features(0, 3, 2, 9)
-    together = bam_scores(x, parameters)
+    together = BAM.scores(x, parameters)
     for member in range(3):
         own = {name: value[member : member + 1] for name, value in parameters.items()}
-        alone = bam_scores(x[member : member + 1], own)
+        alone = BAM.scores(x[member : member + 1], own)
         torch.testing.assert_close(together[member : member + 1], alone, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(("hidden", "bias", "size"), [(32, True, 4172), (16, False, 2026)])
 def test_published_sizes(hidden, bias, size):
-    assert count(bam_shapes(WIDTH, hidden, bias)) == size
+    assert _count(BAM.shapes(WIDTH, hidden, bias)) == size
 
 
 def test_layout_is_row_major_in_the_published_order():
-    shapes = bam_shapes(WIDTH, 32, True)
+    shapes = BAM.shapes(WIDTH, 32, True)
     pieces = split(torch.arange(4172.0)[None], shapes)
     first = {name: piece.flatten()[0].item() for name, piece in pieces.items()}
     assert first == {
@@ -106,8 +110,8 @@ def test_layout_is_row_major_in_the_published_order():
 
 @given(seed=st.integers(0, 999), hidden=st.integers(1, 20), bias=st.booleans())
 def test_mlp_equals_the_formula(seed, hidden, bias):
-    shapes = mlp_shapes(WIDTH, hidden, bias)
-    assert count(shapes) == 25 * hidden + (hidden if bias else 0) + hidden + 1
+    shapes = MLP.shapes(WIDTH, hidden, bias)
+    assert _count(shapes) == 25 * hidden + (hidden if bias else 0) + hidden + 1
     parameters = _parameters(shapes, population=2, seed=seed)
     x = _features(seed, 2, 3, 5)
     zero = torch.zeros(2, hidden, dtype=x.dtype)
@@ -115,5 +119,5 @@ def test_mlp_equals_the_formula(seed, hidden, bias):
         hidden_bias = parameters.get("hidden_bias", zero)[member]
         inner = (x[member] @ parameters["hidden"][member] + hidden_bias).clamp(min=0)
         expected = inner @ parameters["score"][member, :, 0] + parameters["score_bias"][member]
-        scores = mlp_scores(x, parameters)[member]
+        scores = MLP.scores(x, parameters)[member]
         torch.testing.assert_close(scores, expected, rtol=1e-10, atol=1e-12)

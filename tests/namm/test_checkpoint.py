@@ -10,8 +10,10 @@ from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from safetensors.torch import load_file, save_file
 
 from transfer.errors import UserError
-from transfer.namm.checkpoint import CONFIG_FILE, TENSORS_FILE, import_original, load_namm
-from transfer.namm.network import NAMM, NAMMConfig
+from transfer.namm import NAMMConfig
+from transfer.namm.checkpoint import CONFIG_FILE, TENSORS_FILE
+from transfer.namm.network import NAMM
+from transfer.namm.original import import_original
 
 ORIGINAL = Path(__file__).parents[1] / "data" / "ckpt_hidden1.pt"
 
@@ -65,29 +67,29 @@ def test_round_trip_is_exact_to_the_bit(tmp_path, config, population):
 def test_saving_again_replaces(saved):
     namm = _namm(NAMMConfig(scorer="mlp", hidden=3))
     namm.save_pretrained(saved)
-    _assert_same(load_namm(saved), namm)
+    _assert_same(NAMM.from_pretrained(saved), namm)
 
 
 def test_shipped_names_with_and_without_prefix(shipped):
-    recall = load_namm(shipped / "namm-recall")
-    _assert_same(load_namm("recall"), recall)
-    _assert_same(load_namm("namm-recall"), recall)
-    _assert_same(load_namm("vision"), load_namm(shipped / "vision"))
+    recall = NAMM.from_pretrained(shipped / "namm-recall")
+    _assert_same(NAMM.from_pretrained("recall"), recall)
+    _assert_same(NAMM.from_pretrained("namm-recall"), recall)
+    _assert_same(NAMM.from_pretrained("vision"), NAMM.from_pretrained(shipped / "vision"))
 
 
 def test_a_misspelt_name_is_answered_with_the_nearest(shipped):
     with pytest.raises(UserError, match="unknown NAMM 'recal'; did you mean recall"):
-        load_namm("recal")
+        NAMM.from_pretrained("recal")
 
 
 def test_a_folder_that_is_no_namm_is_named(shipped):
     with pytest.raises(UserError, match=r"a-model/namm.safetensors is missing"):
-        load_namm(shipped / "a-model")
+        NAMM.from_pretrained(shipped / "a-model")
 
 
 def test_a_file_is_answered_with_the_remedy():
     with pytest.raises(UserError, match=r"is a file; .* `transfer import`"):
-        load_namm(ORIGINAL)
+        NAMM.from_pretrained(ORIGINAL)
 
 
 def _drop_config(folder: Path) -> None:
@@ -126,7 +128,7 @@ def _configure(**fields):
         (_put(mean=torch.zeros(3)), "mean has 3 numbers"),
         (_configure(hiden=3), "unknown field in config.json 'hiden'; did you mean hidden"),
         (_configure(hidden=3), "vector has 332 numbers, its configuration needs 460"),
-        (_configure(features="wavelet"), "unknown NAMM features 'wavelet'"),
+        (_configure(features="wavelet"), "mine: unknown feature 'wavelet'; known: log, spec"),
         (_configure(hidden="3"), "says hidden '3'; write it like 32"),
         (_configure(bias=1), "says bias 1; write it like True"),
         (_configure(format=2), "format 2, this version reads 1"),
@@ -137,7 +139,7 @@ def _configure(**fields):
 def test_damaged_files_are_refused_by_name(saved, damage, said):
     damage(saved)
     with pytest.raises(UserError, match=said):
-        load_namm(saved)
+        NAMM.from_pretrained(saved)
 
 
 def test_hub_gives_exactly_the_two_files(saved, monkeypatch):
@@ -148,7 +150,7 @@ def test_hub_gives_exactly_the_two_files(saved, monkeypatch):
         return str(saved / filename)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    _assert_same(load_namm("someone/namm"), load_namm(saved))
+    _assert_same(NAMM.from_pretrained("someone/namm"), NAMM.from_pretrained(saved))
     assert asked == [("someone/namm", CONFIG_FILE), ("someone/namm", TENSORS_FILE)]
 
 
@@ -159,9 +161,9 @@ def test_an_unreachable_hub_is_answered_with_the_nearest_shipped_names(shipped, 
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     with pytest.raises(UserError, match=r"\(no network here\).* use a shipped one: recall$"):
-        load_namm("someone/namm-recall")
+        NAMM.from_pretrained("someone/namm-recall")
     with pytest.raises(UserError, match=r"use a shipped one: recall, vision$"):
-        load_namm("someone/xyz")
+        NAMM.from_pretrained("someone/xyz")
 
 
 def test_push_uploads_both_files_and_a_card(monkeypatch):
@@ -169,7 +171,7 @@ def test_push_uploads_both_files_and_a_card(monkeypatch):
     uploaded = {}
 
     def upload(repo_id, folder_path):
-        _assert_same(load_namm(folder_path), namm)
+        _assert_same(NAMM.from_pretrained(folder_path), namm)
         uploaded[repo_id] = {path.name: path.read_bytes() for path in Path(folder_path).iterdir()}
 
     monkeypatch.setattr(

@@ -14,10 +14,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from transfer.namm.bam import backward_attention
-from transfer.namm.checkpoint import import_original
-from transfer.namm.network import NAMM, FeatureStatistics, NAMMConfig, recency_embedding
+from transfer.namm import NAMMConfig
+from transfer.namm.features.spec import SPEC
+from transfer.namm.network import NAMM
+from transfer.namm.original import import_original
+from transfer.namm.recency import recency_embedding
+from transfer.namm.scorers.bam import backward_attention
 from transfer.namm.spectrogram import HOP, decay, ema_spectrogram
+from transfer.namm.statistics import FeatureStatistics
 
 DATA = Path(__file__).parents[1] / "data"
 CASES = [0, 1, 2, 6]
@@ -152,7 +156,7 @@ def test_base_vector_without_biases():
 
 def test_running_statistics_at_full_cache():
     arrays, meta = _load(7)
-    namm, statistics = _namm(arrays), FeatureStatistics()
+    namm, statistics = _namm(arrays), FeatureStatistics(SPEC)
     replays = [_replay(arrays, layer, meta["updates"]) for layer in range(meta["layers"])]
     for updates in zip(*replays):
         for update in updates:

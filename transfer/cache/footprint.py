@@ -69,7 +69,7 @@ def held(shape: LayerShape, pruning: Pruning, seen: int) -> Footprint:
     """
     late = seen % pruning.update_interval
     kept = _kept(pruning, seen - late)
-    observed = late if late >= STRIDE and pruning.policy.reads_attention else 0
+    observed = late if late >= pruning.stride and pruning.policy.reads_attention else 0
     return _footprint(shape, pruning, kept + late, _room(pruning, seen), kept + observed)
 
 
@@ -112,6 +112,6 @@ def _footprint(
     state = rows * observed * policy.state_size * (2 if small else exact)
     queries = 0
     if pruning.reads_attention:
-        remembered = pruning.carried + min(STRIDE, pruning.update_interval)
+        remembered = pruning.carried + pruning.stride
         queries = shape.batch * shape.heads * remembered * (shape.dim * each + exact)
     return Footprint(slots, state + queries)

@@ -21,7 +21,6 @@ from transfer.cache.policy import Pruning
 from transfer.cache.queries import STRIDE, Queries, QueryLog
 from transfer.cache.window import AttentionWindow
 from transfer.errors import UserError
-from transfer.namm.spectrogram import HOP
 
 
 class Handoff(threading.local):
@@ -202,10 +201,10 @@ class PrunedLayer(CacheLayerMixin):
         if self.store is None:
             raise UserError(f"layer {self.index} has seen no token yet; run the model first")
         if self._log is None:
-            return self._window(None)
+            return self._window(None, self._budget())
         held, since = self._log.held(self.seen), self.seen % self.pruning.update_interval
         new = min(held.rows, since or min(self.seen, self.pruning.update_interval))
-        return self._window(held.part(0, held.rows, new))
+        return self._window(held.part(0, held.rows, new), self._budget())
 
     # What is stored may be used outside inference mode too, so it must not be made inside.
     @torch.inference_mode(False)
@@ -273,14 +272,13 @@ class PrunedLayer(CacheLayerMixin):
             # Padding attends to nobody.
             lse = lse.masked_fill(~valid[:, None], torch.inf)
         if self._log is None:
-            room = min(STRIDE, self.pruning.update_interval)
-            self._log = QueryLog(query, lse, self.pruning.carried, room)
+            self._log = QueryLog(query, lse, self.pruning.carried, self.pruning.stride)
         log, at_update = self._log, self.seen % self.pruning.update_interval == 0
-        if log.pending + query.shape[2] < STRIDE and not at_update:
+        if log.pending + query.shape[2] < self.pruning.stride and not at_update:
             return log.add(query, lse)
         queries = log.joined(query, lse, self.seen)
-        # Frames of a spectrogram are whole hops. (So are update intervals, where it matters.)
-        late = 0 if at_update else queries.new % HOP
+        # Update intervals are multiples of what the policy needs.
+        late = 0 if at_update else queries.new % self.pruning.piece
         self._observe(queries.part(0, queries.rows - late, queries.new - late))
         return log.keep_last(queries, late)
 
@@ -288,7 +286,7 @@ class PrunedLayer(CacheLayerMixin):
         policy, store, started = self.pruning.policy, self.store, time.perf_counter()
         assert store is not None
         if store.longest and policy.state_size:
-            window = self._window(queries)
+            window = self._window(queries, budget=None)
             store.set_state(policy.accumulate(window, self._take_state()))
         self.policy_seconds += time.perf_counter() - started
 
@@ -296,19 +294,18 @@ class PrunedLayer(CacheLayerMixin):
         assert self.store is not None
         return self.store.take_state().unflatten(0, (self.batch_size, self.kv_heads))
 
-    def _window(self, queries: Queries | None) -> AttentionWindow:
+    def _window(self, queries: Queries | None, budget: Tensor | None) -> AttentionWindow:
         assert self.store is not None
         device = self.store.keys.device
         return AttentionWindow(
             self.store,
-            self.kv_heads,
-            self.index,
-            self.seen,
-            self._scale,
-            torch.tensor(self.padding, device=device),
-            torch.tensor(self.leading, device=device),
-            self._budget(),
             queries,
+            layer=self.index,
+            seen=self.seen,
+            scale=self._scale,
+            padding=torch.tensor(self.padding, device=device),
+            first=torch.tensor(self.leading, device=device),
+            budget=budget,
         )
 
     def _budget(self) -> Tensor | None:

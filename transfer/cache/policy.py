@@ -7,16 +7,14 @@ returns one score a token; what leaves is decided in `transfer.cache.eviction`.
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
 
+from transfer.cache.queries import STRIDE, TILE
+from transfer.cache.window import AttentionWindow
 from transfer.errors import UserError
-from transfer.namm.spectrogram import HOP
-
-if TYPE_CHECKING:
-    from transfer.cache.window import AttentionWindow
 
 
 class Policy(ABC):
@@ -31,6 +29,8 @@ class Policy(ABC):
     state_size: ClassVar[int] = 0
     #: Whether they may be float16 where the model is of half precision.
     half_state: ClassVar[bool] = False
+    #: `accumulate` gets queries in multiples of so many, and update intervals have to fit.
+    multiple_of: ClassVar[int] = 1
     #: Whether a head's scores depend on the other heads of its layer.
     compares_heads: ClassVar[bool] = False
     #: Without a budget, tokens scored below it leave; None: the policy needs a budget.
@@ -39,16 +39,16 @@ class Policy(ABC):
     def looks_back(self, update_interval: int) -> int:
         """How many queries before those it was not shown yet the policy asks about.
 
-        For a policy that does not `accumulate`: a window, and what a spectrogram carries over.
+        For a policy that does not `accumulate`: all of its window.
         """
-        return HOP + update_interval if self.reads_attention else 0
+        return update_interval if self.reads_attention else 0
 
     def accumulate(
-        self, window: "AttentionWindow", state: Float[Tensor, "batch kv_heads tokens size"]
+        self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens size"]
     ) -> Float[Tensor, "batch kv_heads tokens size"]:
         """Take some queries' attention into the state; called with each query once, in order.
 
-        How many at a time depends on how the queries come, always a multiple of 16.
+        How many at a time depends on how the queries come, always a multiple of `multiple_of`.
 
         Args:
             window: attention of these queries, and what the layer stores. Tokens are ordered old
@@ -59,7 +59,7 @@ class Policy(ABC):
 
     @abstractmethod
     def score(
-        self, window: "AttentionWindow", state: Float[Tensor, "batch kv_heads tokens size"]
+        self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens size"]
     ) -> tuple[Float[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens size"]]:
         """Score every cached token at an update, after all queries before it were observed.
 
@@ -102,10 +102,11 @@ class Pruning:
         name = self.policy.name
         if self.eviction not in ("exact", "reference"):
             raise UserError(f"unknown eviction {self.eviction!r}; use exact or reference")
-        if self.update_interval < 1 or (self.reads_attention and self.update_interval % HOP):
+        multiple = self.policy.multiple_of
+        if self.update_interval < 1 or self.update_interval % multiple:
             raise UserError(
-                f"update interval {self.update_interval} does not fit policy {name}; "
-                f"use a positive multiple of {HOP} tokens"
+                f"update interval {self.update_interval} does not fit policy {name}; use a positive"
+                + (f" multiple of {multiple} tokens" if multiple > 1 else " number of tokens")
             )
         if self.budget is not None and not isinstance(self.budget, int | float):
             raise UserError(
@@ -145,6 +146,20 @@ class Pruning:
             self.update_interval if self.expose_attention else 0,
         )
 
+    @property
+    def piece(self) -> int:
+        """Between updates the policy is shown queries in multiples of so many."""
+        return _up_to_multiple(TILE, self.policy.multiple_of)
+
+    @property
+    def stride(self) -> int:
+        """Queries after which the policy looks at them, at an update at the latest."""
+        return min(self.update_interval, _up_to_multiple(STRIDE, self.piece))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Pruning":
+        """Itself: copies of a cache are pruned by the same policy, with the same weights."""
+        return self
+
     def tokens(self, seen: int) -> int | None:
         """The budget in tokens for a sequence of `seen` tokens; None without a budget."""
         if self.budget is None:
@@ -152,3 +167,8 @@ class Pruning:
         if isinstance(self.budget, float) and self.budget <= 1:
             return max(1, math.ceil(round(self.budget * seen, 9)))
         return int(self.budget)
+
+
+def _up_to_multiple(number: int, divisor: int) -> int:
+    """The least multiple of `divisor` that is not below `number`."""
+    return math.ceil(number / divisor) * divisor

@@ -13,6 +13,8 @@ from torch import Tensor
 #: Queries after which a policy looks at them. More would be held longer, fewer would be looked at
 #: in smaller pieces, each with its carried rows recomputed.
 STRIDE = 64
+#: Between updates it looks at whole multiples of so many, which kernels read at a time.
+TILE = 16
 
 
 @dataclass(frozen=True)

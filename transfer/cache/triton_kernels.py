@@ -1,4 +1,4 @@
-"""Attention and window features straight over a packed, ragged cache, one launch for all rows.
+"""Attention and its sums straight over a packed, ragged cache, one launch for all rows.
 
 A row of `PackedTokens` is an offset and a length on the device; no program reads another row's
 slots, so uneven heads cost what they hold, without padding, gathering or waiting for the host.
@@ -6,8 +6,7 @@ Needs Triton, which CPU wheels of torch come without: import this module only wh
 """
 
 import math
-from functools import cache
-from typing import Any, no_type_check
+from typing import no_type_check
 
 import torch
 import triton
@@ -15,19 +14,25 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from transfer.namm.spectrogram import BINS, HOP, WINDOW, dft_matrix
+from transfer.ragged import RaggedAttention
+from transfer.tiles import (
+    LOG2E,
+    attention_onto,
+    launch,
+    load_tile,
+    padded,
+    store_tile,
+    window_block,
+)
 
 #: Warps that fill a large GPU; where there are fewer, several programs share a row's tokens.
 WARPS = 1024
 #: Tokens that are worth a program of their own, and the most programs that share a row's.
 SPLIT_TOKENS, MOST_SPLITS = 128, 64
-#: Tokens that one program appends, and that one program reads the window's attention onto.
-APPEND_TOKENS, WINDOW_TOKENS = 16, 64
-WINDOW_LAUNCH = {"HOP": HOP, "num_warps": 8, "num_stages": 2}
+#: Tokens that one program appends.
+APPEND_TOKENS = 16
 
-LOG2E = tl.constexpr(math.log2(math.e))
 LN2 = tl.constexpr(math.log(2))
-NEVER = tl.constexpr(2**31 - 1)
 
 
 def ragged_attention(
@@ -61,9 +66,9 @@ def ragged_attention(
     """
     rows, queries, dim = query.shape
     value_dim = values.shape[1]
-    tile, launch = _attention_tile(queries, max(dim, value_dim), query.dtype)
+    tile, warps = _attention_tile(queries, max(dim, value_dim), query.dtype)
     programs = rows * triton.cdiv(queries, tile["QUERIES"])
-    splits = _splits(programs * launch["num_warps"], longest)
+    splits = _splits(programs * warps["num_warps"], longest)
     exact = {"dtype": torch.float32, "device": query.device}
     out = query.new_empty(rows, queries, value_dim)
     lse = torch.empty(rows, queries, **exact)
@@ -75,13 +80,13 @@ def ragged_attention(
         _attention_kernel[programs, splits](
             *(query, keys, values, offsets, lengths, parts, part_lse),
             *(queries, new, scale, query.stride(0), query.stride(1)),
-            *(dim, value_dim, _padded(dim), _padded(value_dim)),
+            *(dim, value_dim, padded(dim), padded(value_dim)),
             **tile,
-            **launch,
+            **warps,
         )
         if splits > 1:
             _merge_kernel[(rows * queries,)](
-                parts, part_lse, out, lse, value_dim, _padded(value_dim), splits
+                parts, part_lse, out, lse, value_dim, padded(value_dim), splits
             )
     return out, lse
 
@@ -110,79 +115,20 @@ def append(
         _append_kernel[(rows * triton.cdiv(new, APPEND_TOKENS),)](
             *(keys, values, positions, offsets, lengths, key, value, first, new),
             *(key.stride(0), key.stride(1), value.stride(0), value.stride(1)),
-            *(dim, value_dim, _padded(dim), _padded(value_dim), APPEND_TOKENS),
+            *(dim, value_dim, padded(dim), padded(value_dim), APPEND_TOKENS),
         )
 
 
-def window_spectrogram(
-    query: Float[Tensor, "rows groups queries dim"],
-    lse: Float[Tensor, "rows groups queries"],
-    keys: Float[Tensor, "slots dim"],
-    positions: Int[Tensor, " slots"],
-    offsets: Int[Tensor, " rows"],
-    lengths: Int[Tensor, " rows"],
-    longest: int,
-    first: int,
-    scale: float,
-    gamma: float,
-) -> Float[Tensor, "rows longest 17"]:
-    """`ema_spectrogram` of the window's attention onto every token, averaged over the groups.
-
-    The attention lives in registers only. One launch.
-
-    Args:
-        query: the last 16 queries of the window before, then a positive multiple of 16 of this
-            one; any strides but the last.
-        lse: of the queries, +inf where there is none; contiguous in the last dimension.
-        keys, positions: flat buffers, contiguous.
-        offsets, lengths: first slot and number of tokens of each row, on the device.
-        longest: the largest length.
-        first: true position of the first query; a query sees tokens up to its own position.
-        scale: of the scores.
-        gamma: decay a query.
+def column_sums(window: RaggedAttention) -> Float[Tensor, "rows longest"]:
+    """Attention every token got from the window's queries, averaged over the groups. One launch.
 
     Returns:
         float32, padded with zeros on the left: a row's newest token is the last.
     """
-    out = torch.empty(len(query), longest, BINS, dtype=torch.float32, device=query.device)
-    arguments = _window_arguments(query, lse, keys, positions, offsets, lengths, longest, first)
-    with torch.cuda.device_of(query):
-        _spectrogram_kernel[(len(query) * triton.cdiv(longest, WINDOW_TOKENS),)](
-            *(out, _dft_tables(query.device), gamma**HOP, scale, *arguments),
-            WINDOW=WINDOW,
-            BINS=BINS,
-            **WINDOW_LAUNCH,
-        )
+    shape, device = (len(window.query), window.longest), window.query.device
+    out = torch.empty(shape, dtype=torch.float32, device=device)
+    launch(_column_sums_kernel, window, out)
     return out
-
-
-def column_sums(
-    query: Float[Tensor, "rows groups queries dim"],
-    lse: Float[Tensor, "rows groups queries"],
-    keys: Float[Tensor, "slots dim"],
-    positions: Int[Tensor, " slots"],
-    offsets: Int[Tensor, " rows"],
-    lengths: Int[Tensor, " rows"],
-    longest: int,
-    first: int,
-    scale: float,
-) -> Float[Tensor, "rows longest"]:
-    """Attention every token got from the queries, averaged over the groups.
-
-    Takes and returns what `window_spectrogram` does, but any number of queries. One launch.
-    """
-    out = torch.empty(len(query), longest, dtype=torch.float32, device=query.device)
-    arguments = _window_arguments(query, lse, keys, positions, offsets, lengths, longest, first)
-    with torch.cuda.device_of(query):
-        _column_sums_kernel[(len(query) * triton.cdiv(longest, WINDOW_TOKENS),)](
-            *(out, scale, *arguments), **WINDOW_LAUNCH
-        )
-    return out
-
-
-def _padded(dim: int) -> int:
-    """Width of a tile that holds `dim` columns: `tl.dot` takes powers of two from 16 on."""
-    return max(16, triton.next_power_of_2(dim))
 
 
 def _attention_tile(
@@ -210,52 +156,7 @@ def _splits(warps: int, longest: int) -> int:
     return triton.next_power_of_2(max(wanted, 1))
 
 
-def _window_arguments(
-    query: Tensor,
-    lse: Tensor,
-    keys: Tensor,
-    positions: Tensor,
-    offsets: Tensor,
-    lengths: Tensor,
-    longest: int,
-    first: int,
-) -> tuple[Any, ...]:
-    """What both window kernels take."""
-    _, groups, queries, dim = query.shape
-    return (
-        *(query, lse, keys, positions, offsets, lengths, longest, first, queries),
-        *(*query.stride()[:3], *lse.stride()[:2], groups, dim, _padded(dim), WINDOW_TOKENS),
-    )
-
-
-@cache
-def _dft_tables(device: torch.device) -> Float[Tensor, "2 32 32"]:
-    """Real and imaginary parts of the windowed DFT, `[part, sample, bin]`, zero after bin 16."""
-    rows = dft_matrix(torch.float32, device)
-    tables = torch.zeros(2, WINDOW, WINDOW, device=device)
-    tables[0, :, :BINS] = rows[:BINS].mT
-    tables[1, :, 1 : BINS - 1] = rows[BINS:].mT
-    return tables
-
-
-# Kernels. Upper case is known when compiled. Where shapes are checked (in tests) the kernels must
-# not be: Triton reads their source, and a checked function is another one.
-
-
-@triton.jit
-@no_type_check
-def _tile(pointer, stride, there, DIM: tl.constexpr, PAD: tl.constexpr):
-    """`[rows, PAD]` from rows `stride` apart; 0 outside `there` and DIM, where NaN may lie."""
-    row, column = tl.arange(0, there.shape[0])[:, None], tl.arange(0, PAD)[None, :]
-    return tl.load(pointer + row * stride + column, mask=there[:, None] & (column < DIM), other=0.0)
-
-
-@triton.jit
-@no_type_check
-def _store_tile(pointer, stride, there, tile, DIM: tl.constexpr):
-    """The reverse of `_tile`."""
-    row, column = tl.arange(0, tile.shape[0])[:, None], tl.arange(0, tile.shape[1])[None, :]
-    tl.store(pointer + row * stride + column, tile, mask=there[:, None] & (column < DIM))
+# Kernels must not be shape-checked in tests, see `transfer.tiles`.
 
 
 @triton.jit
@@ -303,7 +204,7 @@ def _attention_kernel(
     share = tl.cdiv(tl.cdiv(length, TOKENS), splits) * TOKENS
     stop = tl.minimum((split + 1) * share, tl.max(limit, 0))
 
-    tile = _tile(query + row * row_stride + start * query_stride, query_stride, asked, DIM, PAD)
+    tile = load_tile(query + row * row_stride + start * query_stride, query_stride, asked, DIM, PAD)
     top = tl.full([QUERIES], -float("inf"), tl.float32)
     total = tl.zeros([QUERIES], tl.float32)
     mean = tl.zeros([QUERIES, VALUE_PAD], tl.float32)
@@ -311,13 +212,13 @@ def _attention_kernel(
         column = token + tl.arange(0, TOKENS)
         held = column < length
         slot = offset + token
-        key = _tile(keys + slot * DIM, DIM, held, DIM, PAD)
+        key = load_tile(keys + slot * DIM, DIM, held, DIM, PAD)
         scores = tl.dot(tile, tl.trans(key), input_precision="ieee") * (scale * LOG2E)
         scores = tl.where(column[None, :] < limit[:, None], scores, -float("inf"))
         higher = tl.maximum(top, tl.max(scores, 1))
         weights = tl.exp2(scores - _finite(higher)[:, None])
         shrink = tl.exp2(top - _finite(higher))
-        value = _tile(values + slot * VALUE_DIM, VALUE_DIM, held, VALUE_DIM, VALUE_PAD)
+        value = load_tile(values + slot * VALUE_DIM, VALUE_DIM, held, VALUE_DIM, VALUE_PAD)
         mean = tl.dot(
             weights.to(value.dtype), value, mean * shrink[:, None], input_precision="ieee"
         )
@@ -326,7 +227,7 @@ def _attention_kernel(
 
     total = tl.where(total > 0, total, 1.0)
     at = (row * queries + start) * splits + split
-    _store_tile(out + at * VALUE_DIM, splits * VALUE_DIM, asked, mean / total[:, None], VALUE_DIM)
+    store_tile(out + at * VALUE_DIM, splits * VALUE_DIM, asked, mean / total[:, None], VALUE_DIM)
     place = lse + at + tl.arange(0, QUERIES) * splits
     tl.store(place, (top + tl.log2(total)) * LN2, mask=asked)
 
@@ -349,7 +250,7 @@ def _merge_kernel(
     weights = tl.exp2((part - _finite(top)) * LOG2E)
     total = tl.sum(weights, 0)
     total = tl.where(total > 0, total, 1.0)
-    tile = _tile(parts + at * SPLITS * DIM, DIM, split < SPLITS, DIM, PAD)
+    tile = load_tile(parts + at * SPLITS * DIM, DIM, split < SPLITS, DIM, PAD)
     column = tl.arange(0, PAD)
     mean = tl.sum(tile * weights[:, None], 0) / total
     tl.store(out + at * DIM + column, mean, mask=column < DIM)
@@ -385,132 +286,13 @@ def _append_kernel(
     step = start + tl.arange(0, TOKENS)
     there = step < new
     slot = tl.load(offsets + row) + tl.load(lengths + row) + start
-    tile = _tile(key + row * key_row + start * key_step, key_step, there, DIM, PAD)
-    _store_tile(keys + slot * DIM, DIM, there, tile, DIM)
-    tile = _tile(
+    tile = load_tile(key + row * key_row + start * key_step, key_step, there, DIM, PAD)
+    store_tile(keys + slot * DIM, DIM, there, tile, DIM)
+    tile = load_tile(
         value + row * value_row + start * value_step, value_step, there, VALUE_DIM, VALUE_PAD
     )
-    _store_tile(values + slot * VALUE_DIM, VALUE_DIM, there, tile, VALUE_DIM)
+    store_tile(values + slot * VALUE_DIM, VALUE_DIM, there, tile, VALUE_DIM)
     tl.store(positions + slot + tl.arange(0, TOKENS), first + step, mask=there)
-
-
-@triton.jit
-@no_type_check
-def _window_block(
-    keys,
-    positions,
-    offsets,
-    lengths,
-    longest,
-    DIM: tl.constexpr,
-    PAD: tl.constexpr,
-    TOKENS: tl.constexpr,
-):
-    """The tokens of this program: `(row, first column, keys, positions, whether any is real)`.
-
-    Columns count from the left of the padded row; padding is at a position that no query reaches.
-    """
-    blocks = tl.cdiv(longest, TOKENS)
-    row = (tl.program_id(0) // blocks).to(tl.int64)
-    start = tl.program_id(0) % blocks * TOKENS
-    column = start + tl.arange(0, TOKENS)
-    missing = longest - tl.load(lengths + row).to(tl.int32)
-    held = (column >= missing) & (column < longest)
-    slot = tl.load(offsets + row) + start - missing
-    key = _tile(keys + slot * DIM, DIM, held, DIM, PAD)
-    position = tl.load(positions + slot + tl.arange(0, TOKENS), mask=held, other=NEVER)
-    return row, start, key, position, start + TOKENS > missing
-
-
-@triton.jit
-@no_type_check
-def _attention_onto(
-    key,
-    position,
-    query,
-    lse,
-    start,
-    queries,
-    first,
-    scale,
-    group_stride,
-    query_stride,
-    lse_group_stride,
-    GROUPS: tl.constexpr,
-    DIM: tl.constexpr,
-    PAD: tl.constexpr,
-    QUERIES: tl.constexpr,
-):
-    """Attention `[tokens, QUERIES]` of a row's queries from `start` on, mean over the groups."""
-    index = start + tl.arange(0, QUERIES)
-    asked = index < queries
-    visible = position[:, None] <= (first + index)[None, :]
-    mean = tl.zeros([key.shape[0], QUERIES], tl.float32)
-    for group in range(GROUPS):
-        at = query + group * group_stride + start * query_stride
-        tile = _tile(at, query_stride, asked, DIM, PAD)
-        bound = tl.load(lse + group * lse_group_stride + index, mask=asked, other=float("inf"))
-        scores = tl.dot(key, tl.trans(tile), input_precision="ieee") * scale - bound[None, :]
-        mean += tl.exp2(tl.where(visible, scores * LOG2E, -float("inf")))
-    return mean / GROUPS
-
-
-@triton.jit(do_not_specialize=["longest", "first", "queries"])
-@no_type_check
-def _spectrogram_kernel(
-    out,
-    tables,
-    decay,
-    scale,
-    query,
-    lse,
-    keys,
-    positions,
-    offsets,
-    lengths,
-    longest,
-    first,
-    queries,
-    row_stride,
-    group_stride,
-    query_stride,
-    lse_row_stride,
-    lse_group_stride,
-    GROUPS: tl.constexpr,
-    DIM: tl.constexpr,
-    PAD: tl.constexpr,
-    TOKENS: tl.constexpr,
-    HOP: tl.constexpr,
-    WINDOW: tl.constexpr,
-    BINS: tl.constexpr,
-):
-    """EMA of the magnitudes `[TOKENS, WINDOW]` (17 bins, then zeros), hop after hop of queries."""
-    row, block, key, position, some = _window_block(
-        keys, positions, offsets, lengths, longest, DIM, PAD, TOKENS
-    )
-    query, lse = query + row * row_stride, lse + row * lse_row_stride
-    # A window is two hops: the table rows of its old and of its new samples.
-    at = tables + tl.arange(0, HOP)[:, None] * WINDOW + tl.arange(0, WINDOW)[None, :]
-    cos_old, cos_new = tl.load(at), tl.load(at + HOP * WINDOW)
-    at += WINDOW * WINDOW
-    sin_old, sin_new = tl.load(at), tl.load(at + HOP * WINDOW)
-    old = tl.zeros([TOKENS, HOP], tl.float32)
-    features = tl.zeros([TOKENS, WINDOW], tl.float32)
-    for start in range(0, tl.where(some, queries, 0), HOP):
-        new = _attention_onto(
-            key, position, query, lse, start, queries, first, scale,
-            group_stride, query_stride, lse_group_stride, GROUPS, DIM, PAD, HOP,
-        )  # fmt: skip
-        real = tl.dot(old, cos_old, input_precision="ieee")
-        real = tl.dot(new, cos_new, real, input_precision="ieee")
-        imaginary = tl.dot(old, sin_old, input_precision="ieee")
-        imaginary = tl.dot(new, sin_new, imaginary, input_precision="ieee")
-        magnitude = tl.sqrt(real * real + imaginary * imaginary)
-        # The first hop alone is no window yet.
-        features = features * decay + magnitude * tl.where(start > 0, 1 - decay, 0.0)
-        old = new
-    there = block + tl.arange(0, TOKENS) < longest
-    _store_tile(out + (row * longest + block) * BINS, BINS, there, features, BINS)
 
 
 @triton.jit(do_not_specialize=["longest", "first", "queries"])
@@ -536,18 +318,18 @@ def _column_sums_kernel(
     DIM: tl.constexpr,
     PAD: tl.constexpr,
     TOKENS: tl.constexpr,
-    HOP: tl.constexpr,
+    QUERIES: tl.constexpr,
 ):
     """Sum `[TOKENS]` of the attention of the queries."""
-    row, block, key, position, some = _window_block(
+    row, block, key, position, some = window_block(
         keys, positions, offsets, lengths, longest, DIM, PAD, TOKENS
     )
     query, lse = query + row * row_stride, lse + row * lse_row_stride
     total = tl.zeros([TOKENS], tl.float32)
-    for start in range(0, tl.where(some, queries, 0), HOP):
-        attention = _attention_onto(
+    for start in range(0, tl.where(some, queries, 0), QUERIES):
+        attention = attention_onto(
             key, position, query, lse, start, queries, first, scale,
-            group_stride, query_stride, lse_group_stride, GROUPS, DIM, PAD, HOP,
+            group_stride, query_stride, lse_group_stride, GROUPS, DIM, PAD, QUERIES,
         )  # fmt: skip
         total += tl.sum(attention, 1)
     column = block + tl.arange(0, TOKENS)

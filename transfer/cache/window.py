@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,10 +18,10 @@ from transfer.cache import kernels
 from transfer.cache.packed import PackedTokens
 from transfer.cache.queries import Queries
 from transfer.errors import UserError
-from transfer.namm.spectrogram import BINS, HOP, ema_spectrogram
+from transfer.ragged import RaggedAttention
 
-#: Attention values computed at a time for each thread; in float32 they and their spectrum stay in
-#: the cache of a core.
+#: Attention values computed at a time for each thread; in float32 they and what they are reduced to
+#: stay in the cache of a core.
 BLOCK = 1 << 18
 
 
@@ -38,24 +37,24 @@ class AttentionWindow:
         seen: tokens that went through the layer, padding included.
         padding: how many of them were padding, `[batch]`.
         first: true position of each sequence's first real token, `[batch]`.
-        budget: tokens each head may keep, `[batch]`, or None.
+        budget: tokens each head may keep, `[batch]`; None without one, and before an update.
     """
 
     def __init__(
         self,
         store: PackedTokens,
-        kv_heads: int,
+        queries: Queries | None,
+        *,
         layer: int,
         seen: int,
         scale: float,
         padding: Int[Tensor, " batch"],
         first: Int[Tensor, " batch"],
-        budget: Int[Tensor, " batch"] | None = None,
-        queries: Queries | None = None,
+        budget: Int[Tensor, " batch"] | None,
     ) -> None:
         self._store = store
         self._queries = queries
-        self._shape = (len(store.lengths) // kv_heads, kv_heads)
+        self._shape = (len(padding), len(store.lengths) // len(padding))
         self._scale = scale
         self.layer = layer
         self.seen = seen
@@ -66,7 +65,7 @@ class AttentionWindow:
     @cached_property
     def valid(self) -> Bool[Tensor, "batch kv_heads tokens"]:
         """False at padding."""
-        return self._by_head(self._store.index()[1])
+        return self._by_head(self._index[1])
 
     @cached_property
     def positions(self) -> Int[Tensor, "batch kv_heads tokens"]:
@@ -93,46 +92,82 @@ class AttentionWindow:
         """Queries this window is about."""
         return self._need_queries().new
 
-    def spectrogram(
-        self, gamma: float, onto: Float[Tensor, "batch kv_heads tokens 17"] | None = None
-    ) -> Float[Tensor, "batch kv_heads tokens 17"]:
-        """EMA over these queries of each token's attention spectrogram (paper section 3.1).
+    def fold(
+        self,
+        reduce: Callable[[Tensor], Tensor],
+        onto: Float[Tensor, "batch kv_heads tokens ..."],
+        carried: int = 0,
+    ) -> Float[Tensor, "batch kv_heads tokens ..."]:
+        """Add what `reduce` makes of the attention to `onto`, block by block.
 
         Args:
-            gamma: decay a query.
-            onto: what the result is added to, in place; contiguous.
+            reduce: of `[rows, queries, tokens]`, old queries to new, gives `[rows, tokens, ...]`.
+                A row is a KV head of a sequence. Padding, and tokens that a query cannot see, have
+                0; so does a query before the first, or at padding.
+            onto: what it is added to, in place; contiguous.
+            carried: queries before this window's own that every block begins with.
+
+        Returns:
+            `onto`.
+
+        Raises:
+            ValueError: more are carried than the policy looks back at.
         """
-        queries = self._last(HOP + self.queries)
-        if onto is None:
-            onto = queries.lse.new_zeros(*self._shape, self._store.longest, BINS)
-        if kernels.fused(queries.query):
-            from transfer.cache.triton_kernels import window_spectrogram
-
-            return onto.add_(
-                self._by_head(window_spectrogram(*self._for_kernel(queries), gamma=gamma))
-            )
-
-        def reduce(block: Tensor) -> Tensor:
-            return ema_spectrogram(block, gamma)
-
-        self._add_blocks(queries, reduce, onto.flatten(0, 1))
+        queries = self._last(carried + self.queries)
+        rows = onto.view(len(self._store.lengths), *onto.shape[2:])
+        tokens = self._store.longest
+        columns = max(1, BLOCK * torch.get_num_threads() // queries.rows)
+        together = max(1, columns // max(tokens, 1))
+        for row in range(0, len(rows), together):
+            some = slice(row, min(len(rows), row + together))
+            exact = self._exact(queries, some)
+            # A row visited alone needs no look at the padding of longer rows.
+            start = tokens - self._store.lengths[row] if together == 1 else 0
+            for column in range(start, tokens, columns):
+                block = slice(column, min(tokens, column + columns))
+                rows[some, block] += reduce(self._block(exact, some, block))
         return onto
+
+    def ragged(self, carried: int = 0) -> RaggedAttention | None:
+        """What a kernel needs to do the same in one launch; None where there is no GPU for it.
+
+        Raises:
+            ValueError: more are carried than the policy looks back at.
+        """
+        queries, store = self._last(carried + self.queries), self._store
+        if not kernels.fused(queries.query):
+            return None
+        groups = (self._shape[1], queries.query.shape[1] // self._shape[1])
+        query, lse = (x.unflatten(1, groups).flatten(0, 1) for x in (queries.query, queries.lse))
+        return RaggedAttention(
+            query=query,
+            lse=lse,
+            keys=store.keys,
+            positions=store.positions,
+            starts=store.starts,
+            lengths=store.ends - store.starts,
+            longest=store.longest,
+            first=queries.first,
+            scale=self._scale,
+        )
 
     def column_sums(self) -> Float[Tensor, "batch kv_heads tokens"]:
         """Attention each token got from these queries."""
-        queries = self._last(self.queries)
-        if kernels.fused(queries.query):
-            from transfer.cache.triton_kernels import column_sums
+        ragged = self.ragged()
+        if ragged is None:
+            sums = self._need_queries().lse.new_zeros(*self._shape, self._store.longest)
+            return self.fold(lambda block: block.sum(1), sums)
+        from transfer.cache.triton_kernels import column_sums
 
-            return self._by_head(column_sums(*self._for_kernel(queries)))
-        sums = queries.lse.new_zeros(len(self._store.lengths), self._store.longest)
-        self._add_blocks(queries, lambda block: block.sum(1), sums)
-        return self._by_head(sums)
+        return self._by_head(column_sums(ragged))
 
     def rows(self, count: int) -> Float[Tensor, "batch kv_heads count tokens"]:
-        """Attention of the last `count` queries (fewer if there are fewer)."""
-        last = self._last(min(count, self.queries))
-        return self._by_head(self._whole(last))
+        """Attention of the last `count` queries, those of earlier windows among them.
+
+        Raises:
+            ValueError: the policy looks back at fewer.
+        """
+        return self._by_head(self._whole(self._last(count)))
 
     def matrix(self) -> Float[Tensor, "batch heads queries tokens"]:
         """Attention of every query head onto the tokens still cached."""
@@ -173,33 +208,6 @@ class AttentionWindow:
         if count > queries.rows:
             raise ValueError(f"{count} queries were asked for, {queries.rows} are held")
         return queries.part(queries.rows - count, queries.rows, min(count, queries.new))
-
-    def _for_kernel(self, queries: Queries) -> tuple[Any, ...]:
-        """What the kernels take: the queries by row, and where the tokens of each row are."""
-        groups = (self._shape[1], queries.query.shape[1] // self._shape[1])
-        query, lse = (x.unflatten(1, groups).flatten(0, 1) for x in (queries.query, queries.lse))
-        store = self._store
-        tokens = (store.keys, store.positions, store.starts, store.ends - store.starts)
-        return query, lse, *tokens, store.longest, queries.first, self._scale
-
-    def _add_blocks(
-        self,
-        queries: Queries,
-        reduce: Callable[[Tensor], Tensor],
-        onto: Float[Tensor, "rows tokens ..."],
-    ) -> None:
-        """Add what `reduce` makes of `[rows, queries, tokens]`, block by block."""
-        tokens, rows = self._store.longest, len(self._store.lengths)
-        columns = max(1, BLOCK * torch.get_num_threads() // queries.rows)
-        together = max(1, columns // max(tokens, 1))
-        for row in range(0, rows, together):
-            some = slice(row, min(rows, row + together))
-            exact = self._exact(queries, some)
-            # A row visited alone needs no look at the padding of longer rows.
-            start = tokens - self._store.lengths[row] if together == 1 else 0
-            for column in range(start, tokens, columns):
-                block = slice(column, min(tokens, column + columns))
-                onto[some, block] += reduce(self._block(exact, some, block))
 
     def _exact(self, queries: Queries, rows: slice) -> "_Exact":
         """The queries of some rows, one tensor for each query head of a KV head."""

@@ -21,7 +21,7 @@ class CONFIG:
 
 def run(config: CONFIG) -> int:
     """Convert it, and say what it is."""
-    from transfer.namm.checkpoint import import_original
+    from transfer.namm.original import import_original
 
     namm = import_original(config.checkpoint)
     namm.save_pretrained(config.out)

@@ -23,7 +23,8 @@ def write_card(folder: Path, namm: NAMM, run: dict[str, Any]) -> None:
 
 def _introduction(namm: NAMM, run: dict[str, Any]) -> str:
     config, told = namm.config, run["config"]
-    scorer = {"bam": "backward attention memory", "mlp": "perceptron"}[config.scorer]
+    known = {"bam": "backward attention memory", "mlp": "perceptron"}
+    scorer = known.get(config.scorer, f"scorer {config.scorer}")
     return f"""# An evolved NAMM
 
 {namm.vector.shape[-1]:,} parameters that score the tokens of any transformer's KV cache. `{config.features}` features,

@@ -31,7 +31,7 @@ class Crowd(TimedNAMM):
     members: Int[Tensor, " rows"]
 
     def score(
-        self, features: Float[Tensor, "sequences tokens 17"], age: Int[Tensor, "sequences tokens"]
+        self, features: Float[Tensor, "sequences tokens size"], age: Int[Tensor, "sequences tokens"]
     ) -> Float[Tensor, "sequences tokens"]:
         """As a NAMM does, with shares of unequal size: the smaller ones are filled up."""
         rows, heads = len(self.members), len(features) // len(self.members)

@@ -16,15 +16,14 @@ from transfer.adapters.language_model import load_language_model
 from transfer.adapters.scoring import Scores, score_batch
 from transfer.attachment.memory import attach
 from transfer.cache.cache import PrunedCache
-from transfer.cache.policy import Policy
 from transfer.cache.window import AttentionWindow
 from transfer.evolution.cases import Case
 from transfer.evolution.control import ControlTasks, Crowd
 from transfer.evolution.genome import Genome
 from transfer.evolution.measured import Measured, PerDocument, Seconds, TimedNAMM
-from transfer.namm.features import FeatureStatistics
-from transfer.namm.network import NAMMConfig
-from transfer.namm.spectrogram import BINS, HOP, decay
+from transfer.namm.network import NAMM, NAMMConfig
+from transfer.namm.statistics import FeatureStatistics
+from transfer.policies.namm import NAMMPolicy
 from transfer.tasks.base import Language, TokenBatch
 from transfer.tasks.recall import get_task, make_batch
 from transfer.tasks.text import language_for
@@ -55,7 +54,7 @@ class StatisticsJob:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation of the 17 transformed features."""
+    """Mean and standard deviation of the transformed features."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -108,8 +107,9 @@ class Evaluator:
 
     def statistics(self, job: StatisticsJob) -> Statistics:
         """Measure what features are normalised by."""
-        statistics = FeatureStatistics(job.config.features)
-        policy = FeatureCollector(statistics, job.config.gamma)
+        namm = NAMM(job.config)
+        statistics = FeatureStatistics(namm.feature)
+        policy = FeatureCollector(namm, statistics)
         for case in job.cases:
             if case.model in self._control.names:
                 self._control.watch(case, policy)
@@ -125,30 +125,16 @@ class Evaluator:
 
 
 @dataclass(frozen=True)
-class FeatureCollector(Policy):
-    """Keeps every token, and takes down the features that a NAMM would see."""
+class FeatureCollector(NAMMPolicy):
+    """Keeps every token, and takes down the features that the NAMM would see."""
 
     statistics: FeatureStatistics
-    gamma: float
 
     name: ClassVar[str] = "collector"
-    reads_attention: ClassVar[bool] = True
-    state_size: ClassVar[int] = BINS
-    threshold: ClassVar[float | None] = 0.0
-
-    def looks_back(self, update_interval: int) -> int:
-        """As a NAMM does."""
-        return HOP
-
-    def accumulate(
-        self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 17"]
-    ) -> Float[Tensor, "batch kv_heads tokens 17"]:
-        """As a NAMM does."""
-        return window.spectrogram(self.gamma, onto=state.mul_(decay(self.gamma, window.queries)))
 
     def score(
-        self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 17"]
-    ) -> tuple[Float[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens 17"]]:
+        self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens size"]
+    ) -> tuple[Float[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens size"]]:
         """Every token scores the same, at the threshold."""
         self.statistics.add(state[window.valid])
         return state.new_zeros(state.shape[:3]), state

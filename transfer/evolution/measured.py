@@ -60,7 +60,7 @@ class TimedNAMM(NAMM):
         return cls(namm.config, namm.vector, namm.mean, namm.std)
 
     def score(
-        self, features: Float[Tensor, "sequences tokens 17"], age: Int[Tensor, "sequences tokens"]
+        self, features: Float[Tensor, "sequences tokens size"], age: Int[Tensor, "sequences tokens"]
     ) -> Float[Tensor, "sequences tokens"]:
         """As a NAMM does."""
         began = time.perf_counter()

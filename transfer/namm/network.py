@@ -1,4 +1,4 @@
-"""The NAMM: spectrogram features and ages in, one score a token out.
+"""The NAMM: features of the attention and ages in, one score a token out.
 
 The same few thousand parameters score every layer, every head and every model; nothing here
 depends on which.
@@ -11,75 +11,29 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from transfer.errors import UserError, unknown_name
-from transfer.namm.bam import bam_scores, bam_shapes
-from transfer.namm.features import (
-    FEATURE_KINDS,
-    WIDTH,
-    FeatureStatistics,
-    normalised,
-    recency_embedding,
-    transformed,
-)
-from transfer.namm.mlp import mlp_scores, mlp_shapes
-from transfer.namm.parameters import Shapes, count, split
-from transfer.namm.spectrogram import BINS
+from transfer.errors import UserError
+from transfer.namm.checkpoint import push_namm, read_namm, save_namm
+from transfer.namm.config import NAMMConfig
+from transfer.namm.features import Feature
+from transfer.namm.recency import recency_embedding
+from transfer.namm.scorers import Scorer, split
+from transfer.namm.statistics import normalised
+from transfer.plugins import FEATURES, SCORERS
 
-__all__ = ["NAMM", "FeatureStatistics", "NAMMConfig", "recency_embedding"]
-
-_SCORERS = {"bam": (bam_shapes, bam_scores), "mlp": (mlp_shapes, mlp_scores)}
-
-
-@dataclass(frozen=True)
-class NAMMConfig:
-    """What a parameter vector means.
-
-    Args:
-        features: `spec` standardises the spectrogram's magnitudes, `log` their logarithms.
-        scorer: `bam`, backward attention memory, or `mlp`, no attention between tokens.
-        hidden: width of the scorer.
-        bias: whether the scorer's inner layers have biases (the score always has one).
-        gamma: decay of the spectrogram a query.
-
-    Raises:
-        UserError: a field has an unknown name or a value out of range.
-    """
-
-    features: str = "spec"
-    scorer: str = "bam"
-    hidden: int = 32
-    bias: bool = True
-    gamma: float = 0.99
-
-    def __post_init__(self) -> None:
-        if self.features not in FEATURE_KINDS:
-            raise unknown_name("NAMM features", self.features, FEATURE_KINDS)
-        if self.scorer not in _SCORERS:
-            raise unknown_name("NAMM scorer", self.scorer, _SCORERS)
-        if self.hidden < 1:
-            raise UserError(f"NAMM hidden width {self.hidden}: use a whole number from 1 up")
-        if not 0 < self.gamma < 1:
-            raise UserError(f"NAMM gamma {self.gamma}: use a number between 0 and 1, as 0.99")
-
-    @property
-    def shapes(self) -> Shapes:
-        """Names and shapes of the pieces of the flat vector, in order."""
-        return _SCORERS[self.scorer][0](WIDTH, self.hidden, self.bias)
-
-    @property
-    def size(self) -> int:
-        """Length of the flat vector: 4172 for the default, the published NAMM."""
-        return count(self.shapes)
+__all__ = ["NAMM", "NAMMConfig"]
 
 
 class NAMM:
     """An evolved scorer, or a population of them. Not to be changed once made.
 
+    Attributes:
+        feature: what is kept with every token, and read.
+
     Args:
         config: what the vector means.
         vector: flat parameters, [params] or [population, params]; zeros by default, under which
             every score is 0 and everything is kept.
-        mean: mean of each of the 17 bins of the (transformed) spectrogram; zeros by default.
+        mean: mean of each number of the (transformed) feature; zeros by default.
         std: their standard deviation; ones by default.
 
     Raises:
@@ -94,17 +48,21 @@ class NAMM:
         std: Float[Tensor, "_"] | None = None,
     ) -> None:
         self.config = config
+        self.feature: Feature = FEATURES.get(config.features)
+        self._scorer: Scorer = SCORERS.get(config.scorer)
+        width = self.feature.width
         self.vector = torch.zeros(1, config.size) if vector is None else _plain(vector)
         self.vector = torch.atleast_2d(self.vector)
-        self.mean = torch.zeros(BINS) if mean is None else _plain(mean)
-        self.std = torch.ones(BINS) if std is None else _plain(std)
+        self.mean = torch.zeros(width) if mean is None else _plain(mean)
+        self.std = torch.ones(width) if std is None else _plain(std)
         self._check()
         self._cast: dict[tuple[torch.device, torch.dtype], _Cast] = {}
 
     def _check(self) -> None:
-        wanted = {"vector": (self.population, self.config.size), "mean": (BINS,), "std": (BINS,)}
+        width = (self.feature.width,)
+        wanted = {"vector": (self.population, self.config.size), "mean": width, "std": width}
         for name, shape in wanted.items():
-            tensor = getattr(self, name)
+            tensor = self.tensors[name]
             if tensor.shape != shape:
                 raise UserError(
                     f"the NAMM's {name} has {tensor.shape[-1]} numbers, its configuration needs "
@@ -117,35 +75,35 @@ class NAMM:
                 )
 
     @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All its numbers."""
+        return {"vector": self.vector, "mean": self.mean, "std": self.std}
+
+    @property
     def population(self) -> int:
         """How many members the vector holds."""
         return len(self.vector)
 
-    def with_vector(self, vector: Float[Tensor, "*population params"]) -> "NAMM":
-        """The same configuration and statistics with other parameters."""
-        return NAMM(self.config, vector, self.mean, self.std)
-
     def embed(
         self,
-        features: Float[Tensor, "sequences tokens 17"],
+        features: Float[Tensor, "sequences tokens size"],
         age: Int[Tensor, "sequences tokens"],
-    ) -> Float[Tensor, "sequences tokens 25"]:
+    ) -> Float[Tensor, "sequences tokens width"]:
         """What the scorer reads: the ages' embedding, then the normalised features."""
         cast = self._on(features)
-        values = normalised(
-            transformed(features.to(cast.dtype), self.config.features), cast.mean, cast.std
-        )
+        values = self.feature.transform(features.to(cast.dtype))
+        values = normalised(values, cast.mean, cast.std)
         return torch.cat([recency_embedding(age, cast.dtype), values], -1)
 
     def score(
         self,
-        features: Float[Tensor, "sequences tokens 17"],
+        features: Float[Tensor, "sequences tokens size"],
         age: Int[Tensor, "sequences tokens"],
     ) -> Float[Tensor, "sequences tokens"]:
         """Score every token of every sequence; a token below 0 is not worth keeping.
 
         Args:
-            features: EMA spectrograms, newest token last. Shorter sequences are padded on the
+            features: what `feature` keeps, newest token last. Shorter sequences are padded on the
                 left with anything finite; padding influences no real token.
             age: tokens since each token was seen, 0 for the newest.
 
@@ -160,7 +118,7 @@ class NAMM:
             raise ValueError(f"{sequences} sequences for a population of {self.population}")
         inputs = self.embed(features, age)
         members = inputs.unflatten(0, (self.population, sequences // self.population))
-        return _SCORERS[self.config.scorer][1](members, self._on(features).parameters).flatten(0, 1)
+        return self._scorer.scores(members, self._on(features).parameters).flatten(0, 1)
 
     def _on(self, features: Tensor) -> "_Cast":
         dtype = torch.promote_types(features.dtype, torch.float32)
@@ -177,15 +135,15 @@ class NAMM:
         Raises:
             UserError: there is none, or its files are damaged.
         """
-        from transfer.namm.checkpoint import load_namm
-
-        return load_namm(name)
+        config, tensors = read_namm(name)
+        try:
+            return cls(config, **tensors)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `config.json` and `namm.safetensors` into `folder`."""
-        from transfer.namm.checkpoint import save_namm
-
-        save_namm(self, folder)
+        save_namm(self.config, self.tensors, folder)
 
     def push_to_hub(self, repo_id: str) -> str:
         """Upload to the Hugging Face Hub and return the page's address.
@@ -193,9 +151,7 @@ class NAMM:
         Raises:
             UserError: the hub refuses or cannot be reached.
         """
-        from transfer.namm.checkpoint import push_to_hub
-
-        return push_to_hub(self, repo_id)
+        return push_namm(self.config, self.tensors, repo_id)
 
 
 def _plain(tensor: Tensor) -> Tensor:

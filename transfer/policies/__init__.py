@@ -1,6 +1,6 @@
 """Who goes: one small file for each eviction rule, selected by name."""
 
-from dataclasses import MISSING, fields
+from inspect import Parameter, signature
 from typing import Any
 
 from transfer.cache.policy import Policy
@@ -21,12 +21,15 @@ def get_policy(name: str, **settings: Any) -> Policy:
         UserError: no policy has this name, or it has no such setting; the nearest are given.
     """
     policy: Any = POLICIES.get(name)
-    known = {field.name: field for field in fields(policy) if field.init}
+    known = {
+        setting.name: setting.default is Parameter.empty
+        for setting in signature(policy).parameters.values()
+        if setting.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    }
     for setting in settings:
         if setting not in known:
             raise unknown_name(f"setting of policy {name}", setting, known)
-    for setting, field in known.items():
-        optional = field.default is not MISSING or field.default_factory is not MISSING
-        if not optional and setting not in settings:
+    for setting, needed in known.items():
+        if needed and setting not in settings:
             raise UserError(f"policy {name} needs {setting}; give {setting}=...")
     return policy(**settings)

@@ -9,7 +9,6 @@ from torch import Tensor
 from transfer.cache.policy import Policy
 from transfer.cache.window import AttentionWindow
 from transfer.namm.network import NAMM
-from transfer.namm.spectrogram import BINS, HOP, decay
 
 #: Uneven heads up to this many tokens are scored in one batch.
 SHORT = 512
@@ -28,25 +27,25 @@ class NAMMPolicy(Policy):
 
     name: ClassVar[str] = "namm"
     reads_attention: ClassVar[bool] = True
-    state_size: ClassVar[int] = BINS
-    # Its largest value is that of a token with all attention, 16.
-    half_state: ClassVar[bool] = True
     threshold: ClassVar[float | None] = 0.0
 
+    def __post_init__(self) -> None:
+        for name in ("state_size", "half_state", "multiple_of"):
+            object.__setattr__(self, name, getattr(self.namm.feature, name))
+
     def looks_back(self, update_interval: int) -> int:
-        """The last half of a spectrogram's frame is the first of the next."""
-        return HOP
+        """As far as the NAMM's feature does."""
+        return self.namm.feature.looks_back
 
     def accumulate(
-        self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 17"]
-    ) -> Float[Tensor, "batch kv_heads tokens 17"]:
-        """The state is the EMA of each token's spectrogram."""
-        gamma = self.namm.config.gamma
-        return window.spectrogram(gamma, onto=state.mul_(decay(gamma, window.queries)))
+        self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens size"]
+    ) -> Float[Tensor, "batch kv_heads tokens size"]:
+        """The state is the NAMM's feature of each token."""
+        return self.namm.feature.accumulate(window, state, self.namm.config.gamma)
 
     def score(
-        self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 17"]
-    ) -> tuple[Float[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens 17"]]:
+        self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens size"]
+    ) -> tuple[Float[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens size"]]:
         """Scores of the NAMM."""
         lengths = window.lengths
         alike = max(lengths) <= SHORT or min(lengths) == max(lengths)
@@ -59,7 +58,7 @@ class NAMMPolicy(Policy):
     def _row_by_row(
         self,
         window: AttentionWindow,
-        state: Float[Tensor, "batch kv_heads tokens 17"],
+        state: Float[Tensor, "batch kv_heads tokens size"],
         lengths: list[int],
     ) -> Float[Tensor, "batch kv_heads tokens"]:
         """Quadratic in each head's own length, not in that of the longest."""

@@ -1,9 +1,10 @@
-"""Flat parameter vectors of a whole population, cut into named pieces.
+"""What a kind of scorer has to say of itself, and its flat parameter vectors, cut into pieces.
 
 Evolution searches over flat vectors. Every piece keeps the population as its first axis, so one
 batched matrix product scores all members.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from math import prod
 
@@ -14,9 +15,32 @@ from torch import Tensor
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def count(shapes: Shapes) -> int:
-    """The length of the flat vector holding pieces of these shapes."""
-    return sum(prod(shape) for shape in shapes.values())
+class Scorer(ABC):
+    """A network that reads a vector a token and gives a score a token."""
+
+    @abstractmethod
+    def shapes(self, width: int, hidden: int, bias: bool) -> Shapes:
+        """Names and shapes of the pieces of the flat parameter vector, in order.
+
+        Args:
+            width: of what is read of a token.
+            hidden: width of the inner layers (`NAMMConfig.hidden`).
+            bias: whether the inner layers have biases.
+        """
+
+    @abstractmethod
+    def scores(
+        self,
+        features: Float[Tensor, "population sequences tokens width"],
+        parameters: Mapping[str, Tensor],
+    ) -> Float[Tensor, "population sequences tokens"]:
+        """Score every token.
+
+        Args:
+            features: what is read, newest token last. Padding is on the left and must influence
+                no token to the right of it.
+            parameters: the pieces, each with the population as its first axis.
+        """
 
 
 def split(vector: Float[Tensor, "population params"], shapes: Shapes) -> dict[str, Tensor]:

@@ -1,0 +1,71 @@
+"""What a kind of feature has to say of itself, and what it may ask of the attention."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+from transfer.ragged import RaggedAttention
+
+
+@runtime_checkable
+class Attention(Protocol):
+    """Attention of some queries in a row onto the tokens of a layer's cache."""
+
+    @property
+    def queries(self) -> int:
+        """Queries that are new; those before them were looked at already."""
+        ...
+
+    def fold(
+        self,
+        reduce: Callable[[Tensor], Tensor],
+        onto: Float[Tensor, "batch kv_heads tokens ..."],
+        carried: int = 0,
+    ) -> Float[Tensor, "batch kv_heads tokens ..."]:
+        """Add to `onto` what `reduce` makes of `[rows, carried + queries, tokens]`, in blocks.
+
+        `reduce` returns `[rows, tokens, ...]`. A row is a head of a sequence; padding and tokens
+        that a query cannot see have 0.
+        """
+        ...
+
+    def ragged(self, carried: int = 0) -> RaggedAttention | None:
+        """What a kernel needs for the same; None where there is no GPU to run it."""
+        ...
+
+
+class Feature(ABC):
+    """A few floats a token, made of the attention it receives, query after query.
+
+    Attributes:
+        state_size: floats kept with every cached token.
+        width: floats that the scorer reads of them, after `transform`.
+        looks_back: queries before the new ones that `accumulate` asks for.
+        multiple_of: new queries come in multiples of so many; update intervals have to fit.
+        half_state: whether the state may be float16 where the model is of half precision.
+    """
+
+    state_size: int
+    width: int
+    looks_back: int = 0
+    multiple_of: int = 1
+    half_state: bool = False
+
+    @abstractmethod
+    def accumulate(
+        self, window: Attention, state: Float[Tensor, "batch kv_heads tokens size"], gamma: float
+    ) -> Float[Tensor, "batch kv_heads tokens size"]:
+        """Take the attention of new queries into the state; called with each query once, in order.
+
+        Args:
+            window: the attention.
+            state: of the tokens, 0 for new ones; may be changed in place.
+            gamma: decay a query (`NAMMConfig.gamma`).
+        """
+
+    def transform(self, state: Float[Tensor, "*tokens size"]) -> Float[Tensor, "*tokens width"]:
+        """What is normalised and then scored; the state itself is left as it is."""
+        return state
