@@ -20,7 +20,7 @@ from transfer.envs.d4rl import read_d4rl, write_d4rl
 from transfer.envs.environment import env_id, env_name, environment, make_env
 from transfer.envs.learner import Learner
 from transfer.envs.training_run import Checkpoint, TrainingRun
-from transfer.errors import UserError, unknown_name
+from transfer.errors import UserError, check_at_least, unknown_name
 from transfer.files import cache_folder, locked
 from transfer.plugins import ENVIRONMENTS
 from transfer.provenance import command_line
@@ -66,11 +66,7 @@ class CollectConfig:
             # Actions from -1 to 1, and a simulator whose state can be recorded.
             raise unknown_name("environment of D4RL", self.env, ENVIRONMENTS.built_in)
         counts = ("steps", "eval_every", "eval_episodes", "medium_transitions")
-        for name in (*counts, "expert_transitions"):
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"--{name.replace('_', '-')} is {getattr(self, name)}; use 1 or more"
-                )
+        check_at_least(1, self, *counts, "expert_transitions")
         if not 0 < self.medium_fraction <= 1:
             raise UserError(
                 f"--medium-fraction is {self.medium_fraction}; use more than 0 and at most 1"

@@ -1,5 +1,6 @@
-"""The two exceptions of which the command line prints only the sentence."""
+"""The two exceptions of which the command line prints only the sentence, and common reasons."""
 
+import math
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -18,3 +19,27 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     near = get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
     return UserError(f"unknown {kind} {name!r}; {hint}")
+
+
+def check_at_least(least: int, config: object, *names: str) -> None:
+    """Refuse options below a number; those that are None are left alone.
+
+    Raises:
+        UserError: the first of them.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name.replace('_', '-')} is {value}; use {least} or more")
+
+
+def check_above_zero(config: object, *names: str) -> None:
+    """Refuse options that are no finite number above 0.
+
+    Raises:
+        UserError: the first of them.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if not 0 < value < math.inf:
+            raise UserError(f"--{name.replace('_', '-')} is {value}; use a number above 0")

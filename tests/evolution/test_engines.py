@@ -28,7 +28,7 @@ def generation(engine, config):
     genome = Genome(config.namm, (0.0,) * 17, (1.0,) * 17)
     vectors = np.random.default_rng(0).standard_normal((12, genome.size))
     cases = fitness_cases(config, 0, 0)
-    return evaluate(engine, genome, vectors, cases, Weights(), rows=4)
+    return evaluate(engine, genome, vectors, cases, Weights(0.0, 0.5), rows=4)
 
 
 @contextmanager

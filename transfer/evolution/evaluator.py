@@ -18,9 +18,9 @@ from transfer.attachment.memory import attach
 from transfer.cache.cache import PrunedCache
 from transfer.cache.window import AttentionWindow
 from transfer.evolution.cases import Case
-from transfer.evolution.control import ControlTasks, Crowd
+from transfer.evolution.control import ControlTasks
 from transfer.evolution.genome import Genome
-from transfer.evolution.measured import Measured, PerDocument, Seconds, TimedNAMM
+from transfer.evolution.measured import Measured, PerDocument, Seconds, TimedPolicy
 from transfer.namm.network import NAMM, NAMMConfig
 from transfer.namm.statistics import FeatureStatistics
 from transfer.policies.namm import NAMMPolicy
@@ -30,7 +30,7 @@ from transfer.tasks.text import language_for
 
 
 @dataclass(frozen=True)
-class Job:
+class MeasureJob:
     """Some candidates on some documents; without candidates, the full cache.
 
     Attributes:
@@ -81,7 +81,7 @@ class Evaluator:
         self._control = ControlTasks(controls)
         self._documents = lru_cache(maxsize=32)(self._make_documents)
 
-    def measure(self, job: Job) -> Measured:
+    def measure(self, job: MeasureJob) -> Measured:
         """Score the candidates of a job, all in one forward pass, or in one rollout."""
         if job.case.model in self._control.names:
             return self._measure_control(job)
@@ -91,19 +91,20 @@ class Evaluator:
             scores = score_batch(model, batch)
             kept = np.ones((1, len(batch.ids)))
             return _measured(scores, kept, Seconds(model=time.perf_counter() - began))
-        namm = TimedNAMM.of(job.genome.namm(job.vectors))
+        namm = job.genome.namm(job.vectors)
+        policy = TimedPolicy(namm)
         budget, eviction = job.case.budget, job.case.eviction
-        with attach(model, namm, job.case.update_interval, budget, eviction) as memory:
+        with attach(model, policy, job.case.update_interval, budget, eviction) as memory:
             cache = memory.new_cache()
             scores = score_batch(model, batch, cache, namm.population)
         kept = _kept(cache).reshape(namm.population, -1)
-        total, policy = time.perf_counter() - began, cache.policy_seconds()
-        return _measured(scores, kept, Seconds(total - policy, policy - namm.seconds, namm.seconds))
+        seconds = Seconds.split(time.perf_counter() - began, cache, policy.watch)
+        return _measured(scores, kept, seconds)
 
-    def _measure_control(self, job: Job) -> Measured:
+    def _measure_control(self, job: MeasureJob) -> Measured:
         if job.vectors is None:
             return self._control.full(job.case)
-        return self._control.measure(job.case, Crowd.of(job.genome.namm(job.vectors)))
+        return self._control.measure(job.case, job.genome.namm(job.vectors))
 
     def statistics(self, job: StatisticsJob) -> Statistics:
         """Measure what features are normalised by."""

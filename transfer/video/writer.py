@@ -3,9 +3,10 @@
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
@@ -51,7 +52,7 @@ def write_video(path: Path, frames: Frames, fps: Fraction) -> None:
 
 
 def encode_video(
-    target: str | BinaryIO,
+    target: str | BytesIO,
     frames: Frames,
     fps: Fraction,
     suffix: str = ".mp4",
@@ -60,7 +61,7 @@ def encode_video(
     """Encode frames of one size.
 
     Args:
-        target: a path, or an open file.
+        target: a path, or a file in memory.
         frames: one or more.
         fps: frames a second.
         suffix: of `CODECS`.
