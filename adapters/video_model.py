@@ -5,7 +5,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from transfer.adapters.preprocessing import (
     load_preprocessing,
 )
 from transfer.errors import UserError
+from transfer.tasks.video_records import FRAME, VIDEO, Prompt
 from transfer.video.frames import Clip
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
@@ -51,30 +52,6 @@ class VideoFeatures:
     def tokens(self) -> int:
         """Video tokens that they take."""
         return self.tensor.shape[1]
-
-
-@runtime_checkable
-class Asked(Protocol):
-    """What `prompt_ids` reads of a prompt (`transfer.tasks.video_prompts.Prompt`)."""
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """Of the user's turn: texts, and `VIDEO` or a `FRAME` for each frame."""
-        ...
-
-    @property
-    def system(self) -> str:
-        """What the conversation begins with."""
-        ...
-
-    @property
-    def prefill(self) -> str:
-        """How the assistant's turn begins."""
-        ...
-
-
-#: Parts of a prompt that stand for the whole video, and for its next frame.
-VIDEO, FRAME = "<video>", "<frame>"
 
 
 @dataclass(frozen=True)
@@ -107,7 +84,7 @@ class VideoModel:
         pixels = clip.pixels if isinstance(clip, Clip) else clip
         return VideoFeatures(self.adapter.encode(self.preprocessing(pixels)), len(pixels))
 
-    def prompt_ids(self, prompt: Asked, frames: int) -> Int[Tensor, "1 tokens"]:
+    def prompt_ids(self, prompt: Prompt, frames: int) -> Int[Tensor, "1 tokens"]:
         """Tokens of a prompt with room for so many frames, as the official processor's.
 
         Args:
@@ -136,7 +113,7 @@ class VideoModel:
             )
         return tensor
 
-    def _frames_of_parts(self, prompt: Asked, frames: int) -> list[int]:
+    def _frames_of_parts(self, prompt: Prompt, frames: int) -> list[int]:
         """How many frames stand in the place of each part."""
         whole, single = prompt.parts.count(VIDEO), prompt.parts.count(FRAME)
         if (whole and single) or whole > 1 or single not in (0, frames):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from transfer import NAMM, attach
 from transfer.adapters.video_model import VIDEO, load_video_model
-from transfer.tasks.video_prompts import Prompt
+from transfer.tasks.video_records import Prompt
 from transfer.video.frames import read_clip
 
 name, video, question, *rest = sys.argv[1:]

@@ -1,4 +1,4 @@
-"""Folders that one run holds at a time."""
+"""Folders that one run holds at a time, and JSON lines."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from transfer.errors import UserError
-from transfer.files import locked
+from transfer.files import locked, read_json_lines
 
 HOLDER = """
 import sys, time
@@ -33,3 +33,26 @@ def test_a_folder_is_held_by_one_process_until_it_dies(tmp_path):
         holder.kill()
     with locked(folder):
         assert list(folder.iterdir()) == []
+
+
+def test_json_lines_are_known_by_their_numbers(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('\ufeff{"a": "x\u2028y"}\n\n  \n[1, 2]\n3', encoding="utf-8")
+    assert read_json_lines(path) == {1: {"a": "x\u2028y"}, 4: [1, 2], 5: 3}
+    assert read_json_lines(path, cut=True) == {1: {"a": "x\u2028y"}, 4: [1, 2]}
+
+
+def test_damaged_json_lines_are_named_or_replaced(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('1\n{"a\n')
+    with pytest.raises(UserError, match=r"line 2 of .*a\.jsonl is not JSON; mend or delete it"):
+        read_json_lines(path, cut=True)
+    assert read_json_lines(path, lambda number, line: (number, line)) == {1: 1, 2: (2, '{"a')}
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
+def test_what_holds_no_json_lines_is_named(tmp_path, content):
+    if content:
+        (tmp_path / "a.jsonl").write_bytes(content)
+    with pytest.raises(UserError, match=r"cannot read .*a\.jsonl \(.*\); check the file"):
+        read_json_lines(tmp_path / "a.jsonl")

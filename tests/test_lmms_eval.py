@@ -15,7 +15,7 @@ from transformers import DynamicCache
 
 from transfer.adapters.video_model import load_video_model
 from transfer.errors import UserError
-from transfer.tasks.video_prompts import FRAME, VIDEO, Prompt
+from transfer.tasks.video_records import FRAME, VIDEO, Prompt
 from transfer.video.frames import read_clip
 
 CONTEXT = "the color before blue ?"

@@ -10,13 +10,13 @@ from transfer.adapters.decision_transformer import (
 )
 from transfer.adapters.kinds import shipped_models
 from transfer.adapters.language_model import load_language_model
+from transfer.adapters.scoring import score_batch
 from transfer.attachment.memory import attach
 from transfer.checkpoints import shipped
 from transfer.envs.environment import environment, make_envs
 from transfer.envs.rollout import rollout
 from transfer.evaluation.video_qa import VideoEval, evaluate_video
 from transfer.tasks.recall import TASKS, make_batch
-from transfer.tasks.scoring import score_batch
 
 #: At the first target, over few episodes; the cards have 100.
 LEAST_SCORES = {

@@ -1,9 +1,9 @@
-"""Files that are either whole or absent: written under a temporary name, then renamed."""
+"""Files that are whole or absent (written under a temporary name, then renamed), and JSON."""
 
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,43 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"cannot read {path}: {error.strerror}; check the path") from error
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}); make or download it again") from error
+
+
+def read_json_lines(
+    path: str | Path, damaged: Callable[[int, str], Any] | None = None, cut: bool = False
+) -> dict[int, Any]:
+    """Read a file of JSON lines, of which empty ones do not count.
+
+    Args:
+        path: of the file.
+        damaged: gets the number and the text of a line that is not JSON; raises, or says what
+            stands for it.
+        cut: leave out a last line without its line break, which ended with its writer.
+
+    Returns:
+        What each line holds, by its number from 1.
+
+    Raises:
+        UserError: the file cannot be read, or without `damaged`, a line is not JSON.
+    """
+    try:
+        # Not `splitlines`: JSON may hold U+2028 and its like as they are.
+        *lines, last = Path(path).read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path} ({error}); check the file") from error
+    values: dict[int, Any] = {}
+    for number, line in enumerate([*lines, "" if cut else last], 1):
+        if not line.strip():
+            continue
+        try:
+            values[number] = json.loads(line)
+        except ValueError as error:
+            if damaged is None:
+                raise UserError(
+                    f"line {number} of {path} is not JSON; mend or delete it"
+                ) from error
+            values[number] = damaged(number, line)
+    return values
 
 
 def read_json_object(path: str | Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from transfer.errors import UserError
 from transfer.namm.config import DEFAULT_NAMM
-from transfer.tasks.video_prompts import FRAME, VIDEO, Prompt
+from transfer.tasks.video_records import FRAME, VIDEO, Prompt
 
 if TYPE_CHECKING:
     from transformers import Cache

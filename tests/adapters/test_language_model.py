@@ -6,9 +6,9 @@ from tasks.words import word_tokenizer
 from transfer.adapters import kinds
 from transfer.adapters.kinds import shipped_models
 from transfer.adapters.language_model import load_language_model
+from transfer.adapters.scoring import score_batch
 from transfer.errors import UserError
 from transfer.tasks.recall import TASKS, make_batch
-from transfer.tasks.scoring import score_batch
 
 
 @pytest.fixture

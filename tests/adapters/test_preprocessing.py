@@ -148,7 +148,7 @@ def test_frames_equal_the_official_processors(height, width):
 
 def test_prompts_equal_the_official_processors(tmp_path):
     from transfer.adapters.video_model import VIDEO, load_video_model
-    from transfer.tasks.video_prompts import Prompt
+    from transfer.tasks.video_records import Prompt
 
     processor = official()
     question = "what color is the square ?"

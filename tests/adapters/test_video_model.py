@@ -20,8 +20,7 @@ from transfer.adapters.video_model import (
 )
 from transfer.doctor import examine
 from transfer.errors import UserError
-from transfer.tasks import video_prompts
-from transfer.tasks.video_prompts import Prompt
+from transfer.tasks.video_records import Prompt
 from transfer.video.frames import read_clip
 
 QUESTION = "what color is the square ?"
@@ -375,10 +374,6 @@ def test_doctor_checks_a_video_model(folder):
     *_, last = examine(str(folder))
     assert last.ok
     assert "llava_next_video: pruned and exact; 3 of 3 layers" in last.text
-
-
-def test_parts_of_prompts_are_those_of_the_tasks():
-    assert (VIDEO, FRAME) == (video_prompts.VIDEO, video_prompts.FRAME)
 
 
 def test_the_example(folder, tmp_path, monkeypatch, capsys):

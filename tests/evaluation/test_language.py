@@ -12,6 +12,7 @@ from tasks.words import word_tokenizer
 
 from transfer import NAMM, NAMMConfig
 from transfer.adapters.language_model import load_language_model
+from transfer.adapters.scoring import score_batch
 from transfer.cli import main
 from transfer.errors import UserError
 from transfer.evaluation import language_run
@@ -22,7 +23,6 @@ from transfer.evaluation.results import read_results
 from transfer.policies import POLICIES
 from transfer.tasks.recall import TASKS, make_batch
 from transfer.tasks.records import Record, encode_record
-from transfer.tasks.scoring import score_batch
 
 
 @pytest.fixture(scope="module")

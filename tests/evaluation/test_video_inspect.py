@@ -15,7 +15,7 @@ from transfer.errors import UserError
 from transfer.evaluation.video_inspect import InspectConfig, inspect_video
 from transfer.evaluation.video_kept import kept_patches, seen
 from transfer.evaluation.video_pictures import EVICTED, REMAINS, Layout
-from transfer.tasks.video_prompts import VIDEO, Prompt
+from transfer.tasks.video_records import VIDEO, Prompt
 from transfer.video.frames import read_clip
 
 

@@ -15,7 +15,7 @@ from transfer.evaluation import video_run
 from transfer.evaluation.results import read_results
 from transfer.evaluation.video_qa import TASKS, VideoEval, evaluate_video
 from transfer.evaluation.video_run import Run
-from transfer.tasks.benchmarks import BENCHMARKS
+from transfer.tasks.video import VIDEO_TASKS as BENCHMARKS
 from transfer.video.frames import read_clip
 
 OPTIONS = ["red", "green", "blue"]

@@ -53,8 +53,8 @@ def configured(llama_folder, tmp_path):
             "hidden": 3,
             "documents": 2,
             "lengths": (96,),
-            "budgets": (12, 24),
-            "intervals": (16, 32),
+            "budget": (12, 24),
+            "update_interval": (16, 32),
             "validate_every": 2,
             "validation_documents": 4,
         }

@@ -26,8 +26,8 @@ from transfer.errors import UserError
         ({"rows": 0}, "--rows is 0"),
         ({"keep_cost": -0.5}, "--keep-cost is -0.5"),
         ({"likelihood_weight": float("nan")}, "--likelihood-weight is nan"),
-        ({"intervals": (16, 40)}, "update interval 40 does not fit"),
-        ({"budgets": (12, 0)}, "budget 0 keeps nothing"),
+        ({"update_interval": (16, 40)}, "update interval 40 does not fit"),
+        ({"budget": (12, 0)}, "budget 0 keeps nothing"),
         ({"eviction": "exacct"}, "unknown eviction 'exacct'"),
     ],
 )

@@ -1,5 +1,7 @@
 """Candidates that act together act as they would alone, also when episodes end early."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -10,21 +12,21 @@ from transfer.checkpoints import shipped
 from transfer.errors import UserError
 from transfer.evolution.cases import Case, fitness_cases, validation_cases
 from transfer.evolution.config import EvolveConfig
-from transfer.evolution.control import ControlTasks, Crowd
-from transfer.evolution.engines import InProcess
-from transfer.evolution.evaluator import EvaluatorSettings, StatisticsJob
+from transfer.evolution.control import ControlTasks, score_unevenly
+from transfer.evolution.evaluator import Evaluator, StatisticsJob
 from transfer.evolution.evolve import evolve
 from transfer.evolution.fitness import Weights, evaluate
 from transfer.evolution.genome import Genome
 from transfer.evolution.ledger import read_ledger
 from transfer.namm.network import NAMM, NAMMConfig
+from transfer.workers.engines import make_engine
 
 HOPPER = "decision-transformer-hopper-medium"
 CONFIG = NAMMConfig(features="log", hidden=3)
 
 
-def crowd_of(vectors):
-    return Crowd.of(NAMM(CONFIG, torch.from_numpy(vectors).float()))
+def population_of(vectors):
+    return NAMM(CONFIG, torch.from_numpy(vectors).float())
 
 
 def vectors(count=3):
@@ -46,12 +48,11 @@ def test_a_crowd_scores_its_sequences_as_its_members_do(scorer):
     config = NAMMConfig(features="log", hidden=3, scorer=scorer)
     numbers = np.random.default_rng(1).standard_normal((3, config.size))
     namm = NAMM(config, torch.from_numpy(numbers).float())
-    crowd, heads = Crowd.of(namm), 2
-    crowd.members = torch.tensor([0, 0, 0, 2, 2])
+    members, heads = torch.tensor([0, 0, 0, 2, 2]), 2
     features = torch.rand(5 * heads, 7, 17)
     age = torch.arange(7).flip(0).expand(5 * heads, -1)
-    scores = crowd.score(features, age)
-    for row, member in enumerate(crowd.members.tolist()):
+    scores = score_unevenly(namm, members, features, age)
+    for row, member in enumerate(members.tolist()):
         own = slice(row * heads, row * heads + heads)
         alone = NAMM(config, namm.vector[member]).score(features[own], age[own])
         torch.testing.assert_close(scores[own], alone)
@@ -61,9 +62,9 @@ def test_together_they_return_what_they_do_alone(tasks):
     """Candidates with different episode lengths: rows leave the batch at different steps."""
     numbers = vectors()
     long = case(length=400, seeds=(3, 4))
-    together = tasks.measure(long, crowd_of(numbers))
+    together = tasks.measure(long, population_of(numbers))
     for number in range(3):
-        alone = tasks.measure(long, crowd_of(numbers[number : number + 1]))
+        alone = tasks.measure(long, population_of(numbers[number : number + 1]))
         # float32 sums in another order, amplified by the simulator
         np.testing.assert_allclose(alone.probability[0], together.probability[number], rtol=0.02)
         np.testing.assert_allclose(alone.kept[0], together.kept[number], atol=0.01)
@@ -83,20 +84,21 @@ def test_a_failed_episode_makes_its_candidates_fitness_no_number(tasks, monkeypa
         ], clock
 
     monkeypatch.setattr(module, "rollout", failing)
-    found = tasks.measure(case(length=5, seeds=(1,)), crowd_of(vectors(2)))
+    found = tasks.measure(case(length=5, seeds=(1,)), population_of(vectors(2)))
     assert np.isnan(found.probability[0, 0]) and np.isfinite(found.probability[1, 0])
 
 
 def test_fitness_mixes_language_and_control(llama_folder):
     language = Case(llama_folder, "recall", 96, (5, 6), 12, 16, "exact")
-    with InProcess(EvaluatorSettings((llama_folder,), (HOPPER,), "cpu", 1)) as engine:
+    make = partial(Evaluator, (llama_folder,), (HOPPER,))
+    with make_engine("in-process", make, threads=1) as engine:
         for known in (language, case(length=30)):
             [found] = engine.map("statistics", [StatisticsJob((known,), CONFIG)])
             assert np.isfinite(found.mean).all() and min(found.std) > 0
         genome = Genome(CONFIG, found.mean, found.std)
-        both = evaluate(engine, genome, vectors(), [language, case()], Weights(), rows=16)
+        both = evaluate(engine, genome, vectors(), [language, case()], Weights(0.0, 0.5), rows=16)
         parts = [
-            evaluate(engine, genome, vectors(), [one], Weights(), rows=16)
+            evaluate(engine, genome, vectors(), [one], Weights(0.0, 0.5), rows=16)
             for one in (language, case())
         ]
     np.testing.assert_allclose(both.fitness, (parts[0].fitness + parts[1].fitness) / 2, atol=1e-5)
@@ -137,7 +139,7 @@ def test_a_run_on_control_resumes_to_the_same_bits(tmp_path):
         settings = {"generations": 3, "validate_every": 2} | changes
         return EvolveConfig(
             tmp_path / name, tasks=(HOPPER,), population=4, episodes=1, max_steps=40, hidden=3,
-            budgets=(8,), intervals=(16,), validation_episodes=2, **settings,
+            budget=(8,), update_interval=(16,), validation_episodes=2, **settings,
         )  # fmt: skip
 
     whole = evolve(config("whole"))

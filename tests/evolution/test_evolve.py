@@ -160,7 +160,7 @@ def test_resuming_with_other_settings_names_them(configured):
     with pytest.raises(UserError, match="with --population 4, this command says 6; say the same"):
         evolve(configured(generations=1, resume=True, population=6))
     with pytest.raises(UserError, match="with --budgets 12 24, this command says none"):
-        evolve(configured(generations=1, resume=True, budgets=()))
+        evolve(configured(generations=1, resume=True, budget=()))
 
 
 def test_a_start_of_other_features_is_refused(configured, tmp_path):
@@ -245,7 +245,7 @@ def test_a_searched_decay_travels_with_the_namm(configured):
 
 
 def test_the_mlp_and_the_papers_features_evolve_too(configured):
-    namm = evolve(configured(scorer="mlp", features="spec", generations=1, budgets=()))
+    namm = evolve(configured(scorer="mlp", features="spec", generations=1, budget=()))
     assert (namm.config.scorer, namm.config.features) == ("mlp", "spec")
 
 

@@ -1,23 +1,24 @@
 """A population in one forward pass is its candidates one by one; fitness is what it says."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from transfer.adapters.language_model import load_language_model
+from transfer.adapters.scoring import score_batch
 from transfer.attachment.memory import attach
 from transfer.evolution.cases import Case, fitness_cases, validation_cases
-from transfer.evolution.engines import InProcess
-from transfer.evolution.evaluator import EvaluatorSettings, FeatureCollector, Job, StatisticsJob
+from transfer.evolution.evaluator import Evaluator, FeatureCollector, MeasureJob, StatisticsJob
 from transfer.evolution.fitness import Weights, evaluate
 from transfer.evolution.genome import Genome
 from transfer.namm.network import NAMM, NAMMConfig
 from transfer.namm.statistics import FeatureStatistics
 from transfer.tasks.base import FIRST_TRAINING_SEED
 from transfer.tasks.recall import get_task, make_batch
-from transfer.tasks.scoring import score_batch
+from transfer.workers.engines import make_engine
 
 POPULATION = 5
 
@@ -28,7 +29,8 @@ def make_case(model, **changes) -> Case:
 
 @pytest.fixture
 def engine(llama_folder, gpt2_folder):
-    with InProcess(EvaluatorSettings((llama_folder, gpt2_folder), (), "cpu", 1)) as engine:
+    make = partial(Evaluator, (llama_folder, gpt2_folder), ())
+    with make_engine("in-process", make, threads=1) as engine:
         yield engine
 
 
@@ -54,9 +56,11 @@ def test_a_population_in_one_pass_is_its_candidates_one_by_one(
     genome = genome_of(engine, model)
     genome = replace(genome, config=replace(genome.config, scorer=scorer))
     vectors, case = population(genome), make_case(model, budget=budget, eviction=eviction)
-    together = evaluate(engine, genome, vectors, [case], Weights(), rows=1000)
+    together = evaluate(engine, genome, vectors, [case], Weights(0.0, 0.5), rows=1000)
     for number in range(POPULATION):
-        alone = evaluate(engine, genome, vectors[number : number + 1], [case], Weights(), 1000)
+        alone = evaluate(
+            engine, genome, vectors[number : number + 1], [case], Weights(0.0, 0.5), 1000
+        )
         assert alone.kept[0] == pytest.approx(together.kept[number], abs=1e-12)
         assert alone.fitness[0] == pytest.approx(together.fitness[number], abs=2e-5)
     assert np.ptp(together.fitness) > 1e-3
@@ -80,10 +84,10 @@ def test_a_searched_decay_is_each_candidates_own(engine, llama_folder):
     vectors = population(genome)
     vectors[1:, :-1] = vectors[0, :-1]
     case = make_case(llama_folder)
-    found = evaluate(engine, genome, vectors, [case], Weights(), rows=1000)
+    found = evaluate(engine, genome, vectors, [case], Weights(0.0, 0.5), rows=1000)
     assert len(set(found.fitness)) == POPULATION
     fixed = Genome(genome.namm(vectors[3:4]).config, genome.mean, genome.std)
-    alone = evaluate(engine, fixed, vectors[3:4, :-1], [case], Weights(), rows=1000)
+    alone = evaluate(engine, fixed, vectors[3:4, :-1], [case], Weights(0.0, 0.5), rows=1000)
     assert alone.fitness[0] == found.fitness[3]
 
 
@@ -121,8 +125,8 @@ def test_models_and_tasks_count_equally(engine, llama_folder, gpt2_folder):
         make_case(gpt2_folder, task="overwritten", seeds=(8,)),
     ]
     vectors = population(genome)
-    whole = evaluate(engine, genome, vectors, cases, Weights(), rows=8)
-    parts = [evaluate(engine, genome, vectors, [case], Weights(), rows=8) for case in cases]
+    whole = evaluate(engine, genome, vectors, cases, Weights(0.0, 0.5), rows=8)
+    parts = [evaluate(engine, genome, vectors, [case], Weights(0.0, 0.5), rows=8) for case in cases]
     np.testing.assert_allclose(whole.fitness, np.mean([part.fitness for part in parts], 0))
 
 
@@ -143,7 +147,7 @@ def test_statistics_are_those_of_the_features_at_full_cache(engine, llama_folder
 
 def test_seconds_are_split_and_add_up(engine, llama_folder):
     genome = genome_of(engine, llama_folder)
-    job = Job(make_case(llama_folder), genome, population(genome).astype(np.float32))
+    job = MeasureJob(make_case(llama_folder), genome, population(genome).astype(np.float32))
     [found] = engine.map("measure", [job])
     assert min(found.seconds.model, found.seconds.features, found.seconds.scoring) > 0
 
@@ -169,7 +173,7 @@ def test_minibatches_are_fresh_shared_and_apart_from_validation(configured):
 
 
 def test_every_budget_and_interval_has_its_turn(configured):
-    config = configured(budgets=(12, 24, 48), intervals=(16, 32), lengths=(96, 128))
+    config = configured(budget=(12, 24, 48), update_interval=(16, 32), lengths=(96, 128))
     drawn = [fitness_cases(config, 0, generation)[0] for generation in range(60)]
     for name, wanted in (
         ("budget", {12, 24, 48}),
@@ -182,10 +186,10 @@ def test_every_budget_and_interval_has_its_turn(configured):
 
 def test_a_nan_of_the_model_is_a_nan_of_the_fitness(engine, llama_folder):
     genome = genome_of(engine, llama_folder)
-    model = engine._evaluator._models[llama_folder]
+    model = engine._worker._made._models[llama_folder]
     with torch.no_grad():
         model.lm_head.weight[3] = torch.nan
     found = evaluate(
-        engine, genome, population(genome), [make_case(llama_folder)], Weights(), rows=8
+        engine, genome, population(genome), [make_case(llama_folder)], Weights(0.0, 0.5), rows=8
     )
     assert np.isnan(found.fitness).all()

@@ -20,7 +20,7 @@ def path(tmp_path):
 def test_appends_are_read_back_to_the_last_bit(path):
     assert read_ledger(path) == RECORDS
     with Ledger(path) as ledger:
-        assert ledger.records == RECORDS
+        assert ledger.entries == RECORDS
         ledger.append({"fitness": [1 / 3]})
     assert read_ledger(path)[3]["fitness"][0] == 1 / 3
 
@@ -30,7 +30,7 @@ def test_a_last_line_that_was_cut_is_dropped(path, cut):
     whole = path.read_bytes()
     path.write_bytes(whole[:-cut])
     with Ledger(path) as ledger:
-        assert ledger.records == RECORDS[:2]
+        assert ledger.entries == RECORDS[:2]
         ledger.append(RECORDS[2])
     assert path.read_bytes() == whole
 

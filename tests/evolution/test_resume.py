@@ -8,8 +8,10 @@ from dataclasses import asdict
 
 import pytest
 
+from transfer.cli import parse
 from transfer.errors import UserError
 from transfer.evolution.evolve import evolve
+from transfer.provenance import command_line
 
 SCRIPT = """
 import json, sys
@@ -99,3 +101,22 @@ def test_a_ledger_of_another_population_is_refused(configured):
     ledger.write_text("".join([lines[0], json.dumps(record) + "\n", *lines[2:]]))
     with pytest.raises(UserError, match=r"generation 2 of .* was made from another population"):
         evolve(config)
+
+
+def test_a_run_of_earlier_words_is_resumed_and_its_settings_are_compared(configured):
+    config = configured(generations=1)
+    evolve(config)
+    run = json.loads((config.out / "run.json").read_text())
+    for new, old in (("budget", "budgets"), ("update_interval", "intervals")):
+        run["config"][old] = run["config"].pop(new)
+    (config.out / "run.json").write_text(json.dumps(run))
+    with pytest.raises(UserError, match=r"evolved with --budget 12 24, this command says 12;"):
+        evolve(configured(generations=2, resume=True, budget=(12,)))
+    evolve(configured(generations=2, resume=True))
+
+
+def test_earlier_spellings_of_options_are_understood(tmp_path):
+    words = ["evolve", "--out", str(tmp_path), "--budgets", "8", "0.5", "--intervals", "16"]
+    config, _ = parse(words)
+    assert (config.budget, config.update_interval) == ((8, 0.5), (16,))
+    assert "--budget 8 0.5 --update-interval 16" in command_line("evolve", config)

@@ -5,10 +5,10 @@ import tiny
 import torch
 from tasks.words import word_tokenizer
 
+from transfer.adapters.scoring import score_batch
 from transfer.errors import UserError
 from transfer.tasks.prose import sentences
 from transfer.tasks.recall import TASKS, get_task, make_batch
-from transfer.tasks.scoring import score_batch
 from transfer.tasks.symbols import Symbols
 from transfer.tasks.text import KEY_WORDS, NOISE_WORDS, VALUE_WORDS, Text, language_for
 

@@ -16,7 +16,6 @@ from transfer.tasks.video_drawing import (
     draw,
     encode,
 )
-from transfer.tasks.video_prompts import VIDEO
 from transfer.tasks.video_recall import (
     FRAMES,
     KINDS,
@@ -31,6 +30,7 @@ from transfer.tasks.video_recall import (
     most_flashes,
     one_of_each,
 )
+from transfer.tasks.video_records import VIDEO
 from transfer.video.frames import read_clip
 
 

@@ -3,16 +3,8 @@ from pathlib import Path
 import pytest
 
 from transfer.errors import UserError
-from transfer.tasks.video_prompts import (
-    FRAME,
-    VIDEO,
-    Benchmark,
-    Prompt,
-    lettered,
-    letters,
-    parse_letter,
-)
-from transfer.tasks.video_records import LETTERS, VideoQuestion
+from transfer.tasks.video_prompts import VideoTask, lettered, letters, parse_letter
+from transfer.tasks.video_records import FRAME, LETTERS, VIDEO, Prompt, VideoQuestion
 
 OPTIONS = ("a dog", "cat.", "The cow", "none")
 
@@ -30,7 +22,7 @@ def ask(**changes):
     )
 
 
-class Plain(Benchmark):
+class Plain(VideoTask):
     def read(self, data, questions=None):
         return []
 
@@ -100,14 +92,6 @@ def test_every_letter_is_read_where_it_is_an_option():
     words = tuple(f"option number {place}" for place in range(8))
     assert [parse_letter(f"({letter}", words) for letter in LETTERS] == list(range(8))
     assert [parse_letter(letter, words[:2]) for letter in LETTERS] == [0, 1] + [None] * 6
-
-
-def test_aggregates():
-    correct, categories = [1, 1, 1, 0, 0], ["a", "a", "a", "a", "b"]
-    assert Plain("x").accuracy(correct, categories) == pytest.approx(0.6)
-    assert Plain("x", aggregation="macro").accuracy(correct, categories) == pytest.approx(0.375)
-    with pytest.raises(UserError, match="no answers of x to average"):
-        Plain("x").accuracy([], [])
 
 
 def test_defaults_of_a_benchmark():

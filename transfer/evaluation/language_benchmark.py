@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from transfer.adapters.language_model import LanguageModel, load_language_model
+from transfer.adapters.scoring import check_length, score_batch
 from transfer.attachment.adapter import get_adapter
 from transfer.attachment.memory import Memory
 from transfer.cache.footprint import LayerShape
@@ -16,7 +17,6 @@ from transfer.evaluation.language import RECORDS, LanguageEval
 from transfer.tasks.base import TokenBatch
 from transfer.tasks.recall import get_task, make_batch
 from transfer.tasks.records import Record, encode_record, read_records
-from transfer.tasks.scoring import check_length, score_batch
 from transfer.tasks.text import language_for
 
 #: Length and seeds in, a document for each seed out.

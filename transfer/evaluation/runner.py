@@ -96,7 +96,7 @@ def _rows(worker: BlockWorker, config: EvalConfig, store: Store) -> Generator[Ro
         for job in jobs:
             yield from worker.stream(job)
         return
-    from transfer.workers import make_engine
+    from transfer.workers.engines import make_engine
 
     if len(jobs) < run.workers:
         jobs = [Job(job.block, (one,)) for job in jobs for one in job.contenders]

@@ -28,10 +28,9 @@ from transfer.evaluation.statistics import grouped_mean
 from transfer.evaluation.video import VideoEval
 from transfer.evaluation.video_held import held
 from transfer.evaluation.worker import failure
-from transfer.tasks.benchmarks import BENCHMARKS
-from transfer.tasks.video_prompts import Benchmark as VideoTask
-from transfer.tasks.video_prompts import Prompt
-from transfer.tasks.video_records import BrokenRecord, VideoQuestion
+from transfer.tasks.video import VIDEO_TASKS
+from transfer.tasks.video_prompts import VideoTask
+from transfer.tasks.video_records import BrokenRecord, Prompt, VideoQuestion
 from transfer.video.frames import Clip, read_clip
 
 _SECONDS = ("decode_seconds", "vision_seconds", "prefill_seconds", "answer_seconds")
@@ -86,9 +85,9 @@ class VideoBenchmark(Benchmark):
         Raises:
             UserError: there are none.
         """
-        if name not in BENCHMARKS:
-            raise unknown_name("task", name, BENCHMARKS)
-        return BENCHMARKS[name]
+        if name not in VIDEO_TASKS:
+            raise unknown_name("task", name, VIDEO_TASKS)
+        return VIDEO_TASKS[name]
 
     def contenders(self) -> Sequence[Contender]:
         """The full cache, then every policy at every budget."""

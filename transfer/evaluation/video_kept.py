@@ -17,7 +17,7 @@ from transfer.evaluation.video_held import held
 from transfer.evaluation.video_inspect import InspectConfig
 from transfer.evaluation.video_pictures import draw_kept, kept_per_frame
 from transfer.files import replacing
-from transfer.tasks.video_prompts import VIDEO, Prompt
+from transfer.tasks.video_records import VIDEO, Prompt
 from transfer.video.frames import probe, read_clip
 
 _FRAMES, _REPLY_TOKENS = 32, 32

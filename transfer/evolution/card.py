@@ -53,7 +53,7 @@ def _making(run: dict[str, Any]) -> str:
         f"{name} {seconds[name] / seconds['total']:.0%}"
         for name in ("model", "features", "scoring", "simulator", "optimiser", "validation")
     )
-    budgets = f"budgets {_names(told['budgets'])}" if told["budgets"] else "no budget"
+    budgets = f"budgets {_names(told['budget'])}" if told["budget"] else "no budget"
     commands = "\n".join(f"    {command}" for command in (*run["earlier_commands"], run["command"]))
     return f"""## How it was made
 
@@ -62,7 +62,7 @@ def _making(run: dict[str, Any]) -> str:
 - {told["search"]} search, sigma {told["sigma"]:g}: {told["generations"]} generations of {told["population"]} candidates
 - a generation reads {told["documents"]} fresh documents a model and task, of {_names(told["lengths"])} tokens;
   of a control task it plays {told["episodes"]} fresh episodes of at most {told["max_steps"]} steps
-- {budgets}, {told["eviction"]} eviction, an update every {_names(told["intervals"])} tokens
+- {budgets}, {told["eviction"]} eviction, an update every {_names(told["update_interval"])} tokens
 - fitness: answer probability over the full cache's (control: return over the target) + {told["likelihood_weight"]:g} x (log-likelihood of all
   tokens - the full cache's) - {told["keep_cost"]:g} x kept fraction
 - {seconds["total"]:,.0f} s for seed {run["chosen"]}; workers: {parts}

@@ -66,8 +66,8 @@ def _fresh(
         task,
         length=_drawn(rng, lengths),
         seeds=tuple(rng.integers(FIRST_FITNESS_SEED, FIRST_TRAINING_SEED, count).tolist()),
-        budget=_drawn(rng, config.budgets or (None,)),
-        update_interval=_drawn(rng, config.intervals),
+        budget=_drawn(rng, config.budget or (None,)),
+        update_interval=_drawn(rng, config.update_interval),
         eviction=config.eviction,
     )
 
@@ -98,8 +98,8 @@ def validation_cases(config: EvolveConfig) -> list[Case]:
 def _held_out(
     config: EvolveConfig, model: str, task: str, lengths: tuple[int, ...], count: int
 ) -> list[Case]:
-    budgets = config.budgets or (None,)
-    kinds = max(len(lengths), len(budgets), len(config.intervals))
+    budgets = config.budget or (None,)
+    kinds = max(len(lengths), len(budgets), len(config.update_interval))
     return [
         Case(
             model,
@@ -107,7 +107,7 @@ def _held_out(
             length=lengths[kind % len(lengths)],
             seeds=tuple(range(FIRST_VALIDATION_SEED + kind, FIRST_VALIDATION_SEED + count, kinds)),
             budget=budgets[kind % len(budgets)],
-            update_interval=config.intervals[kind % len(config.intervals)],
+            update_interval=config.update_interval[kind % len(config.update_interval)],
             eviction=config.eviction,
         )
         for kind in range(min(kinds, count))

@@ -3,15 +3,17 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
 
 from transfer.adapters.control_names import control_model
 from transfer.cache.policy import Pruning
-from transfer.errors import UserError, unknown_name
+from transfer.errors import UserError, check_at_least, unknown_name
 from transfer.evolution.search import SEARCHES, SearchSettings
 from transfer.namm.network import NAMM, NAMMConfig
 from transfer.policies.namm import NAMMPolicy
-
-ENGINES = ("in-process", "processes", "ray")
+from transfer.workers.engines import ENGINES
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,11 @@ class EvolveConfig:
         episodes: fresh ones a generation for each control task, the same for all candidates.
         max_steps: of an episode.
         lengths: tokens of a document, drawn a generation.
-        budgets: tokens a head (a fraction of those seen if below 1), drawn a generation; none:
+        budget: tokens a head (a fraction of those seen if below 1), drawn a generation; none:
             tokens scored below 0 leave.
-        intervals: tokens between two updates, multiples of 16, drawn a generation.
+        update_interval: tokens between two updates, multiples of 16, drawn a generation.
         eviction: exact, or reference, the original implementation's rule.
-        keep_cost: lambda, the price of the kept fraction; without budgets about 0.3 to 0.5.
+        keep_cost: lambda, the price of the kept fraction; without a budget about 0.3 to 0.5.
         likelihood_weight: weight of the log-likelihood of all tokens.
         validate_every: generations between two validations of the mean and the best candidate.
         validation_documents: held out for each model and task, the same for the whole run.
@@ -89,8 +91,8 @@ class EvolveConfig:
     episodes: int = 4
     max_steps: int = 1000
     lengths: tuple[int, ...] = (256,)
-    budgets: tuple[int | float, ...] = (24, 32, 48, 64, 96)
-    intervals: tuple[int, ...] = (32, 48, 64)
+    budget: Annotated[tuple[int | float, ...], arg(aliases=["--budgets"])] = (24, 32, 48, 64, 96)
+    update_interval: Annotated[tuple[int, ...], arg(aliases=["--intervals"])] = (32, 48, 64)
     eviction: str = "exact"
     keep_cost: float = 0.0
     likelihood_weight: float = 0.5
@@ -116,8 +118,8 @@ class EvolveConfig:
         self._check_tasks()
         self._check_numbers()
         policy = NAMMPolicy(NAMM(self.namm))
-        for update_interval in self.intervals:
-            for budget in self.budgets or (None,):
+        for update_interval in self.update_interval:
+            for budget in self.budget or (None,):
                 Pruning(policy, update_interval, budget, self.eviction)
 
     def _check_tasks(self) -> None:
@@ -127,26 +129,19 @@ class EvolveConfig:
             get_task(task)
 
     def _check_numbers(self) -> None:
-        for name in ("tasks", "seeds", "lengths", "intervals"):
+        for name in ("tasks", "seeds", "lengths", "update_interval"):
             if not getattr(self, name):
-                raise UserError(f"--{name} names none; give one or more")
+                raise UserError(f"{_flag(name)} names none; give one or more")
         if self.language_tasks and not self.models:
             raise UserError("--models names none; give one or more")
-        for name in ("generations", "documents", "validate_every", "validation_documents"):
-            self._check_positive(name)
-        for name in ("episodes", "max_steps", "validation_episodes"):
-            self._check_positive(name)
-        for name in ("workers", "rows", "threads"):
-            self._check_positive(name)
+        check_at_least(1, self, "generations", "documents", "validate_every")
+        check_at_least(1, self, "validation_documents", "validation_episodes")
+        check_at_least(1, self, "episodes", "max_steps", "workers", "rows", "threads")
         for name in ("keep_cost", "likelihood_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"{_flag(name)} is {getattr(self, name)}; use 0 or more")
         if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise UserError(f"--seeds {self.seeds}: give different numbers from 0 up")
-
-    def _check_positive(self, name: str) -> None:
-        if getattr(self, name) < 1:
-            raise UserError(f"{_flag(name)} is {getattr(self, name)}; use 1 or more")
 
     @property
     def controls(self) -> dict[str, str]:

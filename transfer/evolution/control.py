@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,14 +15,18 @@ from transfer.adapters.decision_transformer import CachedController
 from transfer.attachment.memory import attach
 from transfer.cache.cache import PrunedCache
 from transfer.cache.policy import Policy
+from transfer.cache.window import AttentionWindow
 from transfer.envs.environment import make_envs
 from transfer.envs.rollout import rollout
 from transfer.evolution.cases import Case
-from transfer.evolution.measured import Measured, Seconds, TimedNAMM
+from transfer.evolution.measured import Measured, Seconds, Watch
+from transfer.namm.network import NAMM
+from transfer.policies.namm import NAMMPolicy
 
 
-class Crowd(TimedNAMM):
-    """A population whose members' sequences leave one by one.
+@dataclass
+class Casting:
+    """Who plays which episode.
 
     Attributes:
         members: of each sequence of the batch the member that scores it, ascending.
@@ -30,28 +34,60 @@ class Crowd(TimedNAMM):
 
     members: Int[Tensor, " rows"]
 
+
+@dataclass(frozen=True)
+class Crowd(NAMMPolicy):
+    """A population whose members' sequences leave one by one.
+
+    Attributes:
+        casting: changes as they leave.
+        watch: how long it scores.
+    """
+
+    casting: Casting
+    watch: Watch = field(default_factory=Watch)
+
     def score(
-        self, features: Float[Tensor, "sequences tokens size"], age: Int[Tensor, "sequences tokens"]
-    ) -> Float[Tensor, "sequences tokens"]:
-        """As a NAMM does, with shares of unequal size: the smaller ones are filled up."""
-        rows, heads = len(self.members), len(features) // len(self.members)
-        counts = torch.bincount(self.members, minlength=self.population)
-        place = torch.arange(rows) - (counts.cumsum(0) - counts)[self.members]
-        filled = torch.zeros(self.population, int(counts.max()), dtype=torch.long)
-        filled[self.members, place] = torch.arange(rows)
-        chosen = (filled[..., None] * heads + torch.arange(heads)).flatten().to(features.device)
-        scores = super().score(features[chosen], age[chosen])
-        own = scores.view(*filled.shape, heads, -1)[self.members, place]
-        return own.flatten(0, 1)
+        self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens size"]
+    ) -> tuple[Float[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens size"]]:
+        """Scores of the NAMM, each sequence's by its member."""
+        with self.watch:
+            features, age = state.flatten(0, 1), window.age.flatten(0, 1)
+            scores = score_unevenly(self.namm, self.casting.members, features, age)
+            return scores.view(state.shape[:3]), state
+
+
+def score_unevenly(
+    namm: NAMM,
+    members: Int[Tensor, " rows"],
+    features: Float[Tensor, "sequences tokens size"],
+    age: Int[Tensor, "sequences tokens"],
+) -> Float[Tensor, "sequences tokens"]:
+    """As `NAMM.score`, with shares of unequal size: the smaller ones are filled up.
+
+    Args:
+        namm: a population.
+        members: of each row, which has the same number of sequences, the member; ascending.
+        features: see `NAMM.score`.
+        age: see `NAMM.score`.
+    """
+    rows, heads = len(members), len(features) // len(members)
+    counts = torch.bincount(members, minlength=namm.population)
+    place = torch.arange(rows) - (counts.cumsum(0) - counts)[members]
+    filled = torch.zeros(namm.population, int(counts.max()), dtype=torch.long)
+    filled[members, place] = torch.arange(rows)
+    chosen = (filled[..., None] * heads + torch.arange(heads)).flatten().to(features.device)
+    scores = namm.score(features[chosen], age[chosen])
+    return scores.view(*filled.shape, heads, -1)[members, place].flatten(0, 1)
 
 
 class _CrowdController(CachedController):
-    """Tells the crowd which episodes are left, and notes what the others held at their end."""
+    """Says which episodes are left, and notes what the others held at their end."""
 
     def __init__(
-        self, control: ControlModel, new_cache: Callable[[], PrunedCache], crowd: Crowd
+        self, control: ControlModel, new_cache: Callable[[], PrunedCache], casting: Casting
     ) -> None:
-        self.crowd = crowd
+        self.casting = casting
         self.kept: dict[int, float] = {}
         super().__init__(control, new_cache)
 
@@ -65,7 +101,7 @@ class _CrowdController(CachedController):
         self.note()
         super().select(rows)
         self.rows = self.rows[rows]
-        self.crowd.members = self.crowd.members[rows]
+        self.casting.members = self.casting.members[rows]
 
     def note(self) -> None:
         """The share of its tokens that each episode's heads hold."""
@@ -93,33 +129,32 @@ class ControlTasks:
         ones = np.ones((1, len(case.seeds)))
         return Measured(ones, 0 * ones, ones, Seconds())
 
-    def measure(self, case: Case, crowd: Crowd) -> Measured:
+    def measure(self, case: Case, namm: NAMM) -> Measured:
         """Every member plays every seed once; the return over the target stands for probability.
 
         A failed episode has NaN.
         """
         began = time.perf_counter()
-        control, count = self._controls[case.model], crowd.population
-        crowd.members = torch.arange(count).repeat_interleave(len(case.seeds))
+        control, count = self._controls[case.model], namm.population
+        crowd = Crowd(namm, Casting(torch.arange(count).repeat_interleave(len(case.seeds))))
         seeds, target = list(case.seeds) * count, control.target_returns[0]
         with attach(
             control.model, crowd, case.update_interval, case.budget, case.eviction
         ) as memory:
-            controller = _CrowdController(control, memory.new_cache, crowd)
+            controller = _CrowdController(control, memory.new_cache, crowd.casting)
             episodes, clock = rollout(
                 controller, self._envs_of(control, len(seeds)), seeds, target, control.scale,
                 case.length, delayed=control.delayed,
             )  # fmt: skip
             controller.note()
             assert isinstance(controller.cache, PrunedCache)
-            policy = controller.cache.policy_seconds()
         returns = np.array(
             [np.nan if one.failure else max(one.episode_return, 0.0) for one in episodes]
         )
         shape = count, len(case.seeds)
         kept = np.array([controller.kept[row] for row in range(len(seeds))])
         total = time.perf_counter() - began - clock.simulator_s
-        seconds = Seconds(total - policy, policy - crowd.seconds, crowd.seconds, clock.simulator_s)
+        seconds = Seconds.split(total, controller.cache, crowd.watch, clock.simulator_s)
         ratio = (returns / target).reshape(shape)
         return Measured(ratio, 0 * ratio, kept.reshape(shape), seconds)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from transfer.errors import UserError
 from transfer.evolution.folder import LEDGER_FILE
-from transfer.evolution.ledger import Record, read_ledger
+from transfer.evolution.ledger import Entry, read_ledger
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes  # pyright: ignore[reportMissingImports]
@@ -50,7 +50,7 @@ def _figure() -> "Figure":
     return Figure(figsize=(7, 5), layout="constrained")
 
 
-def _draw_fitness(axes: "Axes", records: list[Record], color: str, label: str) -> None:
+def _draw_fitness(axes: "Axes", records: list[Entry], color: str, label: str) -> None:
     """Mean of each generation, lightly; validations of the search's mean as points."""
     axes.plot(_means(records, "fitness"), color=color, linewidth=0.8, alpha=0.5)
     validated = [
@@ -61,7 +61,7 @@ def _draw_fitness(axes: "Axes", records: list[Record], color: str, label: str) -
     axes.plot(*zip(*validated), "o-", color=color, markersize=3, label=f"{label}, held out")
 
 
-def _means(records: list[Record], name: str) -> list[float]:
+def _means(records: list[Entry], name: str) -> list[float]:
     return [
         float(np.mean([value for value in record[name] if value is not None])) for record in records
     ]

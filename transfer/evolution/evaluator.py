@@ -1,6 +1,7 @@
 """What a worker does: holds the models, and measures candidates and features on them."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
@@ -12,24 +13,24 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfer.adapters.language_model import load_language_model
+from transfer.adapters.scoring import Scores, score_batch
 from transfer.attachment.memory import attach
 from transfer.cache.cache import PrunedCache
 from transfer.cache.window import AttentionWindow
 from transfer.evolution.cases import Case
-from transfer.evolution.control import ControlTasks, Crowd
+from transfer.evolution.control import ControlTasks
 from transfer.evolution.genome import Genome
-from transfer.evolution.measured import Measured, PerDocument, Seconds, TimedNAMM
+from transfer.evolution.measured import Measured, PerDocument, Seconds, TimedPolicy
 from transfer.namm.network import NAMM, NAMMConfig
 from transfer.namm.statistics import FeatureStatistics
 from transfer.policies.namm import NAMMPolicy
 from transfer.tasks.base import Language, TokenBatch
 from transfer.tasks.recall import get_task, make_batch
-from transfer.tasks.scoring import Scores, score_batch
 from transfer.tasks.text import language_for
 
 
 @dataclass(frozen=True)
-class Job:
+class MeasureJob:
     """Some candidates on some documents; without candidates, the full cache.
 
     Attributes:
@@ -59,40 +60,28 @@ class Statistics:
     std: tuple[float, ...]
 
 
-@dataclass(frozen=True)
-class EvaluatorSettings:
-    """What a worker needs to know before its first job.
+class Evaluator:
+    """Measures candidates on models, which it loads once.
 
-    Attributes:
+    Args:
         models: names, as `load_language_model` takes them.
         controls: names of Decision Transformers.
-        device: of the models.
-        threads: of torch.
+        device: of the language models.
     """
 
-    models: tuple[str, ...]
-    controls: tuple[str, ...]
-    device: str
-    threads: int
-
-
-class Evaluator:
-    """Measures candidates on language models, which it loads once."""
-
-    def __init__(self, settings: EvaluatorSettings) -> None:
-        torch.set_num_threads(settings.threads)
+    def __init__(self, models: Sequence[str], controls: Sequence[str], device: str) -> None:
         self._models: dict[str, PreTrainedModel] = {}
         self._languages: dict[str, Language] = {}
-        for name in settings.models:
+        for name in models:
             loaded = load_language_model(name)
             vocabulary = loaded.model.config.get_text_config(decoder=True).vocab_size
             self._languages[name] = language_for(loaded.tokenizer, vocabulary)
             self._models[name] = loaded.model
-            loaded.model.to(torch.device(settings.device))  # pyright: ignore[reportArgumentType]
-        self._control = ControlTasks(settings.controls)
+            loaded.model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
+        self._control = ControlTasks(controls)
         self._documents = lru_cache(maxsize=32)(self._make_documents)
 
-    def measure(self, job: Job) -> Measured:
+    def measure(self, job: MeasureJob) -> Measured:
         """Score the candidates of a job, all in one forward pass, or in one rollout."""
         if job.case.model in self._control.names:
             return self._measure_control(job)
@@ -102,19 +91,20 @@ class Evaluator:
             scores = score_batch(model, batch)
             kept = np.ones((1, len(batch.ids)))
             return _measured(scores, kept, Seconds(model=time.perf_counter() - began))
-        namm = TimedNAMM.of(job.genome.namm(job.vectors))
+        namm = job.genome.namm(job.vectors)
+        policy = TimedPolicy(namm)
         budget, eviction = job.case.budget, job.case.eviction
-        with attach(model, namm, job.case.update_interval, budget, eviction) as memory:
+        with attach(model, policy, job.case.update_interval, budget, eviction) as memory:
             cache = memory.new_cache()
             scores = score_batch(model, batch, cache, namm.population)
         kept = _kept(cache).reshape(namm.population, -1)
-        total, policy = time.perf_counter() - began, cache.policy_seconds()
-        return _measured(scores, kept, Seconds(total - policy, policy - namm.seconds, namm.seconds))
+        seconds = Seconds.split(time.perf_counter() - began, cache, policy.watch)
+        return _measured(scores, kept, seconds)
 
-    def _measure_control(self, job: Job) -> Measured:
+    def _measure_control(self, job: MeasureJob) -> Measured:
         if job.vectors is None:
             return self._control.full(job.case)
-        return self._control.measure(job.case, Crowd.of(job.genome.namm(job.vectors)))
+        return self._control.measure(job.case, job.genome.namm(job.vectors))
 
     def statistics(self, job: StatisticsJob) -> Statistics:
         """Measure what features are normalised by."""

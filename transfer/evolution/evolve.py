@@ -8,6 +8,7 @@ very populations whose fitness it holds.
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 
@@ -15,8 +16,7 @@ from transfer.errors import UserError
 from transfer.evolution.card import write_card
 from transfer.evolution.cases import Case, fitness_cases, validation_cases
 from transfer.evolution.config import EvolveConfig
-from transfer.evolution.engines import Engine, make_engine
-from transfer.evolution.evaluator import EvaluatorSettings
+from transfer.evolution.evaluator import Evaluator
 from transfer.evolution.fitness import Evaluation, Weights, evaluate
 from transfer.evolution.folder import (
     LEDGER_FILE,
@@ -28,11 +28,13 @@ from transfer.evolution.folder import (
     seed_folder,
 )
 from transfer.evolution.genome import Genome
-from transfer.evolution.ledger import Ledger, Record, saving
+from transfer.evolution.ledger import Entry, Ledger, saving
 from transfer.evolution.progress import EvolutionProgress
 from transfer.evolution.search import Fitness, Population, Vector, fingerprint, make_search
 from transfer.files import locked, write_json
 from transfer.namm.network import NAMM
+from transfer.workers.base import Engine
+from transfer.workers.engines import make_engine
 
 
 def evolve(config: EvolveConfig) -> NAMM:
@@ -47,11 +49,10 @@ def evolve(config: EvolveConfig) -> NAMM:
     """
     check_folder(config)
     models = config.models if config.language_tasks else ()
-    controls = tuple(config.controls.values())
-    settings = EvaluatorSettings(models, controls, config.device, config.threads)
+    make = partial(Evaluator, models, tuple(config.controls.values()))
     with (
         locked(config.out),
-        make_engine(config.engine, settings, config.workers) as engine,
+        make_engine(config.engine, make, config.workers, config.threads, config.device) as engine,
         EvolutionProgress(config.generations, len(config.seeds)) as progress,
     ):
         start = open_run(config, engine)
@@ -71,11 +72,11 @@ class Champion:
     """
 
     vector: Vector
-    facts: Record
+    facts: Entry
 
 
 @dataclass(frozen=True)
-class Contender:
+class Challenger:
     """The candidate that beat its generation's mean by most since the last validation."""
 
     vector: Vector
@@ -116,7 +117,7 @@ class Evolution:
         self._search = make_search(
             config.search, self._genome.vector(start.namm), config.search_settings(seed)
         )
-        self._contender = Contender(self._search.mean)
+        self._challenger = Challenger(self._search.mean)
         self._weights = Weights(config.keep_cost, config.likelihood_weight)
         self._generation = 0
 
@@ -129,7 +130,7 @@ class Evolution:
     def run(self) -> None:
         """Replay the ledger, then go on to the last generation."""
         with Ledger(self._folder / LEDGER_FILE) as ledger:
-            for record in ledger.records:
+            for record in ledger.entries:
                 self._replay(record)
             self._save()
             self._progress.begin(self.seed, self._generation)
@@ -143,7 +144,7 @@ class Evolution:
         with saving(self._folder):
             self._genome.namm(self._search.mean[None]).save_pretrained(self._folder / "last")
 
-    def _replay(self, record: Record) -> None:
+    def _replay(self, record: Entry) -> None:
         population = self._search.ask()
         if fingerprint(population) != record["population"]:
             raise UserError(
@@ -158,7 +159,7 @@ class Evolution:
         self._count(record["seconds"])
         self._generation += 1
 
-    def _advance(self) -> Record:
+    def _advance(self) -> Entry:
         """One generation: its line for the ledger."""
         began = time.perf_counter()
         population = self._search.ask()
@@ -214,17 +215,17 @@ class Evolution:
         ranked = np.where(lost, fitness[~lost].min() - 1, fitness)
         best = int(ranked.argmax())
         advantage = float(ranked[best] - fitness[~lost].mean())
-        if advantage > self._contender.advantage:
-            self._contender = Contender(population[best].copy(), advantage)
+        if advantage > self._challenger.advantage:
+            self._challenger = Challenger(population[best].copy(), advantage)
         self._search.tell(ranked)
 
     def _validation_is_due(self) -> bool:
         done = self._generation + 1
         return done % self._config.validate_every == 0 or done == self._config.generations
 
-    def _validate(self) -> Record:
-        """The search's mean and the contender on the held-out documents."""
-        vectors = np.stack([self._search.mean, self._contender.vector])
+    def _validate(self) -> Entry:
+        """The search's mean and the challenger on the held-out documents."""
+        vectors = np.stack([self._search.mean, self._challenger.vector])
         found = self._evaluate(vectors, validation_cases(self._config))
         parts = ("fitness", "probability", "likelihood", "kept")
         return {
@@ -232,27 +233,27 @@ class Evolution:
             for number, name in enumerate(("mean", "best"))
         }
 
-    def _judge(self, validation: Record, stage: int) -> None:
+    def _judge(self, validation: Entry, stage: int) -> None:
         """Let the validated ones challenge the champion, if it is the tasks of this stage."""
-        vectors = {"mean": self._search.mean, "best": self._contender.vector}
+        vectors = {"mean": self._search.mean, "best": self._challenger.vector}
         for name, scores in validation.items():
             if stage != self._start.stage or scores["fitness"] is None:
                 continue
             if self.champion is None or scores["fitness"] > self.champion.facts["fitness"]:
                 facts = {"which": name, "generation": self._generation, **scores}
                 self.champion = Champion(vectors[name], facts)
-        self._contender = Contender(self._search.mean)
+        self._challenger = Challenger(self._search.mean)
 
     def _save(self) -> None:
         if self.champion is not None:
             with saving(self._folder):
                 self.namm.save_pretrained(self._folder / "namm")
 
-    def _count(self, seconds: Record) -> None:
+    def _count(self, seconds: Entry) -> None:
         for name, value in seconds.items():
             self.seconds[name] = self.seconds.get(name, 0.0) + value
 
-    def _report(self, record: Record) -> None:
+    def _report(self, record: Entry) -> None:
         scores = ", ".join(
             f"{name} {_text(values['fitness'])} keeping {_text(values['kept'])}"
             for name, values in record["validation"].items()

@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Float
 
 from transfer.evolution.cases import Case
-from transfer.evolution.engines import Engine
-from transfer.evolution.evaluator import Job
+from transfer.evolution.evaluator import MeasureJob
 from transfer.evolution.genome import Genome
 from transfer.evolution.measured import Measured, Seconds
+from transfer.workers.base import Engine
 
 PerCandidate = Float[np.ndarray, " population"]
 #: Added to the full cache's answer probability, which may be 0.
@@ -33,8 +33,8 @@ class Weights:
         likelihood: times the log-likelihood beyond the full cache's is added.
     """
 
-    keep_cost: float = 0.0
-    likelihood: float = 4.0
+    keep_cost: float
+    likelihood: float
 
 
 @dataclass(frozen=True)
@@ -91,18 +91,18 @@ def evaluate(
 
 def _cut(
     case: Case, genome: Genome, vectors: Float[np.ndarray, "population size"], rows: int
-) -> Iterator[Job]:
+) -> Iterator[MeasureJob]:
     """The jobs of a case: piece by piece of its documents the full cache, then the candidates."""
     exact = vectors.astype(np.float32)
     for first in range(0, len(case.seeds), rows):
         piece = replace(case, seeds=case.seeds[first : first + rows])
-        yield Job(piece, genome, None)
+        yield MeasureJob(piece, genome, None)
         together = max(1, rows // len(piece.seeds)) if genome.together else 1
         for start in range(0, len(exact), together):
-            yield Job(piece, genome, exact[start : start + together])
+            yield MeasureJob(piece, genome, exact[start : start + together])
 
 
-def _joined(jobs: Sequence[Job], measured: Sequence[Measured]) -> tuple[Measured, Measured]:
+def _joined(jobs: Sequence[MeasureJob], measured: Sequence[Measured]) -> tuple[Measured, Measured]:
     """Full cache and population of a whole case, from the pieces of `_cut`."""
     full: list[Measured] = []
     pruned: list[list[Measured]] = []

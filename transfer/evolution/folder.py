@@ -18,19 +18,21 @@ from typing import Any
 from transfer.errors import UserError
 from transfer.evolution.cases import fitness_cases
 from transfer.evolution.config import EvolveConfig
-from transfer.evolution.engines import Engine
 from transfer.evolution.evaluator import Statistics, StatisticsJob
 from transfer.evolution.genome import Genome
 from transfer.evolution.ledger import read_ledger, saving
-from transfer.files import read_json, replacing, write_json
+from transfer.files import read_json_object, replacing, write_json
 from transfer.namm.network import NAMM
 from transfer.provenance import command_line, versions
+from transfer.workers.base import Engine
 
 RUN_FILE, LEDGER_FILE = "run.json", "ledger.jsonl"
 #: Settings that a run may be resumed with others of.
 _FREE = ("out", "resume", "generations", "seeds", "engine", "workers")
 #: Settings that a continued search cannot change.
 _OF_SEARCH = ("search", "population", "sigma", "elite", "gamma", "evolve_gamma")
+#: What runs of earlier versions call them.
+_RENAMED = {"budgets": "budget", "intervals": "update_interval"}
 _OF_NAMM = ("features", "scorer", "hidden", "bias")
 
 
@@ -64,7 +66,7 @@ def check_folder(config: EvolveConfig) -> None:
         raise UserError(
             f"{config.out} holds a run; add --resume to go on with it, or choose another --out"
         )
-    told, settings = read_json(config.out / RUN_FILE)["config"], _settings(config)
+    told, settings = _read_run(config.out)["config"], _settings(config)
     _refuse_changes(config.out, told, settings, [name for name in settings if name not in _FREE])
 
 
@@ -76,7 +78,7 @@ def open_run(config: EvolveConfig, engine: Engine) -> Start:
     """
     file = config.out / RUN_FILE
     if file.exists():
-        return _resume(config, stage=read_json(file)["stage"])
+        return _resume(config, stage=_read_run(config.out)["stage"])
     start = _begin(config, engine)
     with saving(config.out):
         start.namm.save_pretrained(config.out / "start")
@@ -95,28 +97,12 @@ def _resume(config: EvolveConfig, stage: int) -> Start:
 def described(config: EvolveConfig, stage: int) -> dict[str, Any]:
     """What `run.json` says of a run from its beginning."""
     return {
-        "command": public_command(config),
+        "command": command_line("evolve", replace(config, resume=False), public=True),
         "earlier_commands": _earlier_commands(config),
         "config": _settings(config),
         "stage": stage,
         "versions": versions(cma=version("cma")),
     }
-
-
-def public_command(config: EvolveConfig) -> str:
-    """The command line of a run; of this machine's absolute paths only the last part."""
-    bare = replace(
-        config,
-        out=Path(_public(config.out)),
-        models=tuple(map(_public, config.models)),
-        init=config.init and _public(config.init),
-        resume=False,
-    )
-    return command_line("evolve", bare)
-
-
-def _public(path: str | Path) -> str:
-    return Path(path).name if Path(path).is_absolute() else str(path)
 
 
 def _earlier_commands(config: EvolveConfig) -> list[str]:
@@ -125,8 +111,15 @@ def _earlier_commands(config: EvolveConfig) -> list[str]:
     runs = [folder for folder in (start, *start.parents[:2]) if (folder / RUN_FILE).is_file()]
     if config.init is None or not start.is_dir() or not runs:
         return []
-    run = read_json(runs[0] / RUN_FILE)
+    run = _read_run(runs[0])
     return [*run["earlier_commands"], run["command"]]
+
+
+def _read_run(run: Path) -> dict[str, Any]:
+    """What a run was told, in the words of this version."""
+    told = read_json_object(run / RUN_FILE)
+    told["config"] = {_RENAMED.get(name, name): told["config"][name] for name in told["config"]}
+    return told
 
 
 def _settings(config: EvolveConfig) -> dict[str, Any]:
@@ -149,7 +142,7 @@ def _begin(config: EvolveConfig, engine: Engine) -> Start:
 
 def _continue(config: EvolveConfig, run: Path) -> Start:
     """Inherit another run's start and ledgers: its searches go on where they were."""
-    told = read_json(run / RUN_FILE)
+    told = _read_run(run)
     _refuse_changes(run, told["config"], _settings(config), (*_OF_SEARCH, *_OF_NAMM))
     for seed in config.seeds:
         records = read_ledger(seed_folder(run, seed) / LEDGER_FILE)

@@ -9,23 +9,25 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from safetensors import SafetensorError
 
 from transfer.errors import UserError
+from transfer.files import read_json_lines
 
-Record = dict[str, Any]
+#: A generation, or a part of it, as JSON.
+Entry = dict[str, Any]
 
 
 class Ledger:
-    """Appends records to a file of JSON lines; opening it drops a last line that was cut.
+    """Appends entries to a file of JSON lines; opening it drops a last line that was cut.
 
     Args:
         path: of the file, made if missing.
 
     Attributes:
-        records: those that were there when it was opened.
+        entries: those that were there when it was opened.
 
     Raises:
         UserError: a line before the last is damaged, or the file cannot be written.
@@ -33,20 +35,21 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.records, whole = _whole_records(path)
+        self.entries = read_ledger(path) if path.is_file() else []
         with saving(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("ab", buffering=0)
-        if whole < self._file.tell():
-            self._file.truncate(whole)
+        # What is cut off is no line, and would damage the next.
+        if path.is_file():
+            self._file.truncate(path.read_bytes().rfind(b"\n") + 1)
 
-    def append(self, record: Record) -> None:
-        """Add one record; it is on the disk when this returns.
+    def append(self, entry: Entry) -> None:
+        """Add one entry; it is on the disk when this returns.
 
         Raises:
             UserError: the disk is full or gone. What was there before is kept.
         """
-        line = json.dumps(record, allow_nan=False) + "\n"
+        line = json.dumps(entry, allow_nan=False) + "\n"
         with saving(self.path):
             self._file.write(line.encode())
             os.fsync(self._file.fileno())
@@ -62,37 +65,22 @@ class Ledger:
         self.close()
 
 
-def read_ledger(path: Path) -> list[Record]:
-    """The whole records of a ledger; the file is left as it is.
+def read_ledger(path: Path) -> list[Entry]:
+    """The whole entries of a ledger; the file is left as it is.
 
     Raises:
         UserError: there is none, or a line before the last is damaged.
     """
     if not path.is_file():
         raise UserError(f"there is no ledger {path}; give the folder of a run of transfer evolve")
-    return _whole_records(path)[0]
 
+    def damaged(number: int, line: str) -> NoReturn:
+        raise UserError(
+            f"line {number} of {path} is damaged; remove it and all lines after it, and "
+            f"--resume continues from generation {number - 1}"
+        )
 
-def _whole_records(path: Path) -> tuple[list[Record], int]:
-    """Records of a ledger, and how many bytes they take."""
-    records: list[Record] = []
-    whole = 0
-    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            if number < len(lines):
-                raise UserError(
-                    f"line {number} of {path} is damaged; remove it and all lines after it, and "
-                    f"--resume continues from generation {number - 1}"
-                ) from error
-            break
-        if not line.endswith(b"\n"):
-            break
-        records.append(record)
-        whole += len(line)
-    return records, whole
+    return list(read_json_lines(path, damaged, cut=True).values())
 
 
 @contextmanager

@@ -1,16 +1,16 @@
 """What measuring candidates gives, and what it took."""
 
 import time
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from transfer.namm.network import NAMM
+from transfer.cache.cache import PrunedCache
+from transfer.cache.window import AttentionWindow
+from transfer.policies.namm import NAMMPolicy
 
-TimedT = TypeVar("TimedT", bound="TimedNAMM")
 PerDocument = Float[np.ndarray, "candidates documents"]
 
 
@@ -22,6 +22,14 @@ class Seconds:
     features: float = 0.0
     scoring: float = 0.0
     simulator: float = 0.0
+
+    @classmethod
+    def split(
+        cls, total: float, cache: PrunedCache, scoring: "Watch", simulator: float = 0.0
+    ) -> "Seconds":
+        """Of a model whose cache was pruned, `total` without the simulator."""
+        policy = cache.policy_seconds()
+        return cls(total - policy, policy - scoring.seconds, scoring.seconds, simulator)
 
     def __add__(self, other: "Seconds") -> "Seconds":
         return Seconds(
@@ -49,21 +57,32 @@ class Measured:
     seconds: Seconds
 
 
-class TimedNAMM(NAMM):
-    """A NAMM that knows how long it took."""
+@dataclass
+class Watch:
+    """Adds up the seconds of its `with` blocks."""
 
-    seconds = 0.0
+    seconds: float = 0.0
 
-    @classmethod
-    def of(cls: type[TimedT], namm: NAMM) -> TimedT:
-        """The same, with a watch."""
-        return cls(namm.config, namm.vector, namm.mean, namm.std)
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, *error: object) -> None:
+        self.seconds += time.perf_counter() - self._began
+
+
+@dataclass(frozen=True)
+class TimedPolicy(NAMMPolicy):
+    """A NAMM as a policy, and how long it scores.
+
+    Attributes:
+        watch: its time.
+    """
+
+    watch: Watch = field(default_factory=Watch)
 
     def score(
-        self, features: Float[Tensor, "sequences tokens size"], age: Int[Tensor, "sequences tokens"]
-    ) -> Float[Tensor, "sequences tokens"]:
-        """As a NAMM does."""
-        began = time.perf_counter()
-        scores = super().score(features, age)
-        self.seconds += time.perf_counter() - began
-        return scores
+        self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens size"]
+    ) -> tuple[Float[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens size"]]:
+        """Scores of the NAMM."""
+        with self.watch:
+            return super().score(window, state)

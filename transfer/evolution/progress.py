@@ -7,7 +7,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from transfer.evolution.ledger import Record
+from transfer.evolution.ledger import Entry
 
 _LAST = 5
 _RECENT = 20
@@ -29,7 +29,6 @@ class EvolutionProgress:
             TextColumn("{task.fields[state]}"),
             console=Console(stderr=True),
         )
-        self._generations = generations
         self._total = generations * seeds
         self._task = self._progress.add_task("evolving", total=self._total, state="")
         self._done = 0
@@ -54,7 +53,7 @@ class EvolutionProgress:
         self._fitness.clear()
         self._progress.update(self._task, description=f"seed {seed}", completed=self._done)
 
-    def generation(self, record: Record) -> None:
+    def generation(self, record: Entry) -> None:
         """A generation is done."""
         self._done += 1
         self._seconds.append(record["seconds"]["total"])

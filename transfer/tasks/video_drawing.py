@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from transfer.video.writer import encode_video
+
 SIDE, CELL, RATE = 64, 16, 4
 COLORS = {
     "red": (225, 35, 35),
@@ -78,21 +80,10 @@ def draw(flashes: Sequence[Flash], frames: int, rng: np.random.Generator) -> Fra
 
 def encode(frames: Frames) -> bytes:
     """The frames as an mp4 file of h264 at `RATE` a second; the same bytes every time."""
-    import av
-
     target = io.BytesIO()
-    with av.open(target, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=RATE)
-        assert isinstance(stream, av.VideoStream)
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        # with B frames x264 makes other bytes now and then
-        stream.options = {"crf": "18", "preset": "veryfast", "threads": "1", "bf": "0"}
-        for number, frame in enumerate(frames):
-            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
-            picture.pts, picture.time_base = number, Fraction(1, RATE)
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode())
+    # with B frames x264 makes other bytes now and then
+    options = {"crf": "18", "preset": "veryfast", "threads": "1", "bf": "0"}
+    encode_video(target, [*frames], Fraction(RATE), options=options)
     return target.getvalue()
 
 

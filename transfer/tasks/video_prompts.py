@@ -7,44 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from transfer.errors import UserError
-from transfer.tasks.video_records import LETTERS, BrokenRecord, VideoQuestion
-
-#: The part of a prompt where all frames of the video stand, and the part where the next one stands.
-VIDEO, FRAME = "<video>", "<frame>"
+from transfer.tasks.video_records import LETTERS, BrokenRecord, Prompt, VideoQuestion
 
 Sampling = Literal["uniform", "midpoint", "segment", "fps"]
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """A user's turn about a video and how the assistant's turn begins.
-
-    Attributes:
-        parts: of the user's turn, one after the other with nothing between them. Either one of them
-            is `VIDEO`, or as many as the clip has frames are `FRAME`.
-        answers: the text whose likelihood right after the prompt stands for each option, letters
-            ("A", "B") or words.
-        system: what the conversation begins with; empty: what the model's template says.
-        prefill: how the assistant's turn begins, for example "Best Option: (".
-    """
-
-    parts: tuple[str, ...]
-    answers: tuple[str, ...]
-    system: str = ""
-    prefill: str = ""
-
-    def __post_init__(self) -> None:
-        if self.parts.count(VIDEO) > 1 or (VIDEO in self.parts and FRAME in self.parts):
-            raise UserError(
-                f"a prompt has the parts {self.parts}; use {VIDEO} once, or {FRAME} for each frame"
-            )
-        if not all(self.answers):
-            raise UserError(f"a prompt has the answers {self.answers}; give each a text")
-
-
-@dataclass(frozen=True)
-class Benchmark(ABC):
+class VideoTask(ABC):
     """A set of questions about videos, as its authors ask and score them.
 
     Attributes:
@@ -71,7 +40,7 @@ class Benchmark(ABC):
         """The records, in their own order, with ids that differ.
 
         Args:
-            data: folder or file; None where the benchmark makes its own.
+            data: folder or file; None where the task makes its own.
             questions: so many, spread evenly over the records so that all kinds occur; None: all.
 
         Raises:
@@ -89,22 +58,6 @@ class Benchmark(ABC):
     def frames_of(self, question: VideoQuestion, most: int) -> int:
         """How many frames of this video are read where the user allows `most`."""
         return most
-
-    def accuracy(self, correct: Sequence[float | int], categories: Sequence[str]) -> float:
-        """The benchmark's own aggregate of the questions' scores.
-
-        Args:
-            correct: 1 or 0 for each question.
-            categories: of the same questions.
-        """
-        if not correct:
-            raise UserError(f"no answers of {self.name} to average; run at least one question")
-        if self.aggregation == "micro":
-            return sum(correct) / len(correct)
-        kinds: dict[str, list[float | int]] = {}
-        for category, score in zip(categories, correct):
-            kinds.setdefault(category, []).append(score)
-        return sum(sum(scores) / len(scores) for scores in kinds.values()) / len(kinds)
 
 
 def lettered(options: Sequence[str], form: str = "{letter}. {option}") -> str:

@@ -26,8 +26,8 @@ from transfer.tasks.video_drawing import (
     draw,
     encode,
 )
-from transfer.tasks.video_prompts import VIDEO, Benchmark, Prompt
-from transfer.tasks.video_records import BrokenRecord, VideoQuestion
+from transfer.tasks.video_prompts import VideoTask
+from transfer.tasks.video_records import VIDEO, BrokenRecord, Prompt, VideoQuestion
 
 #: Of the files; a change of what is drawn or asked needs another.
 VERSION = "1"
@@ -151,7 +151,7 @@ class RecallQuestion(VideoQuestion):
 
 
 @dataclass(frozen=True)
-class VideoRecall(Benchmark):
+class VideoRecall(VideoTask):
     """Held-out videos, each with a question of every kind.
 
     The files are made when they are first asked for, and kept in `data`, by default in the user's

@@ -1,16 +1,41 @@
-"""What every video benchmark comes down to: questions with options about a part of a video."""
+"""What every task about videos comes down to: questions with options about a part of a video."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from transfer.errors import UserError
 
-if TYPE_CHECKING:
-    from transfer.tasks.video_prompts import Prompt
-
 #: Letters of the options, as many as a question may have.
 LETTERS = "ABCDEFGH"
+#: The part of a prompt where all frames of the video stand, and the part where the next one stands.
+VIDEO, FRAME = "<video>", "<frame>"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A user's turn about a video and how the assistant's turn begins.
+
+    Attributes:
+        parts: of the user's turn, one after the other with nothing between them. Either one of them
+            is `VIDEO`, or as many as the clip has frames are `FRAME`.
+        answers: the text whose likelihood right after the prompt stands for each option, letters
+            ("A", "B") or words.
+        system: what the conversation begins with; empty: what the model's template says.
+        prefill: how the assistant's turn begins, for example "Best Option: (".
+    """
+
+    parts: tuple[str, ...]
+    answers: tuple[str, ...]
+    system: str = ""
+    prefill: str = ""
+
+    def __post_init__(self) -> None:
+        if self.parts.count(VIDEO) > 1 or (VIDEO in self.parts and FRAME in self.parts):
+            raise UserError(
+                f"a prompt has the parts {self.parts}; use {VIDEO} once, or {FRAME} for each frame"
+            )
+        if not all(self.answers):
+            raise UserError(f"a prompt has the answers {self.answers}; give each a text")
 
 
 @dataclass(frozen=True)
@@ -56,7 +81,7 @@ class VideoQuestion:
     end: float | None = None
     folder_fps: float = 1.0
     subtitles: tuple[Subtitle, ...] = ()
-    prompt: "Prompt | None" = None
+    prompt: Prompt | None = None
 
     def __post_init__(self) -> None:
         if not self.question.strip():

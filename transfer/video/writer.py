@@ -1,9 +1,11 @@
 """Frames to a file: mp4 or gif, encoded by PyAV."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,21 +42,42 @@ def check_writable(path: Path) -> None:
 
 
 def write_video(path: Path, frames: Frames, fps: Fraction) -> None:
-    """Encode frames of one size, at `fps` a second.
+    """Encode frames of one size, at `fps` a second, into a file whose suffix says how.
 
     Raises:
         UserError: the file cannot be written.
     """
+    with replacing(path) as partial:
+        encode_video(str(partial), frames, fps, path.suffix)
+
+
+def encode_video(
+    target: str | BytesIO,
+    frames: Frames,
+    fps: Fraction,
+    suffix: str = ".mp4",
+    options: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Encode frames of one size.
+
+    Args:
+        target: a path, or a file in memory.
+        frames: one or more.
+        fps: frames a second.
+        suffix: of `CODECS`.
+        options: of the codec.
+    """
     import av
 
-    codec, pixels = CODECS[path.suffix]
+    codec, pixels = CODECS[suffix]
     # yuv420p halves the colours' resolution, so both sides must be even.
     height, width = (side // 2 * 2 for side in frames[0].shape[:2])
     pictures = _pictures([frame[:height, :width] for frame in frames], fps)
-    with replacing(path) as partial, av.open(str(partial), "w") as container:
+    with av.open(target, "w", format=suffix[1:]) as container:
         stream = container.add_stream(codec, rate=fps)
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, pixels
+        stream.options = dict(options)
         for picture in _with_palette(pictures) if pixels == "pal8" else pictures:
             container.mux(stream.encode(picture))
         container.mux(stream.encode())

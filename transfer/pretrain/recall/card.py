@@ -6,11 +6,11 @@ import torch
 from rich.progress import Progress
 from transformers import PreTrainedModel
 
+from transfer.adapters.scoring import score_batch
 from transfer.pretrain.card import command, paragraph, table, write_sections
 from transfer.pretrain.recall.config import RecallPretrainConfig
 from transfer.provenance import command_line
 from transfer.tasks.recall import TASKS, RecallTask, make_batch
-from transfer.tasks.scoring import score_batch
 
 LENGTHS = (128, 256, 512, 1024)
 _TOGETHER = 8192

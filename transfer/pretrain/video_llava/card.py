@@ -16,8 +16,8 @@ from transfer.pretrain.card import command, paragraph, table, write_sections
 from transfer.pretrain.video_llava.config import VideoPretrainConfig
 from transfer.pretrain.video_llava.guidance import LAYERS
 from transfer.provenance import command_line
-from transfer.tasks.video_prompts import VIDEO
 from transfer.tasks.video_recall import FRAMES, KINDS, RecallQuestion, VideoRecall
+from transfer.tasks.video_records import VIDEO
 from transfer.video.frames import read_clip
 
 _ABOUT = {

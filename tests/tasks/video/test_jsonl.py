@@ -1,12 +1,12 @@
 import json
 
 import pytest
-from tasks.benchmarks.written import touch, write_text
+from tasks.video.written import touch, write_text
 
 from transfer.errors import UserError
-from transfer.tasks.benchmarks import BENCHMARKS
+from transfer.tasks.video import VIDEO_TASKS
 
-BENCHMARK = BENCHMARKS["jsonl"]
+BENCHMARK = VIDEO_TASKS["jsonl"]
 RECORD = {"video": "cats/one.mp4", "question": "What jumps?", "options": ["a cat", "a dog"]}
 
 

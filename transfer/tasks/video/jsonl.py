@@ -7,13 +7,13 @@ the pictures a second (1.0 by default) where the video is a folder of pictures.
 
 from dataclasses import dataclass
 
-from transfer.tasks.benchmarks.files import Row
-from transfer.tasks.benchmarks.published import PublishedBenchmark
+from transfer.tasks.video.files import Row
+from transfer.tasks.video.published import PublishedTask
 from transfer.tasks.video_records import LETTERS, VideoQuestion
 
 
 @dataclass(frozen=True)
-class OwnQuestions(PublishedBenchmark):
+class OwnQuestions(PublishedTask):
     """Questions about the user's own videos; their paths are relative to the file."""
 
     name: str = "jsonl"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from transfer.errors import UserError
-from transfer.tasks.benchmarks.files import (
+from transfer.tasks.video.files import (
     Row,
     identify,
     locate,
@@ -20,12 +20,12 @@ from transfer.tasks.benchmarks.files import (
     unlettered,
     with_suffixes,
 )
-from transfer.tasks.benchmarks.published import PublishedBenchmark
+from transfer.tasks.video.published import PublishedTask
 from transfer.tasks.video_records import VideoQuestion
 
 
 @dataclass(frozen=True)
-class EgoSchema(PublishedBenchmark):
+class EgoSchema(PublishedTask):
     """EgoSchema, the subset with answers where it is there."""
 
     name: str = "egoschema"

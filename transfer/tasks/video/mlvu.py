@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from transfer.tasks.benchmarks.files import Row, locate
-from transfer.tasks.benchmarks.published import PublishedBenchmark
-from transfer.tasks.video_prompts import VIDEO, Prompt, Sampling, lettered, letters, parse_letter
-from transfer.tasks.video_records import VideoQuestion
+from transfer.tasks.video.files import Row, locate
+from transfer.tasks.video.published import PublishedTask
+from transfer.tasks.video_prompts import Sampling, lettered, letters, parse_letter
+from transfer.tasks.video_records import VIDEO, Prompt, VideoQuestion
 
 _SYSTEM = (
     "Carefully watch this video and pay attention to every detail. Based on your observations,"
@@ -23,7 +23,7 @@ _TASKS = {"findNeedle": "needle", "needleQA": "needle", "PlotQA": "plotQA"}
 
 
 @dataclass(frozen=True)
-class MLVU(PublishedBenchmark):
+class MLVU(PublishedTask):
     """MLVU's multiple-choice tasks, dev or test, whichever the folder holds."""
 
     name: str = "mlvu"

@@ -1,10 +1,10 @@
 import pytest
-from tasks.benchmarks.written import touch, write_json, write_text
+from tasks.video.written import touch, write_json, write_text
 
 from transfer.errors import UserError
-from transfer.tasks.benchmarks import BENCHMARKS
+from transfer.tasks.video import VIDEO_TASKS
 
-BENCHMARK = BENCHMARKS["egoschema"]
+BENCHMARK = VIDEO_TASKS["egoschema"]
 TEXTS = ["C cooks.", "C cleans.", "C reads.", "C builds.", "C sleeps."]
 OWN = {"q_uid": "0074f737", "question": "What does C do?"} | {
     f"option {place}": text for place, text in enumerate(TEXTS)

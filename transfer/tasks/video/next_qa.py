@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from transfer.tasks.benchmarks.files import Row, locate, read_object, with_suffixes
-from transfer.tasks.benchmarks.published import PublishedBenchmark
+from transfer.tasks.video.files import Row, locate, read_object, with_suffixes
+from transfer.tasks.video.published import PublishedTask
 from transfer.tasks.video_records import VideoQuestion
 
 _KINDS = {"C": "causal", "T": "temporal", "D": "descriptive"}
 
 
 @dataclass(frozen=True)
-class NextQA(PublishedBenchmark):
+class NextQA(PublishedTask):
     """NExT-QA's multiple-choice questions, five options each."""
 
     name: str = "next-qa"

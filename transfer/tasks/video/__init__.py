@@ -1,16 +1,16 @@
 """Benchmarks of questions about videos, by the names that `--task` takes."""
 
-from transfer.tasks.benchmarks.egoschema import EgoSchema
-from transfer.tasks.benchmarks.jsonl import OwnQuestions
-from transfer.tasks.benchmarks.longvideobench import LongVideoBench
-from transfer.tasks.benchmarks.mlvu import MLVU
-from transfer.tasks.benchmarks.mvbench import MVBench
-from transfer.tasks.benchmarks.next_qa import NextQA
-from transfer.tasks.benchmarks.video_mme import VideoMME
-from transfer.tasks.video_prompts import Benchmark
+from transfer.tasks.video.egoschema import EgoSchema
+from transfer.tasks.video.jsonl import OwnQuestions
+from transfer.tasks.video.longvideobench import LongVideoBench
+from transfer.tasks.video.mlvu import MLVU
+from transfer.tasks.video.mvbench import MVBench
+from transfer.tasks.video.next_qa import NextQA
+from transfer.tasks.video.video_mme import VideoMME
+from transfer.tasks.video_prompts import VideoTask
 from transfer.tasks.video_recall import VideoRecall
 
-BENCHMARKS: dict[str, Benchmark] = {
+VIDEO_TASKS: dict[str, VideoTask] = {
     benchmark.name: benchmark
     for benchmark in (
         VideoRecall(),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from transfer.errors import UserError
+from transfer.files import read_json_lines
 from transfer.tasks.video_records import LETTERS, BrokenRecord, VideoQuestion
 
 T = TypeVar("T")
@@ -85,8 +86,6 @@ def read_object(path: Path) -> dict[str, Any]:
 def _read(path: Path, reader: Callable[[Path], Any], kind: type[T]) -> T:
     try:
         content = reader(path)
-    except UserError:
-        raise
     # pyarrow's errors derive from ValueError and OSError too
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"cannot read {path} ({error}); check the file") from error
@@ -266,16 +265,7 @@ def _json(path: Path) -> Any:
 
 
 def _json_lines(path: Path) -> list[Any]:
-    # At line feeds alone: JSON's texts may hold the other characters that end a line.
-    lines = path.read_text(encoding="utf-8-sig").split("\n")
-    return [_loaded(line) for line in lines if line.strip()]
-
-
-def _loaded(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError:
-        return line
+    return list(read_json_lines(path, lambda number, line: line).values())
 
 
 def _csv(path: Path) -> list[Any]:

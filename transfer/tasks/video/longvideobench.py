@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from transfer.errors import UserError
-from transfer.tasks.benchmarks.files import Row, locate
-from transfer.tasks.benchmarks.published import PublishedBenchmark, asked
-from transfer.tasks.benchmarks.subtitles import between_frames, read_json_subtitles
-from transfer.tasks.video_prompts import Prompt, Sampling, letters
-from transfer.tasks.video_records import Subtitle, VideoQuestion
+from transfer.tasks.video.files import Row, locate
+from transfer.tasks.video.published import PublishedTask, asked
+from transfer.tasks.video.subtitles import between_frames, read_json_subtitles
+from transfer.tasks.video_prompts import Sampling, letters
+from transfer.tasks.video_records import Prompt, Subtitle, VideoQuestion
 
 
 @dataclass(frozen=True)
-class LongVideoBench(PublishedBenchmark):
+class LongVideoBench(PublishedTask):
     """LongVideoBench, its validation set by default.
 
     Attributes:

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from transfer.errors import UserError
-from transfer.tasks.benchmarks.files import read_rows
-from transfer.tasks.video_prompts import FRAME, VIDEO
-from transfer.tasks.video_records import Subtitle
+from transfer.tasks.video.files import read_rows
+from transfer.tasks.video_records import FRAME, VIDEO, Subtitle
 
 _TIME = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:[.,]\d+)?)")
 _SPAN = re.compile(rf"{_TIME.pattern}\s*-->\s*{_TIME.pattern}.*")
@@ -30,8 +29,6 @@ def read_json_subtitles(path: Path, begin: float, duration: float | None) -> tup
     try:
         lines = [_line(fields, begin, duration) for fields in read_rows(path)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, UserError):
-            raise
         raise UserError(f"{path} is no list of subtitles ({error!r}); check the file") from error
     return tuple(sorted(lines, key=lambda line: line.start))
 

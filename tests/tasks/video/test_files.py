@@ -3,8 +3,8 @@ import sys
 import pytest
 
 from transfer.errors import UserError
-from transfer.tasks.benchmarks import BENCHMARKS
-from transfer.tasks.benchmarks.files import (
+from transfer.tasks.video import VIDEO_TASKS
+from transfer.tasks.video.files import (
     convert,
     identify,
     locate,
@@ -15,7 +15,7 @@ from transfer.tasks.benchmarks.files import (
 
 
 def test_names():
-    assert all(benchmark.name == name for name, benchmark in BENCHMARKS.items())
+    assert all(benchmark.name == name for name, benchmark in VIDEO_TASKS.items())
 
 
 def test_parquet_needs_pyarrow(tmp_path, monkeypatch):
@@ -48,7 +48,7 @@ def test_spread(count, chosen):
 
 def test_repeated_ids_are_replaced_by_ones_that_are_free(tmp_path):
     rows = [{"id": name} for name in ("x", "x", "x (place 1)", "x")]
-    ask = BENCHMARKS["jsonl"].question
+    ask = VIDEO_TASKS["jsonl"].question
     found = convert(identify(tmp_path / "f.json", rows), ask)
     assert [record.id for record in found] == ["x", "x (place 1)'", "x (place 1)", "x (place 3)"]
     assert ["stands twice" in record.reason for record in found] == [False, True, False, True]

@@ -1,9 +1,9 @@
 import pytest
-from tasks.benchmarks.written import touch, write_json, write_text
+from tasks.video.written import touch, write_json, write_text
 
-from transfer.tasks.benchmarks import BENCHMARKS
+from transfer.tasks.video import VIDEO_TASKS
 
-BENCHMARK = BENCHMARKS["next-qa"]
+BENCHMARK = VIDEO_TASKS["next-qa"]
 HEAD = "video,frame_count,width,height,question,answer,qid,type,a0,a1,a2,a3,a4"
 ASKED = '4010069381,369,640,480,"how do the two man play, at first"'
 LINE = ASKED + ",{answer},6,{type},roll,tap,sing,hit,pat"

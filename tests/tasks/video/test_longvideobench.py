@@ -1,13 +1,12 @@
 import pytest
-from tasks.benchmarks.written import touch, write_json
+from tasks.video.written import touch, write_json
 
 from transfer.errors import UserError
-from transfer.tasks.benchmarks import BENCHMARKS
-from transfer.tasks.video_prompts import FRAME, VIDEO
-from transfer.tasks.video_records import BrokenRecord, Subtitle
+from transfer.tasks.video import VIDEO_TASKS
+from transfer.tasks.video_records import FRAME, VIDEO, BrokenRecord, Subtitle
 
-BENCHMARK = BENCHMARKS["longvideobench"]
-SILENT = BENCHMARKS["longvideobench-no-subtitles"]
+BENCHMARK = VIDEO_TASKS["longvideobench"]
+SILENT = VIDEO_TASKS["longvideobench-no-subtitles"]
 RECORD = {
     "video_id": "86CxyhFV9MI",
     "id": "86CxyhFV9MI_0",

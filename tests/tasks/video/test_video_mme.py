@@ -1,12 +1,11 @@
 import pytest
-from tasks.benchmarks.written import touch, write_json, write_text
+from tasks.video.written import touch, write_json, write_text
 
-from transfer.tasks.benchmarks import BENCHMARKS
-from transfer.tasks.video_prompts import VIDEO
-from transfer.tasks.video_records import BrokenRecord, Subtitle
+from transfer.tasks.video import VIDEO_TASKS
+from transfer.tasks.video_records import VIDEO, BrokenRecord, Subtitle
 
-BENCHMARK = BENCHMARKS["video-mme"]
-SPOKEN = BENCHMARKS["video-mme-subtitles"]
+BENCHMARK = VIDEO_TASKS["video-mme"]
+SPOKEN = VIDEO_TASKS["video-mme-subtitles"]
 RECORD = {
     "video_id": "001",
     "duration": "short",

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from transfer.tasks.benchmarks.files import Row, locate
-from transfer.tasks.benchmarks.mlvu import bracketed, parse_bracketed
-from transfer.tasks.benchmarks.published import PublishedBenchmark
-from transfer.tasks.video_prompts import Prompt, Sampling
-from transfer.tasks.video_records import VideoQuestion
+from transfer.tasks.video.files import Row, locate
+from transfer.tasks.video.mlvu import bracketed, parse_bracketed
+from transfer.tasks.video.published import PublishedTask
+from transfer.tasks.video_prompts import Sampling
+from transfer.tasks.video_records import Prompt, VideoQuestion
 
 _SYSTEM = (
     "Carefully watch the video and pay attention to the cause and sequence of events, the detail"
@@ -52,7 +52,7 @@ _TVQA_FPS = 3.0
 
 
 @dataclass(frozen=True)
-class MVBench(PublishedBenchmark):
+class MVBench(PublishedTask):
     """MVBench; a folder may hold some of the tasks only."""
 
     name: str = "mvbench"

@@ -6,13 +6,13 @@ import tiny
 import torch
 from transformers import DynamicCache
 
+from transfer.adapters import scoring
+from transfer.adapters.scoring import score_batch
 from transfer.attachment.memory import attach
 from transfer.errors import UserError
 from transfer.namm.network import NAMM, NAMMConfig
-from transfer.tasks import scoring
 from transfer.tasks.base import TokenBatch
 from transfer.tasks.recall import TASKS, make_batch
-from transfer.tasks.scoring import score_batch
 
 
 @pytest.fixture(scope="module", params=["llama", "gpt2"])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transfer.errors import UserError
-from transfer.tasks.benchmarks.files import (
+from transfer.tasks.video.files import (
     Row,
     identify,
     locate,
@@ -17,14 +17,14 @@ from transfer.tasks.benchmarks.files import (
     unlettered,
     with_suffixes,
 )
-from transfer.tasks.benchmarks.published import PublishedBenchmark
-from transfer.tasks.benchmarks.subtitles import read_srt, spoken_at
-from transfer.tasks.video_prompts import VIDEO, Prompt, lettered, letters
-from transfer.tasks.video_records import Subtitle, VideoQuestion
+from transfer.tasks.video.published import PublishedTask
+from transfer.tasks.video.subtitles import read_srt, spoken_at
+from transfer.tasks.video_prompts import lettered, letters
+from transfer.tasks.video_records import VIDEO, Prompt, Subtitle, VideoQuestion
 
 
 @dataclass(frozen=True)
-class VideoMME(PublishedBenchmark):
+class VideoMME(PublishedTask):
     """Video-MME.
 
     Attributes:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transfer.errors import UserError
-from transfer.tasks.benchmarks.files import Row, convert, find_files, identify, read_rows, spread
-from transfer.tasks.video_prompts import VIDEO, Benchmark, Prompt, lettered, letters
-from transfer.tasks.video_records import BrokenRecord, VideoQuestion
+from transfer.tasks.video.files import Row, convert, find_files, identify, read_rows, spread
+from transfer.tasks.video_prompts import VideoTask, lettered, letters
+from transfer.tasks.video_records import VIDEO, BrokenRecord, Prompt, VideoQuestion
 
 
 @dataclass(frozen=True)
-class PublishedBenchmark(Benchmark):
+class PublishedTask(VideoTask):
     """Multiple-choice questions from files.
 
     Attributes:
