@@ -139,7 +139,23 @@ def test_a_feature_and_a_scorer(python, transfer, tmp_path):
     assert len({row["policy"] for row in json.loads(printed)["summary"]}) == 2
 
 
-@pytest.mark.parametrize("name", ["policy", "environment", "adapter", "feature", "scorer"])
+def test_a_benchmark(transfer):
+    printed = transfer(
+        "eval", "language", "--model", "llama-recall", "--documents", 3, "--length", 128,
+        "--task", "example_task", "--policy", "example_rule", "--budget", 16, "--json",
+    )  # fmt: skip
+    found = json.loads(printed)
+    assert found["kind"] == "likelihood" and found["metrics"] == ["log_likelihood"]
+    entries = {entry["policy"]: entry for entry in found["summary"]}
+    assert set(entries) == {"full", "example_rule"}
+    assert all(entry["n"] == 3 for entry in entries.values())
+    assert entries["full"]["mean"] > entries["example_rule"]["mean"] + 0.01
+    assert entries["example_rule"]["kept_tokens"] == 16
+
+
+@pytest.mark.parametrize(
+    "name", ["policy", "environment", "adapter", "feature", "scorer", "benchmark"]
+)
 def test_the_short_examples(python, name):
     path = ROOT / "examples" / f"add_{name}.py"
     assert len(path.read_text().splitlines()) <= 50

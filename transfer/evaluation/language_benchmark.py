@@ -1,6 +1,6 @@
 """Documents with questions, read by a language model; and the benchmark that others build on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,11 +19,14 @@ from transfer.tasks.recall import get_task, make_batch
 from transfer.tasks.records import Record, encode_record, read_records
 from transfer.tasks.text import language_for
 
+#: Length and seeds in, a document for each seed out.
+Maker = Callable[[int, Sequence[int]], TokenBatch]
+
 
 class LanguageBenchmark(Benchmark):
     """Every document in one pass, its answers teacher-forced.
 
-    To ask questions of your own, override `questions`.
+    To ask questions of your own, override `questions` or `maker`.
 
     Args:
         config: of the evaluation.
@@ -42,10 +45,10 @@ class LanguageBenchmark(Benchmark):
         self.config, self.model = config, config.model
         asked = {name: self.questions(name) for name in config.task}
         made = [name for name, records in asked.items() if records is None]
-        self._tasks = {name: get_task(name, config.depth) for name in made}
+        self._makers = {name: self.maker(name) for name in made}
         self.language: LanguageModel = load_language_model(config.model)
         self.adapter = get_adapter(self.language.model)
-        self._says = language_for(self.language.tokenizer, self.adapter.config.vocab_size)
+        self.says = language_for(self.language.tokenizer, self.adapter.config.vocab_size)
         self._records = {
             name: self._encoded(name, records)
             for name, records in asked.items()
@@ -62,11 +65,20 @@ class LanguageBenchmark(Benchmark):
         """
         return read_records(task) if task.endswith(RECORDS) else None
 
+    def maker(self, task: str) -> Maker:
+        """What makes the documents of a task.
+
+        Raises:
+            UserError: there is no such task.
+        """
+        made = get_task(task, self.config.depth)
+        return lambda length, seeds: make_batch(made, length, seeds, self.says)
+
     def contenders(self) -> Sequence[Contender]:
         """The full cache, then every policy at every budget."""
         options, model = self.config.contenders, self.language.model
         lengths = [batch.ids.shape[1] for own in self._records.values() for batch in own]
-        longest = max([*lengths, *(self.config.length if self._tasks else ())])
+        longest = max([*lengths, *(self.config.length if self._makers else ())])
         shape = LayerShape.of(self.adapter.config, model.dtype)
         return [full(options.update_interval), *plan(options, shape, longest)]
 
@@ -79,7 +91,7 @@ class LanguageBenchmark(Benchmark):
         for number, batch in enumerate(self._records.get(task, ())):
             yield _block(task, None, [number], batch)
         seeds = range(config.seed, config.seed + config.documents)
-        for length in config.length if task in self._tasks else ():
+        for length in config.length if task in self._makers else ():
             for start in range(0, len(seeds), config.batch):
                 yield _block(task, length, list(seeds[start : start + config.batch]))
 
@@ -89,8 +101,7 @@ class LanguageBenchmark(Benchmark):
         numbers = [item["item"] for item in block.items]
         if block.content is not None:
             return numbers, block.content
-        task = self._tasks[first["task"]]
-        return numbers, make_batch(task, first["length"], numbers, self._says)
+        return numbers, self._makers[first["task"]](first["length"], numbers)
 
     def rows(self, ready: tuple[list[Any], TokenBatch], contender: Contender) -> Iterator[Row]:
         """The scores of the documents of a batch, and what their caches hold."""

@@ -1,7 +1,7 @@
 """Runs any benchmark: blocks times contenders, resumed, interrupted, on one process or many."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
@@ -89,7 +89,7 @@ def _play(worker: BlockWorker, config: EvalConfig, store: Store) -> bool:
     return False
 
 
-def _rows(worker: BlockWorker, config: EvalConfig, store: Store) -> Iterator[Row]:
+def _rows(worker: BlockWorker, config: EvalConfig, store: Store) -> Generator[Row, None, None]:
     """Every row that is missing, as it comes."""
     jobs, run = _jobs(worker, store), config.run
     if run.engine == "in-process":

@@ -1,0 +1,61 @@
+"""Something else to ask: `transfer eval language --model llama-recall --task example_task`."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from transfer import Benchmark
+from transfer.adapters.language_model import load_language_model
+from transfer.attachment.adapter import get_adapter
+from transfer.attachment.memory import Memory
+from transfer.evaluation.benchmark import Block, Row
+from transfer.evaluation.contenders import Contender, full, plan
+from transfer.evaluation.digest import model_digest
+from transfer.evaluation.language import LanguageEval
+from transfer.tasks.recall import TASKS, make_batch
+
+
+class Likelihood(Benchmark):
+    """How likely the second half of a document is after the first."""
+
+    kind = "likelihood"
+    metrics = ("log_likelihood",)
+    unit = "documents"
+
+    def __init__(self, config: LanguageEval) -> None:
+        self.config, self.model = config, config.model
+        self._model = load_language_model(config.model).model
+        self._adapter = get_adapter(self._model)
+
+    def contenders(self) -> Sequence[Contender]:
+        """The full cache is what differences are taken to."""
+        return [full(), *plan(self.config.contenders)]
+
+    def blocks(self) -> Sequence[Block]:
+        """One sequence each."""
+        seeds = range(self.config.seed, self.config.seed + self.config.documents)
+        items = [{"task": "likelihood", "item": seed, "cluster": seed} for seed in seeds]
+        return [Block(str(item["item"]), [item], item["item"]) for item in items]
+
+    def rows(self, ready: int, contender: Contender) -> Iterator[Row]:
+        """One pass; the mean over the tokens of the second half, in nats."""
+        ids = make_batch(TASKS["recall"], max(self.config.length), [ready]).ids
+        tokens = ids.shape[1]
+        with Memory(self._adapter, contender.pruning) as memory, torch.inference_mode():
+            logits = self._model(ids, cache=memory.new_cache()).logits
+        chosen = logits[:, :-1].log_softmax(-1).gather(-1, ids[:, 1:, None])
+        report = memory.report()
+        yield {
+            "item": ready,
+            "log_likelihood": chosen[:, tokens // 2 :].mean().item(),
+            "tokens": tokens,
+            "kept_tokens": tokens * report.kept_fraction,
+            "cache_bytes": report.bytes,
+            "peak_bytes": report.peak_bytes,
+            "full_bytes": report.full_bytes,
+        }
+
+    def digest(self) -> dict[str, Any]:
+        """A run is resumed with the same model only."""
+        return {"model files": model_digest(self._model)}
