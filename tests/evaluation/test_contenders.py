@@ -138,7 +138,7 @@ def test_rules_have_the_bytes_of_the_first_namm_and_namms_their_tokens():
         ("recency:budget=1.5", r"^budget 1.5 is neither a fraction nor whole tokens"),
         (
             "recency:budget=few",
-            r"^policy 'recency:budget=few' has the budget 'few'; use int or float",
+            r"^policy 'recency:budget=few' has the budget 'few'; use a num",
         ),
         ("recency:budget=None", r"^policy recency has no threshold of its own; give it a budget"),
         ("recency:update_interval=0", r"^update interval 0 does not fit policy recency; use a pos"),
