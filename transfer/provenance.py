@@ -39,8 +39,11 @@ def command_line(subcommand: str, config: Any, public: bool = False) -> str:
 
 
 def _options(config: Any, usual: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Name, value and default of every option; `usual` is the default of a nested `config`."""
-    for option in fields(config):
+    """Name, value and default of every option, those of nested configurations last.
+
+    `usual` is the default of a nested `config`.
+    """
+    for option in sorted(fields(config), key=lambda each: is_dataclass(getattr(config, each.name))):
         value = getattr(config, option.name)
         default = getattr(usual, option.name, _default(option))
         if is_dataclass(value):

@@ -5,9 +5,10 @@ settings of the policy, and `budget`, `update_interval` and `eviction` of this c
 """
 
 from ast import literal_eval
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from transfer.cache.equal_bytes import at_equal_bytes
@@ -21,7 +22,12 @@ from transfer.policies import get_policy
 from transfer.policies.namm import NAMMPolicy
 
 ALIASES = {"fifo": "recency:sinks=0"}
-_OF_PRUNING = ("budget", "update_interval", "eviction")
+#: Settings of the contender, not of its policy, and what they may be.
+_OF_PRUNING: Mapping[str, tuple[UnionType | type, str]] = {
+    "budget": (int | float | None, "a number or None"),
+    "update_interval": (int, "a whole number"),
+    "eviction": (str, "exact or reference"),
+}
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,11 @@ class Spelling:
         Raises:
             UserError: its settings are no `name=value`.
         """
-        name, *rest = ALIASES.get(text, text).split(":")
+        name, *rest = text.split(":")
         settings = rest.pop() if rest and ("=" in rest[-1] or not rest[-1]) else ""
+        if name in ALIASES:
+            name, meant = ALIASES[name].split(":")
+            settings = f"{meant},{settings}"
         inner = ":".join(rest)
         policy, namm = (f"{name}:{inner}", None) if inner else (name, None)
         if inner and name == "namm":
@@ -97,6 +106,10 @@ class Spelling:
             "eviction": options.eviction,
         }
         own = {name: self.settings[name] for name in settings if name in self.settings}
+        for name, value in own.items():
+            kind, words = _OF_PRUNING[name]
+            if not isinstance(value, kind):
+                raise UserError(f"policy {self.text!r} has the {name} {value!r}; use {words}")
         return Pruning(policy, **{**settings, **own})
 
     def policies(self, namms: Sequence[str]) -> Iterator[tuple[str, Policy]]:
@@ -130,8 +143,8 @@ def plan(
         UserError: unknown policy or NAMM, settings a policy cannot work with, or nothing to equal.
     """
     everyone = "all" in options.policy
-    names = [name for name in POLICIES.built_in if name != "full"] if everyone else options.policy
-    spelled = [Spelling.of(name) for name in names if name != "full"]
+    names = [*(POLICIES.built_in if everyone else ()), *options.policy]
+    spelled = [Spelling.of(name) for name in dict.fromkeys(names) if name not in ("all", "full")]
     named = [(one, *pair) for one in spelled for pair in one.policies(options.namm)]
     found: list[Contender] = []
     for place, budget in enumerate(options.budget):
@@ -148,7 +161,7 @@ def plan(
 
 
 def _at_equal_bytes(same: Sequence[Contender], shape: LayerShape, tokens: int) -> list[Contender]:
-    """The same with every rule at the bytes of the first NAMM."""
+    """The same with every rule without a budget of its own at the bytes of the first NAMM."""
     namms = [one.pruning for one in same if one.pruning and _is_namm(one.pruning)]
     if not namms:
         raise UserError("equal bytes are those of the policy namm; add it to --policy")
@@ -156,10 +169,14 @@ def _at_equal_bytes(same: Sequence[Contender], shape: LayerShape, tokens: int) -
         raise UserError("equal bytes need a budget of the NAMM; give --budget a number")
     return [
         one
-        if one.pruning is None or _is_namm(one.pruning)
-        else replace(one, pruning=at_equal_bytes(one.pruning.policy, namms[0], shape, tokens))
+        if one.pruning is None or _has_own_budget(one, one.pruning)
+        else replace(one, pruning=at_equal_bytes(one.pruning, namms[0], shape, tokens))
         for one in same
     ]
+
+
+def _has_own_budget(one: Contender, pruning: Pruning) -> bool:
+    return _is_namm(pruning) or "budget" in Spelling.of(one.name).settings
 
 
 def _is_namm(pruning: Pruning) -> bool:

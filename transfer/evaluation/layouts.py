@@ -1,6 +1,8 @@
 """What the tables of each kind of evaluation show; all within 100 columns."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePath
 
 from rich.console import Group
@@ -18,6 +20,7 @@ from transfer.evaluation.tables import (
     Entry,
     Line,
     any_entry,
+    budget_text,
     build,
     difference,
     interval_text,
@@ -37,12 +40,13 @@ def tables(results: Results) -> Group:
     """The tables of a run, and what failed and why."""
     if results.kind == "suite":
         return suite_table.tables(results)
-    entries = [entry for entry in results.summary if entry["group_by"] == ALL]
     parts: list[Part] = []
-    for cell in _cells(entries, ("task", *results.keys)):
-        parts += _LAYOUTS.get(results.kind, _plain)(cell)
-    parts += _by_groups([e for e in results.summary if e["group_by"] != ALL], results.metrics[0])
-    notes = [_drift(context) for context in {entry.get("context") for entry in entries} if context]
+    for cell in _cells(results.summary, ("task", *results.keys)):
+        whole = [entry for entry in cell if entry["group_by"] == ALL]
+        parts += _LAYOUTS.get(results.kind, partial(_plain, results.keys))(whole)
+        parts += _by_groups(cell, results.metrics[0], _GROUPED.get(results.kind, _Grouped()))
+    contexts = {entry.get("context") for entry in results.summary}
+    notes = [_drift(context) for context in contexts if context]
     return Group(*parts, *_failures(results), *map(Text, notes))
 
 
@@ -162,7 +166,7 @@ def _categories(entry: Entry) -> str:
     return f"{scored} categories" if scored == there else f"{scored} of {there} categories"
 
 
-def _plain(entries: Sequence[Entry]) -> Iterator[Part]:
+def _plain(keys: Sequence[str], entries: Sequence[Entry]) -> Iterator[Part]:
     """Of a benchmark from outside: every metric, and what it costs."""
     first, metrics = entries[0], list(dict.fromkeys(entry["metric"] for entry in entries))
     columns = (
@@ -173,7 +177,9 @@ def _plain(entries: Sequence[Entry]) -> Iterator[Part]:
         *(score(metric, metric, digits=3) for metric in metrics),
         difference("- full", metrics[0], digits=3),
     )
-    yield build(f"{first['model']} on {first['task']}: n {first['n']}", columns, lines(entries))
+    about = "".join(f", {key} {first[key]}" for key in keys)
+    title = f"{first['model']} on {first['task']}{about}: n {first['n']}; 95% intervals"
+    yield build(title, columns, lines(entries))
 
 
 _LAYOUTS: Mapping[str, Callable[[Sequence[Entry]], Iterator[Part]]] = {
@@ -183,13 +189,37 @@ _LAYOUTS: Mapping[str, Callable[[Sequence[Entry]], Iterator[Part]]] = {
 }
 
 
-def _by_groups(entries: Sequence[Entry], metric: str) -> Iterator[Table]:
+@dataclass(frozen=True)
+class _Grouped:
+    """How the scores of groups are shown.
+
+    Attributes:
+        title: of the table.
+        scale, digits: of a score.
+    """
+
+    title: str = "{metric} by {field} (n)"
+    scale: float = 1.0
+    digits: int = 3
+
+    def text(self, entry: Entry) -> str:
+        """A score with its interval."""
+        bounds = entry["mean"], entry["low"], entry["high"]
+        return interval_text(*bounds, self.scale, self.digits)
+
+
+_GROUPED = {"video": _Grouped("Likelihood accuracy by {field} (questions)", 100.0, 0)}
+
+
+def _by_groups(entries: Sequence[Entry], metric: str, form: _Grouped) -> Iterator[Table]:
     for field in dict.fromkeys(entry["group_by"] for entry in entries):
         own = [entry for entry in entries if entry["group_by"] == field]
-        yield from _by_group([e for e in own if e["metric"] == metric], field)
+        if field != ALL:
+            title = form.title.format(metric=metric, field=field.replace("_", " "))
+            yield from _by_group(title, [e for e in own if e["metric"] == metric], form)
 
 
-def _by_group(entries: Sequence[Entry], field: str) -> Iterator[Table]:
+def _by_group(title: str, entries: Sequence[Entry], form: _Grouped) -> Iterator[Table]:
     """As many groups side by side as fit, one line a policy and budget."""
     contenders = [(POLICY.text(line), BUDGET.text(line)) for line in lines(entries)]
     # Of the policy, of the budget, and at the edges.
@@ -199,27 +229,24 @@ def _by_group(entries: Sequence[Entry], field: str) -> Iterator[Table]:
         column = [entry for entry in entries if entry["group"] == group]
         failed = f", {column[0]['failed']} failed" if column[0]["failed"] else ""
         head = f"{group or '-'} ({column[0]['n']}{failed})"
-        cells = [interval_text(e["mean"], e["low"], e["high"], 100.0, digits=0) for e in column]
-        needed = 2 + max(map(len, [head, *cells]))
+        # Who failed at the whole group has no cell.
+        cells = {(e["policy"], budget_text(e["budget"])): form.text(e) for e in column}
+        needed = 2 + max(map(len, [head, *cells.values()]))
         if columns and left < needed:
-            yield _group_table(field, contenders, columns)
+            yield _group_table(title, contenders, columns)
             left, columns = room, []
         left -= needed
         columns.append((head, cells))
-    yield _group_table(field, contenders, columns)
+    yield _group_table(title, contenders, columns)
 
 
 def _group_table(
-    field: str,
+    title: str,
     contenders: Sequence[tuple[str, str]],
-    columns: Sequence[tuple[str, Sequence[str]]],
+    columns: Sequence[tuple[str, Mapping[tuple[str, str], str]]],
 ) -> Table:
     heads = ("policy", "budget", *(head for head, _ in columns))
-    rows = (
-        (*names, *(cells[number] for _, cells in columns))
-        for number, names in enumerate(contenders)
-    )
-    title = f"Likelihood accuracy by {field.replace('_', ' ')} (questions)"
+    rows = ((*one, *(cells.get(one, "-") for _, cells in columns)) for one in contenders)
     return new_table(title, heads, rows)
 
 

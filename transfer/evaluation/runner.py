@@ -35,8 +35,7 @@ def evaluate(config: EvalConfig) -> Results:
         worker = BlockWorker(config)
         benchmark = worker.benchmark
         try:
-            names = [block.name for block in worker.blocks]
-            with Store(run.out, _settings(config, worker), names) as store:
+            with Store(run.out, _settings(config, worker), worker.items) as store:
                 interrupted = _play(worker, config, store)
                 rows = _ordered(worker, store.rows)
                 results = Results(
@@ -70,8 +69,7 @@ def _settings(config: EvalConfig, worker: BlockWorker) -> Mapping[str, Any]:
 
 def _play(worker: BlockWorker, config: EvalConfig, store: Store) -> bool:
     """Ask what is not ended; returns whether Ctrl-C ended it early."""
-    total = sum(len(block.items) for block in worker.blocks) * len(worker.contenders)
-    sizes = {block.name: len(block.items) for block in worker.blocks}
+    total = sum(map(len, worker.items.values()))
     found: defaultdict[Ended, list[Row]] = defaultdict(list)
     try:
         with _progress() as progress, closing(_rows(worker, config, store)) as rows:
@@ -80,7 +78,8 @@ def _play(worker: BlockWorker, config: EvalConfig, store: Store) -> bool:
                 store.add(row)
                 own = found[ended_by(row)]
                 own.append(row)
-                if len(own) == sizes[row["block"]] and not any(one["failure"] for one in own):
+                done = len(own) == len(worker.items[ended_by(row)])
+                if done and not any(one["failure"] for one in own):
                     store.end(ended_by(row))
                 progress.update(bar, advance=1, description=row["policy"])
         worker.benchmark.finish(worker.contenders)

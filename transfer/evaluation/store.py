@@ -8,7 +8,7 @@ one that had not ended, or in which an item failed, is computed again as a whole
 
 import csv
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ SUMMARY_FIELDS = (
 Row = dict[str, Any]
 #: A block and who ended it.
 Ended = tuple[str, str, Budget]
+_ENDED = ("block", "policy", "budget")
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,10 @@ class Store:
     Args:
         folder: made on entering; None: nothing is written.
         settings: what decides the results; an earlier run must have had the same.
-        blocks: of this run; rows of others are dropped.
+        items: of every block and contender of this run; rows of others are dropped.
 
     Attributes:
-        ended: blocks whose rows are all there, with who ended them.
+        ended: blocks whose rows are all there, each once, with who ended them.
         rows: of those blocks, then what is added.
 
     Raises:
@@ -100,9 +101,9 @@ class Store:
     """
 
     def __init__(
-        self, folder: Path | None, settings: Mapping[str, Any], blocks: Collection[str]
+        self, folder: Path | None, settings: Mapping[str, Any], items: Mapping[Ended, Set[Any]]
     ) -> None:
-        self.folder, self._blocks = folder, set(blocks)
+        self.folder, self._items = folder, items
         # As they will be read back: tuples are lists there.
         self._settings = json.loads(json.dumps(settings, default=str))
         self.ended: dict[Ended, None] = {}
@@ -163,10 +164,13 @@ class Store:
     def _resume(self, folder: Path) -> None:
         self._compare_settings(folder)
         blocks = [folder / name for name in (BLOCKS_FILE, ROWS_FILE)]
-        lines, rows = (read_lines(path) if path.is_file() else [] for path in blocks)
-        ended = map(ended_by, lines)
-        self.ended = {each: None for each in ended if each[0] in self._blocks}
-        self.rows = [row for row in rows if ended_by(row) in self.ended]
+        lines, rows = map(_of_blocks, blocks)
+        found: dict[Ended, dict[Any, Row]] = {ended_by(line): {} for line in lines}
+        for row in rows:
+            found.get(ended_by(row), {}).setdefault(row.get("item"), row)
+        whole = {each: own for each, own in found.items() if self._items.get(each) == own.keys()}
+        self.ended = dict.fromkeys(whole)
+        self.rows = [row for own in whole.values() for row in own.values()]
         for path, kept in zip(blocks, (map(_named, self.ended), self.rows)):
             with replacing(path) as partial:
                 partial.write_text("".join(map(json_line, kept)), encoding="utf-8")
@@ -246,13 +250,18 @@ def read_lines(path: Path) -> list[Row]:
         ) from error
 
 
+def _of_blocks(path: Path) -> list[Row]:
+    """The lines of a file, if it is there, that say their block and who ended it."""
+    return [row for row in read_lines(path) if row.keys() >= {*_ENDED}] if path.is_file() else []
+
+
 def ended_by(row: Row) -> Ended:
     """The block and contender that a row is part of."""
     return row["block"], row["policy"], row["budget"]
 
 
 def _named(ended: Ended) -> Row:
-    return dict(zip(("block", "policy", "budget"), ended))
+    return dict(zip(_ENDED, ended))
 
 
 def _other_kind(folder: Path) -> UserError:

@@ -7,7 +7,7 @@ one without a score (None) has costs alone.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from transfer.evaluation.options import Budget
 from transfer.evaluation.statistics import (
@@ -26,6 +26,7 @@ Row = Mapping[str, Any]
 Key = tuple[str, Budget]
 
 
+@runtime_checkable
 class Summarised(Protocol):
     """What of a `Benchmark` says how its rows are averaged; see there."""
 

@@ -110,12 +110,12 @@ def interval_text(
     return f"{first} [{' '.join(bounds)}]" if bounds else first
 
 
-def number_text(value: float | None, form: str, unit: float = 1.0) -> str:
+def number_text(value: int | float | None, form: str, unit: float = 1.0) -> str:
     """A number in units of `unit`; `-` for none."""
     return "-" if value is None else format(value if unit == 1 else value / unit, form)
 
 
-def budget_text(budget: float | None) -> str:
+def budget_text(budget: int | float | None) -> str:
     """`25%` or `64` tokens; `-` for none."""
     if budget is None:
         return "-"

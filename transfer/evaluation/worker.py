@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,7 @@ class BlockWorker:
         benchmark: made from it.
         contenders: who is compared.
         blocks: everything that is asked.
+        items: of every block, by its name and contender.
 
     Raises:
         UserError: whatever is wrong with the model, the task, the data or a policy.
@@ -42,6 +44,12 @@ class BlockWorker:
         self.benchmark: Benchmark = BENCHMARKS.get(config.benchmark)(config)
         self.contenders = list(self.benchmark.contenders())
         self.blocks = list(self.benchmark.blocks())
+        _check_names(self.benchmark, self.blocks)
+        self.items = {
+            (block.name, *one.key): {item["item"] for item in block.items}
+            for block in self.blocks
+            for one in self.contenders
+        }
 
     def rows(self, job: Job) -> list[Row]:
         """All rows of a job; what a worker process is asked for."""
@@ -96,6 +104,22 @@ class BlockWorker:
         if row["failure"] is not None:
             row |= dict.fromkeys(metrics)
         return {**dict.fromkeys(ROW_FIELDS), **row}
+
+
+def _check_names(benchmark: Benchmark, blocks: Sequence[Block]) -> None:
+    """Rows are paired and resumed by these names, so a name of two would mix them up."""
+    fields = ("task", *benchmark.keys, "item")
+    names = {
+        "block": [block.name for block in blocks],
+        "item": [tuple(item[each] for each in fields) for block in blocks for item in block.items],
+    }
+    for what, given in names.items():
+        twice = [name for name, times in Counter(given).items() if times > 1]
+        if twice:
+            raise UserError(
+                f"{type(benchmark).__name__} has more than one {what} {twice[0]!r}; give each a"
+                " name of its own"
+            )
 
 
 def failure(error: Exception) -> str:

@@ -18,18 +18,23 @@ def get_policy(name: str, **settings: Any) -> Policy:
         settings: of the policy.
 
     Raises:
-        UserError: no policy has this name, or it has no such setting; the nearest are given.
+        UserError: no policy has this name, or it has no such setting, of which the nearest are
+            given; or a setting is missing, or no number where it has to be one.
     """
     policy: Any = POLICIES.get(name)
     known = {
-        setting.name: setting.default is Parameter.empty
+        setting.name: setting.default
         for setting in signature(policy).parameters.values()
         if setting.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
     }
-    for setting in settings:
+    for setting, value in settings.items():
         if setting not in known:
             raise unknown_name(f"setting of policy {name}", setting, known)
-    for setting, needed in known.items():
-        if needed and setting not in settings:
+        if isinstance(known[setting], int | float) and not isinstance(value, int | float):
+            raise UserError(
+                f"{setting} of policy {name} is {value!r}; use a number, such as {known[setting]}"
+            )
+    for setting, default in known.items():
+        if default is Parameter.empty and setting not in settings:
             raise UserError(f"policy {name} needs {setting}; give {setting}=...")
     return policy(**settings)

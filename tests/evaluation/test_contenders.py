@@ -1,0 +1,194 @@
+"""Every spelling of a policy, and every mistake in one."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from toy_benchmark import Own
+
+from transfer import NAMM, NAMMConfig
+from transfer.cache.equal_bytes import at_equal_bytes
+from transfer.cache.footprint import LayerShape
+from transfer.cache.policy import Pruning
+from transfer.errors import UserError
+from transfer.evaluation.contenders import full, plan
+from transfer.evaluation.digest import namm_digest
+from transfer.evaluation.options import ContenderOptions
+from transfer.plugins import POLICIES
+from transfer.policies.h2o import H2O
+from transfer.policies.namm import NAMMPolicy
+from transfer.policies.recency import Recency
+
+SHAPE = LayerShape(batch=1, heads=4, kv_heads=2, dim=16, dtype=torch.float32)
+
+
+def planned(*policy, **options):
+    return plan(ContenderOptions(policy=policy, **{"budget": (24,), **options}))
+
+
+def names(*policy, **options):
+    return [one.name for one in planned(*policy, **options)]
+
+
+@pytest.mark.parametrize(
+    ("spelling", "pruning"),
+    [
+        ("h2o", Pruning(H2O(), 64, 24)),
+        ("recency", Pruning(Recency(), 64, 24)),
+        ("recency:sinks=0", Pruning(Recency(sinks=0), 64, 24)),
+        ("fifo", Pruning(Recency(sinks=0), 64, 24)),
+        ("fifo:budget=0.5", Pruning(Recency(sinks=0), 64, 0.5)),
+        ("h2o:budget=32,update_interval=128", Pruning(H2O(), 128, 32)),
+        ("recency:sinks=2,eviction=reference", Pruning(Recency(2), 64, 24, "reference")),
+        ("toy_benchmark:Own:every=3", Pruning(Own(3), 64, 24)),
+        ("toy_benchmark:Own:every=3,budget=0.25", Pruning(Own(3), 64, 0.25)),
+        ("transfer.policies.recency:Recency", Pruning(Recency(), 64, 24)),
+    ],
+)
+def test_a_spelling_is_a_policy_its_settings_and_how_it_prunes(spelling, pruning):
+    [found] = planned(spelling)
+    assert (found.name, found.pruning) == (spelling, pruning)
+    assert found.key == (spelling, pruning.budget)
+    assert found.settings == {
+        "budget": pruning.budget,
+        "update_interval": pruning.update_interval,
+        "eviction": pruning.eviction,
+    }
+
+
+@pytest.mark.parametrize("spelling", ["namm:recall", "namm:recall:eviction=reference"])
+def test_a_namm_is_named_in_the_spelling(spelling):
+    [found] = planned(spelling, namm=("random",))
+    assert isinstance(found.pruning.policy, NAMMPolicy)
+    assert namm_digest(found.pruning.policy.namm) == namm_digest(NAMM.from_pretrained("recall"))
+    assert found.name == spelling
+    assert found.pruning.eviction == ("reference" if "reference" in spelling else "exact")
+
+
+def test_namms_of_the_options_are_told_apart_by_their_shortest_names(tmp_path):
+    for name in ("one", "deep/one", "other"):
+        NAMM(NAMMConfig()).save_pretrained(tmp_path / name)
+    one, deep, other = (str(tmp_path / name) for name in ("one", "deep/one", "other"))
+    assert names("namm", namm=(one,)) == ["namm"]
+    assert names("namm", "h2o", namm=(one, other)) == ["namm:one", "namm:other", "h2o"]
+    assert names("namm", namm=(one, deep)) == [f"namm:{one}", f"namm:{deep}"]
+    assert names("namm:budget=0.5", namm=(one, other)) == [
+        "namm:one:budget=0.5",
+        "namm:other:budget=0.5",
+    ]
+    assert names(f"namm:{deep}", "namm:recall", namm=(one,)) == [f"namm:{deep}", "namm:recall"]
+
+
+def test_every_budget_is_run_and_one_of_its_own_once():
+    found = planned("h2o", "recency:budget=5", budget=(24, 0.25))
+    assert [one.key for one in found] == [
+        ("h2o", 24),
+        ("recency:budget=5", 5),
+        ("h2o", 0.25),
+    ]
+
+
+def test_all_are_ours_and_without_a_budget_those_with_a_threshold():
+    ours = [name for name in POLICIES.built_in if name != "full"]
+    assert names("all") == ours
+    assert names("all", budget=(None,)) == ["fastgen", "namm"]
+    assert names("all", namm=("recall", "random"))[4:6] == ["namm:recall", "namm:random"]
+    # What is named beside it is not lost, nor run twice.
+    assert names("all", "fifo", "h2o", "toy_benchmark:Own:every=3") == [
+        *ours, "fifo", "toy_benchmark:Own:every=3",
+    ]  # fmt: skip
+
+
+def test_full_is_left_to_the_benchmark_and_prunes_nothing():
+    assert names("full", "h2o") == ["h2o"]
+    assert full().settings == {"budget": None, "update_interval": None, "eviction": None}
+    assert full(32).pruning.update_interval == 32
+
+
+def test_rules_have_the_bytes_of_the_first_namm_and_namms_their_tokens():
+    options = ContenderOptions(
+        policy=("namm", "h2o", "recency:update_interval=32", "tova:budget=9"),
+        namm=("recall", "random"),
+        budget=(24, 0.25),
+        equal_bytes=True,
+    )
+    found = [one.pruning for one in plan(options, SHAPE, 512)]
+    whole, own, shares = found[:4], found[4], found[5:]
+    for budget, (recall, other, h2o, recency) in zip((24, 0.25), (whole, shares)):
+        assert recall.budget == other.budget == budget
+        assert min(h2o.budget, recency.budget) > budget
+        assert h2o == at_equal_bytes(Pruning(H2O(), 64, budget), recall, SHAPE, 512)
+        assert recency.update_interval == 32
+    assert own.budget == 9
+    same = plan(replace(options, equal_bytes=False), SHAPE, 512)
+    assert [one.pruning.budget for one in same] == [24] * 4 + [9] + [0.25] * 4
+
+
+@pytest.mark.parametrize(
+    ("policy", "sentence"),
+    [
+        ("h20", r"^unknown policy 'h20'; did you mean h2o"),
+        ("fif", r"^unknown policy 'fif'"),
+        ("h2o:budget", r"^policy 'h2o:budget' cannot be imported"),
+        ("h2o:budget=32,often", r"^policy 'h2o:budget=32,often' has the setting 'often'; write"),
+        ("h2o:=3", r"^policy 'h2o:=3' has the setting '=3'; write name=value"),
+        ("recency:sink=0", r"^unknown setting of policy recency 'sink'; did you mean sinks\?$"),
+        ("recency:sinks=-1", r"^recency cannot keep -1 sinks; use 0 or more$"),
+        ("recency:budget=0", r"^budget 0 keeps nothing"),
+        ("recency:budget=1.5", r"^budget 1.5 is neither a fraction nor whole tokens"),
+        (
+            "recency:budget=few",
+            r"^policy 'recency:budget=few' has the budget 'few'; use a num",
+        ),
+        ("recency:budget=None", r"^policy recency has no threshold of its own; give it a budget"),
+        ("recency:update_interval=0", r"^update interval 0 does not fit policy recency; use a pos"),
+        ("h2o:update_interval=16.5", r"has the update_interval 16\.5; use a whole number$"),
+        ("h2o:update_interval=often", r"has the update_interval 'often'; use a whole"),
+        (
+            "namm:update_interval=20",
+            r"^update interval 20 does not fit policy namm; use a",
+        ),
+        ("recency:eviction=exakt", r"^unknown eviction 'exakt'; use exact or reference$"),
+        ("recency:sinks=many", r"^sinks of policy recency is 'many'; use a number, such as 4$"),
+        ("namm:recal", r"^unknown NAMM 'recal'; did you mean recall"),
+        ("toy_benchmark:Own", r"^policy toy_benchmark:Own needs every; give every=\.\.\.$"),
+        ("toy_benchmark:Owm", r"^policy 'toy_benchmark:Owm' cannot be imported \(AttributeError"),
+        ("toy_bench:Own", r"^policy 'toy_bench:Own' cannot be imported \(ModuleNotFoundError"),
+        ("toy_benchmark:Toy", r"^policy 'toy_benchmark:Toy' is .*; it must be a subclass of"),
+    ],
+)
+def test_a_mistake_is_one_sentence(policy, sentence):
+    with pytest.raises(UserError, match=sentence) as caught:
+        planned(policy)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"policy": ()}, "no policy was named; name at least one"),
+        ({"policy": ("h2o", "h2o")}, "policy h2o h2o: name each once"),
+        ({"budget": ()}, "no budget was named"),
+        ({"budget": (24, 24.0)}, "budget 24 24.0: name each once"),
+        ({"budget": (0,)}, "budget 0 keeps nothing; use 1 token or more"),
+        ({"budget": (1.5,)}, "budget 1.5 is not a fraction; use a number above 0"),
+        ({"budget": (float("nan"),)}, "budget nan is not a fraction"),
+        ({"namm": ()}, "no namm was named"),
+        ({"update_interval": 0}, "update-interval is 0; use 1 or more"),
+    ],
+)
+def test_options_that_name_nobody_are_one_sentence(options, sentence):
+    with pytest.raises(UserError, match=f"^{sentence}"):
+        ContenderOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"policy": ("h2o",), "budget": (24,)}, "equal bytes are those of the policy namm; add it"),
+        ({"policy": ("namm", "fastgen"), "budget": (None,)}, "equal bytes need a budget of the NA"),
+    ],
+)
+def test_equal_bytes_need_a_namm_with_a_budget(options, sentence):
+    with pytest.raises(UserError, match=f"^{sentence}"):
+        plan(ContenderOptions(equal_bytes=True, **options), SHAPE, 512)

@@ -1,0 +1,419 @@
+"""Blocks times contenders: interrupted, killed, resumed, and done in other processes."""
+
+import json
+import os
+import sys
+
+import pytest
+import torch
+from evaluated import changed, failures_of, rows_of, timeless
+from toy_benchmark import DYING, Toy
+
+from transfer.cli import main
+from transfer.errors import UserError
+from transfer.evaluation import runner
+from transfer.evaluation.options import ContenderOptions
+from transfer.evaluation.runner import evaluate
+from transfer.evaluation.store import read_lines, read_results
+from transfer.evaluation.summary import ALL
+from transfer.plugins import BENCHMARKS, register
+
+#: Every item under every contender, in order.
+ORDER = [
+    (policy, item)
+    for block in ((0, 1), (2, 3), (4,))
+    for policy in ("full", "h2o", "recency")
+    for item in block
+]
+
+
+class Killed(BaseException):
+    """As little expected as SIGKILL."""
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Who was asked what; `asked.stop(error, at)` lets the run end there."""
+
+    class Asked(list):
+        def stop(self, error, at):
+            self.error, self.at = error, at
+
+        def __call__(self, policy, item):
+            if self.at == (policy, item):
+                self.at = None
+                raise self.error
+            self.append((policy, item))
+
+    calls = Asked()
+    calls.stop(None, None)
+    monkeypatch.setattr(Toy, "happens", calls)
+    return calls
+
+
+def lines_of(folder):
+    return timeless(read_lines(folder / "rows.jsonl"))
+
+
+def untimed(results):
+    return {**results.as_json(), "summary": timeless(results.summary), "command": ""}
+
+
+def test_a_benchmark_from_outside_is_run_by_its_spelling(toy, asked, tmp_path):
+    results = evaluate(toy(out=tmp_path))
+    assert asked == ORDER
+    assert (results.kind, results.metrics, results.keys) == ("toy", ("points", "bonus"), ("colour",))
+    assert [(row["policy"], row["item"]) for row in results.rows] == ORDER
+    whole = [entry for entry in results.summary if entry["group_by"] == ALL]
+    assert [(e["colour"], e["policy"], e["metric"], e["n"]) for e in whole] == [
+        (colour, policy, metric, n)
+        for colour, n in (("red", 3), ("blue", 2))
+        for policy in ("full", "h2o", "recency")
+        for metric in ("points", "bonus")
+    ]
+    groups = {(e["colour"], e["group"]): e["n"] for e in results.summary if e["group_by"] == "size"}
+    assert groups == {("red", "l"): 1, ("red", "s"): 2, ("blue", "l"): 1, ("blue", "s"): 1}
+    for entry in whole:
+        rows = rows_of(results, entry["policy"], colour=entry["colour"])
+        assert entry["mean"] == pytest.approx(sum(row[entry["metric"]] for row in rows) / len(rows))
+        assert entry["tries"] == sum(row["tries"] for row in rows) / len(rows)
+        assert entry["thinking_seconds"] == 0.5 * len(rows)
+    assert Toy.calls == ["finish with full h2o recency", "close"]
+    read = read_results(tmp_path)
+    assert (read.as_json(), read.rows) == (results.as_json(), results.rows)
+    assert results.command.startswith("transfer eval language --model dice --task toy_benchmark:Toy")
+
+
+def test_a_registered_benchmark_is_run_by_its_name(toy):
+    with pytest.raises(UserError, match="unknown"):
+        evaluate(toy(task=("dice-of-tests",)))
+    register("benchmark", "dice-of-tests", Toy)
+    try:
+        assert evaluate(toy(task=("dice-of-tests",))).kind == "toy"
+    finally:
+        BENCHMARKS._registered.pop("dice-of-tests")
+
+
+def test_a_benchmark_from_outside_is_named_alone(toy):
+    with pytest.raises(UserError, match="task toy_benchmark:Toy is a benchmark of its own; name it"):
+        evaluate(toy(task=("recall", "toy_benchmark:Toy")))
+
+
+@pytest.mark.parametrize(
+    ("blocks", "sentence"),
+    [
+        (lambda self: [*BLOCKS(self), BLOCKS(self)[0]], "Toy has more than one block 'from 0'; give"),
+        (
+            lambda self: [*BLOCKS(self), type(BLOCKS(self)[0])("again", BLOCKS(self)[0].items)],
+            r"Toy has more than one item \('throws', 'red', 0\); give each a name of its own",
+        ),
+    ],
+)
+def test_names_that_would_mix_rows_up_are_refused(toy, monkeypatch, blocks, sentence):
+    monkeypatch.setattr(Toy, "blocks", blocks)
+    with pytest.raises(UserError, match=sentence):
+        evaluate(toy())
+
+
+BLOCKS = Toy.blocks
+
+
+def test_what_is_there_after_ctrl_c_is_paired(toy, asked, tmp_path):
+    asked.stop(KeyboardInterrupt(), ("recency", 2))
+    results = evaluate(toy(out=tmp_path))
+    assert results.interrupted and asked == ORDER[:10]
+    n = {
+        (entry["policy"], entry["colour"]): (entry["n"], entry["delta_vs_full"] is not None)
+        for entry in results.summary
+        if entry["group_by"] == ALL
+    }
+    assert n == {
+        (policy, colour): (1 if policy == "recency" else 2, True)
+        for policy in ("full", "h2o", "recency")
+        for colour in ("red", "blue")
+    }
+    read = read_results(tmp_path)
+    assert (read.as_json(), read.rows) == (results.as_json(), results.rows)
+    # A film is made of a whole run alone.
+    assert Toy.calls == ["close"]
+
+
+def test_ctrl_c_is_exit_code_130_and_the_command_goes_on_from_there(
+    toy, asked, tmp_path, capsys
+):
+    words = [
+        "eval", "language", "--model", "dice", "--task", "toy_benchmark:Toy", "--documents", "5",
+        "--batch", "2", "--policy", "h2o", "recency", "--budget", "8", "--threads", "1",
+        "--out", str(tmp_path),
+    ]  # fmt: skip
+    asked.stop(KeyboardInterrupt(), ("h2o", 4))
+    assert main(words) == 130
+    said = capsys.readouterr().err
+    assert said == (
+        f"interrupted: 13 rows are kept in {tmp_path}; the same command goes on from there\n"
+    )
+    assert main(words) == 0
+    assert asked == [*ORDER[:13], *ORDER[13:]]
+
+
+@pytest.mark.parametrize("at", range(len(ORDER)))
+def test_a_killed_run_goes_on_to_the_same_bytes(toy, asked, tmp_path, at):
+    whole = evaluate(toy(out=tmp_path / "whole"))
+    asked.clear()
+    asked.stop(Killed(), ORDER[at])
+    config = toy(out=tmp_path / "killed")
+    with pytest.raises(Killed):
+        evaluate(config)
+    assert asked == ORDER[:at]
+    assert not (tmp_path / "killed/results.json").exists()
+    with (tmp_path / "killed/rows.jsonl").open("a") as file:
+        file.write('{"model": "dice", "ta')
+    resumed = evaluate(config)
+    # The block under way is asked again as a whole, those that had ended are not.
+    began = next(place for place, one in enumerate(ORDER) if _block(one) == _block(ORDER[at]))
+    assert asked == ORDER[:at] + ORDER[began:]
+    assert lines_of(tmp_path / "killed") == lines_of(tmp_path / "whole")
+    assert untimed(resumed) == untimed(whole)
+    for name in ("blocks.jsonl", "settings.json"):
+        killed, never = (tmp_path / run / name for run in ("killed", "whole"))
+        assert killed.read_text() == never.read_text()
+    again = evaluate(config)
+    assert asked == ORDER[:at] + ORDER[began:]
+    assert again.rows == resumed.rows and again.summary == resumed.summary
+
+
+def _block(one):
+    return one[0], one[1] // 2
+
+
+def doubled(rows, blocks):
+    return [*rows, *rows[:3]], [*blocks, blocks[0]]
+
+
+def foreign(rows, blocks):
+    return (
+        [{"seed": 0}, {**rows[0], "block": "from 9"}, *rows, {**rows[0], "policy": "tova"}],
+        [{**blocks[0], "block": "from 9"}, *blocks, {**blocks[0], "policy": "tova"}, {}],
+    )
+
+
+def mixed_up(rows, blocks):
+    return rows[::-1], blocks[::-1]
+
+
+@pytest.mark.parametrize("change", [doubled, foreign, mixed_up])
+def test_rows_that_do_not_belong_are_dropped_and_nothing_is_asked_again(
+    toy, asked, tmp_path, change
+):
+    config = toy(out=tmp_path)
+    whole = evaluate(config)
+    write(tmp_path, *change(*(read_lines(tmp_path / name) for name in FILES)))
+    asked.clear()
+    again = evaluate(config)
+    assert asked == []
+    by_item = {(row["policy"], row["item"]): row for row in whole.rows}
+    assert {(row["policy"], row["item"]): row for row in again.rows} == by_item
+    assert len(again.rows) == len(lines_of(tmp_path)) == len(ORDER)
+
+
+def row_lost(rows, blocks):
+    return [row for row in rows if (row["policy"], row["item"]) != ("h2o", 3)], blocks
+
+
+def end_lost(rows, blocks):
+    return rows, [one for one in blocks if (one["policy"], one["block"]) != ("h2o", "from 2")]
+
+
+def rows_cut(rows, blocks):
+    return rows[:9], blocks
+
+
+@pytest.mark.parametrize(
+    ("change", "missing"),
+    [
+        (row_lost, [("h2o", 2), ("h2o", 3)]),
+        (end_lost, [("h2o", 2), ("h2o", 3)]),
+        (rows_cut, ORDER[8:]),
+    ],
+)
+def test_what_is_not_whole_is_asked_again(toy, asked, tmp_path, change, missing):
+    config = toy(out=tmp_path)
+    whole = evaluate(config)
+    write(tmp_path, *change(*(read_lines(tmp_path / name) for name in FILES)))
+    asked.clear()
+    again = evaluate(config)
+    assert asked == missing
+    assert timeless(again.rows) == timeless(whole.rows)
+    assert untimed(again) == untimed(whole)
+
+
+FILES = ("rows.jsonl", "blocks.jsonl")
+
+
+def write(folder, rows, blocks):
+    for name, lines in zip(FILES, (rows, blocks)):
+        (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_damaged_rows_are_refused_and_left_as_they_are(toy, tmp_path):
+    config = toy(out=tmp_path)
+    evaluate(config)
+    for name in FILES:
+        before = (tmp_path / name).read_text()
+        (tmp_path / name).write_text("{" + before)
+        with pytest.raises(UserError, match=rf"{name} is damaged \(.*; remove it or choose another"):
+            evaluate(config)
+        assert (tmp_path / name).read_text() == "{" + before
+        (tmp_path / name).write_text(before)
+
+
+def test_blocks_in_which_an_item_failed_are_run_again(toy, asked, tmp_path):
+    config = toy(out=tmp_path)
+    asked.stop(MemoryError(), ("recency", 1))
+    first = evaluate(config)
+    assert list(failures_of(first)) == [1]
+    asked.clear()
+    second = evaluate(config)
+    assert asked == [("recency", 0), ("recency", 1)]
+    assert failures_of(second) == {} and not second.interrupted
+    assert untimed(second) == untimed(evaluate(toy()))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"documents": 6}, "documents 5, not 6"),
+        ({"budget": (9,)}, r"budget \[8\], not \[9\]"),
+        ({"policy": ("h2o",)}, r"policy \['h2o', 'recency'\], not \['h2o'\]"),
+        ({"threads": 2}, "threads 1, not 2"),
+        ({"update_interval": 16}, "update_interval 32, not 16"),
+    ],
+)
+def test_a_run_with_other_settings_is_neither_mixed_in_nor_replaced(
+    toy, tmp_path, change, sentence
+):
+    evaluate(toy(out=tmp_path))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UserError, match=f"holds a run with {sentence}; repeat its settings to"):
+        evaluate(toy(out=tmp_path, **change))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_what_changes_no_result_may_change(toy, asked, tmp_path):
+    whole = evaluate(toy(out=tmp_path, threads=torch.get_num_threads()))
+    asked.clear()
+    assert evaluate(toy(out=tmp_path, threads=None, json=True, workers=7)).rows == whole.rows
+    assert asked == []
+
+
+def test_a_wrong_setting_leaves_an_earlier_run_alone(toy, tmp_path):
+    evaluate(toy(out=tmp_path))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UserError, match="unknown policy"):
+        evaluate(toy(policy=("h3o",), out=tmp_path))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_threads_are_given_back(toy, asked, monkeypatch):
+    before, during = torch.get_num_threads(), []
+    monkeypatch.setattr(Toy, "prepares", lambda block: during.append(torch.get_num_threads()))
+    evaluate(toy(threads=before + 1))
+    assert during == [before + 1] * 3
+    assert torch.get_num_threads() == before
+
+
+def test_the_progress_bar_moves_with_every_row_and_begins_where_the_run_does(
+    toy, asked, monkeypatch, tmp_path
+):
+    class Bar:
+        def __init__(self, *columns, **settings):
+            bars.append(self)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def add_task(self, name, total, completed):
+            self.total, self.at = total, [completed]
+
+        def update(self, task, advance, description):
+            self.at.append(self.at[-1] + advance)
+
+    bars = []
+    monkeypatch.setattr(runner, "Progress", Bar)
+    asked.stop(KeyboardInterrupt(), ORDER[5])
+    evaluate(toy(out=tmp_path))
+    evaluate(toy(out=tmp_path))
+    first, second = bars
+    assert (first.at, first.total) == (list(range(6)), 15)
+    assert (second.at, second.total) == (list(range(4, 16)), 15)
+
+
+@pytest.fixture
+def importable_by_actors(monkeypatch):
+    """The benchmark of these tests; worker processes know it anyhow."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+
+
+pools = pytest.mark.parametrize("engine", ["processes", "ray"])
+
+
+@pools
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
+def test_other_processes_give_the_same_rows_and_a_killed_one_is_replaced(
+    toy, tmp_path, monkeypatch, importable_by_actors, engine
+):
+    if engine == "ray":
+        pytest.importorskip("ray", reason="needs the extra `distributed`")
+    here = evaluate(toy())
+    monkeypatch.setenv(DYING, str(tmp_path))
+    config = toy(engine=engine, workers=2, out=tmp_path / "out")
+    there = evaluate(config)
+    assert (tmp_path / "died").exists()
+    assert timeless(there.rows) == timeless(here.rows)
+    assert untimed(there) == untimed(here)
+    assert len(read_lines(tmp_path / "out/rows.jsonl")) == len(ORDER)
+    # The first process alone ends a run.
+    assert Toy.calls[-2:] == ["finish with full h2o recency", "close"]
+    # Here nothing is left to be done.
+    monkeypatch.delenv(DYING)
+    assert evaluate(changed(config, engine="in-process")).rows == there.rows
+
+
+def test_few_blocks_are_shared_out_by_contenders(toy, monkeypatch):
+    given = []
+
+    class Engine:
+        def __init__(self, name, make, **settings):
+            self.worker = make("cpu")
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def imap(self, task, jobs):
+            given.extend(jobs)
+            # As they end, which is not how they began.
+            for number in reversed(range(len(jobs))):
+                yield number, getattr(self.worker, task)(jobs[number])
+
+    monkeypatch.setattr("transfer.workers.engines.make_engine", Engine)
+    here = evaluate(toy())
+    for workers, jobs in ((3, 3), (4, 9)):
+        given.clear()
+        there = evaluate(toy(engine="processes", workers=workers))
+        assert len(given) == jobs
+        assert timeless(there.rows) == timeless(here.rows)
+        assert untimed(there) == untimed(here)
+
+
+def test_options_of_a_run_are_checked():
+    assert ContenderOptions().policy == ("all",)
+    with pytest.raises(UserError, match="workers is 0; use 1 or more"):
+        runner.RunOptions(workers=0)
+    with pytest.raises(UserError, match="threads is 0; use 1 or more"):
+        runner.RunOptions(threads=0)
