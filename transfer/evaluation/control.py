@@ -5,12 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from transfer.errors import UserError
+from transfer.errors import UserError, check_at_least
 from transfer.evaluation.options import (
     ContenderOptions,
     EvalConfig,
     RunOptions,
-    check_positive,
 )
 
 DEFAULT_BUDGET = 12
@@ -89,8 +88,8 @@ class ControlEval(EvalConfig):
     run: RunOptions = field(default_factory=lambda: RunOptions(threads=1), kw_only=True)
 
     def __post_init__(self) -> None:
-        check_positive(
-            self, "episodes", "context", "max_steps", "num_envs", "noise_every", "noise_length"
+        check_at_least(
+            1, self, "episodes", "context", "max_steps", "num_envs", "noise_every", "noise_length"
         )
         self._check_numbers()
         if self.video is not None and self.video.suffix not in VIDEO_SUFFIXES:

@@ -3,12 +3,11 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from transfer.errors import UserError
+from transfer.errors import UserError, check_at_least
 from transfer.evaluation.options import (
     ContenderOptions,
     EvalConfig,
     check_names,
-    check_positive,
 )
 
 #: How the name of a task file ends.
@@ -50,7 +49,7 @@ class LanguageEval(EvalConfig):
     )
 
     def __post_init__(self) -> None:
-        check_positive(self, "documents", "batch")
+        check_at_least(1, self, "documents", "batch")
         for name in ("task", "length"):
             check_names(self, name)
         if self.seed < 0:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from transfer.errors import UserError
+from transfer.errors import UserError, check_at_least
 from transfer.plugins import BENCHMARKS
 
 Budget = int | float | None
@@ -40,7 +40,7 @@ class ContenderOptions:
     eviction: Literal["exact", "reference"] = "exact"
 
     def __post_init__(self) -> None:
-        check_positive(self, "update_interval")
+        check_at_least(1, self, "update_interval")
         for name in ("policy", "namm", "budget"):
             check_names(self, name)
         for budget in self.budget:
@@ -75,7 +75,7 @@ class RunOptions:
     json: bool = False
 
     def __post_init__(self) -> None:
-        check_positive(self, "threads", "workers")
+        check_at_least(1, self, "threads", "workers")
 
 
 #: Options that change no result.
@@ -126,18 +126,6 @@ def flat_options(config: Any) -> Iterator[tuple[str, Any]]:
             yield from flat_options(value)
         else:
             yield option.name, value
-
-
-def check_positive(config: Any, *names: str) -> None:
-    """Refuse numbers below 1; None is left alone.
-
-    Raises:
-        UserError: the first of them.
-    """
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise UserError(f"{name.replace('_', '-')} is {value}; use 1 or more")
 
 
 def check_names(config: Any, name: str) -> None:

@@ -18,6 +18,7 @@ from transfer.evaluation.summary import summarise
 from transfer.evaluation.threads import torch_threads
 from transfer.evaluation.worker import BlockWorker, Job
 from transfer.provenance import command_line, versions
+from transfer.workers.engines import make_engine
 
 
 def evaluate(config: EvalConfig) -> Results:
@@ -95,8 +96,6 @@ def _rows(worker: BlockWorker, config: EvalConfig, store: Store) -> Generator[Ro
         for job in jobs:
             yield from worker.stream(job)
         return
-    from transfer.workers.engines import make_engine
-
     if len(jobs) < run.workers:
         jobs = [Job(job.block, (one,)) for job in jobs for one in job.contenders]
     make, threads = partial(_make_worker, config), torch.get_num_threads()

@@ -8,7 +8,7 @@ heavy is imported, because the command line reads `SuiteEval` for its help.
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
-from transfer.errors import unknown_name
+from transfer.errors import check_at_least, unknown_name
 from transfer.evaluation.control import DEFAULT_BUDGET, ControlEval
 from transfer.evaluation.language import LanguageEval
 from transfer.evaluation.options import (
@@ -16,7 +16,6 @@ from transfer.evaluation.options import (
     EvalConfig,
     RunOptions,
     check_names,
-    check_positive,
 )
 from transfer.evaluation.video import VideoEval
 
@@ -66,7 +65,7 @@ class SuiteEval(EvalConfig):
     run: RunOptions = field(default_factory=lambda: RunOptions(threads=1), kw_only=True)
 
     def __post_init__(self) -> None:
-        check_positive(self, "documents", "questions", "episodes", "num_envs")
+        check_at_least(1, self, "documents", "questions", "episodes", "num_envs")
         check_names(self, "namm")
 
     def sections(self) -> dict[str, Config]:

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from transfer.errors import UserError
-from transfer.evaluation.options import ContenderOptions, EvalConfig, check_positive
+from transfer.errors import UserError, check_at_least
+from transfer.evaluation.options import ContenderOptions, EvalConfig
 
 DEFAULT_TASK = "video-recall"
 #: Questions of the default task, such that all policies answer them in two or three minutes.
@@ -55,7 +55,7 @@ class VideoEval(EvalConfig):
     )
 
     def __post_init__(self) -> None:
-        check_positive(self, "frames", "questions", "chunk")
+        check_at_least(1, self, "frames", "questions", "chunk")
         if self.fps is not None and not self.fps > 0:
             raise UserError(f"fps is {self.fps}; use a positive number")
         if (self.sampling == "fps") != (self.fps is not None):

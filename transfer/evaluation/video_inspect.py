@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from transfer.errors import UserError
-from transfer.evaluation.options import check_positive
+from transfer.errors import UserError, check_at_least
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class InspectConfig:
     out: Path = Path("kept.png")
 
     def __post_init__(self) -> None:
-        check_positive(self, "frames", "update_interval")
+        check_at_least(1, self, "frames", "update_interval")
         if self.policy == "all":
             raise UserError("policy is all and a picture shows one; name one policy")
         if self.out.suffix != ".png":
