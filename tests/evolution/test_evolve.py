@@ -159,7 +159,7 @@ def test_resuming_with_other_settings_names_them(configured):
     evolve(configured(generations=1))
     with pytest.raises(UserError, match="with --population 4, this command says 6; say the same"):
         evolve(configured(generations=1, resume=True, population=6))
-    with pytest.raises(UserError, match="with --budgets 12 24, this command says none"):
+    with pytest.raises(UserError, match="with --budget 12 24, this command says none"):
         evolve(configured(generations=1, resume=True, budget=()))
 
 
