@@ -62,7 +62,11 @@ def untimed(results):
 def test_a_benchmark_from_outside_is_run_by_its_spelling(toy, asked, tmp_path):
     results = evaluate(toy(out=tmp_path))
     assert asked == ORDER
-    assert (results.kind, results.metrics, results.keys) == ("toy", ("points", "bonus"), ("colour",))
+    assert (results.kind, results.metrics, results.keys) == (
+        "toy",
+        ("points", "bonus"),
+        ("colour",),
+    )
     assert [(row["policy"], row["item"]) for row in results.rows] == ORDER
     whole = [entry for entry in results.summary if entry["group_by"] == ALL]
     assert [(e["colour"], e["policy"], e["metric"], e["n"]) for e in whole] == [
@@ -81,7 +85,9 @@ def test_a_benchmark_from_outside_is_run_by_its_spelling(toy, asked, tmp_path):
     assert Toy.calls == ["finish with full h2o recency", "close"]
     read = read_results(tmp_path)
     assert (read.as_json(), read.rows) == (results.as_json(), results.rows)
-    assert results.command.startswith("transfer eval language --model dice --task toy_benchmark:Toy")
+    assert results.command.startswith(
+        "transfer eval language --model dice --task toy_benchmark:Toy"
+    )
 
 
 def test_a_registered_benchmark_is_run_by_its_name(toy):
@@ -95,14 +101,19 @@ def test_a_registered_benchmark_is_run_by_its_name(toy):
 
 
 def test_a_benchmark_from_outside_is_named_alone(toy):
-    with pytest.raises(UserError, match="task toy_benchmark:Toy is a benchmark of its own; name it"):
+    with pytest.raises(
+        UserError, match="task toy_benchmark:Toy is a benchmark of its own; name it"
+    ):
         evaluate(toy(task=("recall", "toy_benchmark:Toy")))
 
 
 @pytest.mark.parametrize(
     ("blocks", "sentence"),
     [
-        (lambda self: [*BLOCKS(self), BLOCKS(self)[0]], "Toy has more than one block 'from 0'; give"),
+        (
+            lambda self: [*BLOCKS(self), BLOCKS(self)[0]],
+            "Toy has more than one block 'from 0'; give",
+        ),
         (
             lambda self: [*BLOCKS(self), type(BLOCKS(self)[0])("again", BLOCKS(self)[0].items)],
             r"Toy has more than one item \('throws', 'red', 0\); give each a name of its own",
@@ -138,9 +149,7 @@ def test_what_is_there_after_ctrl_c_is_paired(toy, asked, tmp_path):
     assert Toy.calls == ["close"]
 
 
-def test_ctrl_c_is_exit_code_130_and_the_command_goes_on_from_there(
-    toy, asked, tmp_path, capsys
-):
+def test_ctrl_c_is_exit_code_130_and_the_command_goes_on_from_there(toy, asked, tmp_path, capsys):
     words = [
         "eval", "language", "--model", "dice", "--task", "toy_benchmark:Toy", "--documents", "5",
         "--batch", "2", "--policy", "h2o", "recency", "--budget", "8", "--threads", "1",
@@ -261,7 +270,9 @@ def test_damaged_rows_are_refused_and_left_as_they_are(toy, tmp_path):
     for name in FILES:
         before = (tmp_path / name).read_text()
         (tmp_path / name).write_text("{" + before)
-        with pytest.raises(UserError, match=rf"{name} is damaged \(.*; remove it or choose another"):
+        with pytest.raises(
+            UserError, match=rf"{name} is damaged \(.*; remove it or choose another"
+        ):
             evaluate(config)
         assert (tmp_path / name).read_text() == "{" + before
         (tmp_path / name).write_text(before)
