@@ -218,7 +218,7 @@ def made_rows(scores):
             failure="lost" if points is None else None,
             kept_tokens=item,
             tokens=10,
-        )  # fmt: skip
+        )
         for policy, own in scores.items()
         for item, points in enumerate(own)
     ]

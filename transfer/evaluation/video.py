@@ -5,7 +5,12 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from transfer.errors import UserError
-from transfer.evaluation.options import ContenderOptions, EvalConfig, check_positive
+from transfer.evaluation.options import (
+    ContenderOptions,
+    EvalConfig,
+    check_names,
+    check_positive,
+)
 
 DEFAULT_TASK = "video-recall"
 #: Questions of the default task, such that all policies answer them in two or three minutes.
@@ -56,6 +61,7 @@ class VideoEval(EvalConfig):
 
     def __post_init__(self) -> None:
         check_positive(self, "frames", "questions", "chunk")
+        check_names(self.contenders, "policy")
         if self.fps is not None and not self.fps > 0:
             raise UserError(f"fps is {self.fps}; use a positive number")
         if (self.sampling == "fps") != (self.fps is not None):
