@@ -166,7 +166,6 @@ def test_a_mistake_is_one_sentence(policy, sentence):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"policy": ()}, "no policy was named; name at least one"),
         ({"policy": ("h2o", "h2o")}, "policy h2o h2o: name each once"),
         ({"budget": ()}, "no budget was named"),
         ({"budget": (24, 24.0)}, "budget 24 24.0: name each once"),

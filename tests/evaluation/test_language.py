@@ -1,13 +1,11 @@
 """Language runs with a tiny random Llama that reads the symbols of the recall tasks."""
 
 import json
-from dataclasses import replace
-from io import StringIO
 
 import pytest
 import tiny
 import torch
-from rich.console import Console
+from evaluated import changed, failures_of, printed, rows_of, timeless
 from tasks.words import word_tokenizer
 
 from transfer import NAMM, NAMMConfig
@@ -15,12 +13,12 @@ from transfer.adapters.language_model import load_language_model
 from transfer.adapters.scoring import score_batch
 from transfer.cli import main
 from transfer.errors import UserError
-from transfer.evaluation import language_run
-from transfer.evaluation.language import LanguageEval, evaluate_language
-from transfer.evaluation.language_run import plan
-from transfer.evaluation.language_summary import tables
-from transfer.evaluation.results import read_results
-from transfer.policies import POLICIES
+from transfer.evaluation import language_benchmark
+from transfer.evaluation.language import LanguageEval
+from transfer.evaluation.language_benchmark import LanguageBenchmark
+from transfer.evaluation.runner import evaluate
+from transfer.evaluation.store import read_results
+from transfer.plugins import POLICIES
 from transfer.tasks.recall import TASKS, make_batch
 from transfer.tasks.records import Record, encode_record
 
@@ -36,53 +34,52 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def config(folder):
-    return LanguageEval(
-        model=str(folder),
+    return changed(
+        LanguageEval(model=str(folder), length=(128,), documents=5, batch=2),
         policy=("h2o", "recency"),
         namm=(str(folder.parent / "namm"),),
         budget=(16, 0.25),
-        length=(128,),
-        documents=5,
-        batch=2,
         threads=1,
     )
 
 
+def readers(config):
+    return [one.name for one in LanguageBenchmark(config).contenders()]
+
+
 def test_every_reader_reads_the_same_documents_at_every_budget(config, tmp_path):
-    results = evaluate_language(replace(config, out=tmp_path))
+    results = evaluate(changed(config, out=tmp_path))
     cells = {(row["policy"], row["budget"]) for row in results.rows}
     assert cells == {("full", None), *((p, b) for p in ("h2o", "recency") for b in (16, 0.25))}
     for cell in cells:
-        seeds = [r["seed"] for r in results.rows if (r["policy"], r["budget"]) == cell]
+        seeds = [r["item"] for r in results.rows if (r["policy"], r["budget"]) == cell]
         assert seeds == [0, 1, 2, 3, 4]
     assert len(results.summary) == 5 * 3
-    assert read_results(tmp_path) == results
+    assert read_results(tmp_path).as_json() == results.as_json()
     lines = (tmp_path / "rows.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == results.rows
 
 
 def test_full_is_the_model_itself_and_budgets_are_kept(config, folder):
-    results = evaluate_language(config)
+    results = evaluate(config)
     model = tiny.llama(vocabulary=128).from_pretrained(folder).eval()
     scores = score_batch(model, make_batch(TASKS["recall"], 128, range(5)))
-    full = [row for row in results.rows if row["policy"] == "full"]
+    full = rows_of(results, "full")
     likelihood = torch.tensor([row["log_likelihood"] for row in full])
     torch.testing.assert_close(likelihood, scores.log_likelihood, rtol=1e-4, atol=1e-5)
     assert {row["kept_tokens"] for row in full} == {128}
-    pruned = [row for row in results.rows if row["policy"] == "recency"]
+    pruned = rows_of(results, "recency")
     assert {(row["budget"], row["kept_tokens"]) for row in pruned} == {(16, 16), (0.25, 32)}
-    assert all(row["cache_bytes"] < 0.6 * row["full_bytes"] for row in pruned)
+    for row in pruned:
+        assert row["cache_bytes"] < 0.6 * row["full_bytes"]
+        assert row["cache_bytes"] <= row["peak_bytes"] and row["kept"] == row["kept_tokens"] / 128
 
 
 def test_summary_is_the_mean_with_the_paired_difference(config):
-    results = evaluate_language(config)
+    results = evaluate(config)
     for entry in results.summary:
-        rows = [
-            row
-            for row in results.rows
-            if (row["policy"], row["budget"]) == (entry["policy"], entry["budget"])
-        ]
-        full = [row for row in results.rows if row["policy"] == "full"]
+        rows = rows_of(results, entry["policy"], budget=entry["budget"])
+        full = rows_of(results, "full")
         metric = entry["metric"]
         mean = sum(row[metric] for row in rows) / 5
         assert entry["mean"] == pytest.approx(mean)
@@ -92,26 +89,14 @@ def test_summary_is_the_mean_with_the_paired_difference(config):
 
 
 def test_the_same_run_twice_gives_the_same_rows(config):
-    assert evaluate_language(config).rows == evaluate_language(config).rows
+    assert timeless(evaluate(config).rows) == timeless(evaluate(config).rows)
 
 
-def test_all_means_every_policy_and_every_namm(config):
-    names = [reader.name for reader in plan(replace(config, policy=("all",), budget=(16,)))]
-    assert names == ["full", *sorted(set(POLICIES) - {"full"})]
-    own = [reader.name for reader in plan(replace(config, policy=("all",), budget=(None,)))]
+def test_all_means_every_policy(config):
+    names = readers(changed(config, policy=("all",), budget=(16,)))
+    assert names == ["full", *sorted(set(POLICIES.built_in) - {"full"})]
+    own = readers(changed(config, policy=("all",), budget=(None,)))
     assert own == ["full", "fastgen", "namm"]
-
-
-def test_several_namms_have_names_of_their_own(config, folder):
-    NAMM(NAMMConfig()).save_pretrained(folder.parent / "other")
-    NAMM(NAMMConfig()).save_pretrained(folder.parent / "deep" / "namm")
-
-    def names(*more):
-        namms = (config.namm[0], *(str(folder.parent / name) for name in more))
-        return [r.name for r in plan(replace(config, policy=("namm",), namm=namms, budget=(16,)))]
-
-    assert names("other") == ["full", "namm", "namm other"]
-    assert len(set(names("deep/namm"))) == 3
 
 
 def test_ctrl_c_keeps_the_documents_done(config, monkeypatch, tmp_path):
@@ -123,11 +108,41 @@ def test_ctrl_c_keeps_the_documents_done(config, monkeypatch, tmp_path):
             raise KeyboardInterrupt
         return score_batch(*args, **kwargs)
 
-    monkeypatch.setattr("transfer.evaluation.language_run.score_batch", stop)
-    results = evaluate_language(replace(config, out=tmp_path))
+    monkeypatch.setattr(language_benchmark, "score_batch", stop)
+    results = evaluate(changed(config, out=tmp_path))
     assert results.interrupted
+    # Five contenders read the first two documents, two of them the next two.
+    assert [(row["policy"], row["budget"]) for row in results.rows[-4:]] == [
+        ("full", None), ("full", None), ("h2o", 16), ("h2o", 16),
+    ]  # fmt: skip
     assert len(results.rows) == 7 * 2
-    assert read_results(tmp_path).summary[0]["n"] == 4
+    n = {(entry["policy"], entry["budget"]): entry["n"] for entry in results.summary}
+    assert n == {
+        ("full", None): 4,
+        ("h2o", 16): 4,
+        ("h2o", 0.25): 2,
+        ("recency", 16): 2,
+        ("recency", 0.25): 2,
+    }
+    assert read_results(tmp_path).as_json() == results.as_json()
+
+
+def test_documents_for_which_there_is_no_memory_are_failed_rows(config, monkeypatch):
+    calls = []
+
+    def scarce(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 7:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ...")
+        return score_batch(*args, **kwargs)
+
+    monkeypatch.setattr(language_benchmark, "score_batch", scarce)
+    results = evaluate(config)
+    assert len(results.rows) == 5 * 5
+    assert list(failures_of(results)) == [2, 3]
+    assert [(r["policy"], r["budget"]) for r in results.rows if r["failure"]] == [("h2o", 16)] * 2
+    entry = next(e for e in results.summary if (e["policy"], e["budget"]) == ("h2o", 16))
+    assert (entry["n"], entry["failed"]) == (3, 2)
 
 
 def test_the_command_line_prints_a_table_and_json(config, capsys):
@@ -151,6 +166,7 @@ def test_the_command_line_prints_a_table_and_json(config, capsys):
         ({"seed": -1}, "seed is -1"),
         ({"length": (0,)}, "length is 0"),
         ({"task": ("recal",)}, "unknown task 'recal'; did you mean recall"),
+        ({"task": ("recall", "recall")}, "task recall recall: name each once"),
         ({"policy": ("h20",)}, "unknown policy 'h20'"),
         ({"policy": ("namm",), "namm": ("nobody",)}, "unknown NAMM 'nobody'"),
         ({"budget": (None,)}, "give it a budget"),
@@ -162,7 +178,7 @@ def test_the_command_line_prints_a_table_and_json(config, capsys):
 )
 def test_bad_input_is_one_sentence(config, changes, sentence):
     with pytest.raises(UserError, match=sentence):
-        evaluate_language(replace(config, **changes))
+        evaluate(changed(config, **changes))
 
 
 def test_an_unknown_model_is_answered_with_the_known_ones(capsys):
@@ -181,9 +197,9 @@ def test_a_file_of_ones_own_questions(config, tmp_path):
     file.write_text(
         "".join(json.dumps({"prompt": p, "answer": a}) + "\n" for p, a in zip(prompts, answers))
     )
-    results = evaluate_language(replace(config, model=str(model), task=(str(file),)))
-    full = [row for row in results.rows if row["policy"] == "full"]
-    assert [row["seed"] for row in full] == [0, 1]
+    results = evaluate(changed(config, model=str(model), task=(str(file),)))
+    full = rows_of(results, "full")
+    assert [row["item"] for row in full] == [0, 1]
     assert full[0]["tokens"] < full[1]["tokens"]
     loaded = load_language_model(str(model))
     for row, prompt, answer in zip(full, prompts, answers):
@@ -192,42 +208,39 @@ def test_a_file_of_ones_own_questions(config, tmp_path):
         assert row["log_likelihood"] == pytest.approx(likelihood, rel=1e-5)
     quarter = next(e for e in results.summary if e["policy"] == "h2o" and e["budget"] == 0.25)
     assert quarter["n"] == 2 and 0.25 <= quarter["kept"] < 0.6 and quarter["length"] is None
-    said = StringIO()
-    Console(width=200, file=said).print(tables(results))
-    assert "mine.jsonl, 2 documents" in " ".join(said.getvalue().split())
+    assert "mine.jsonl, 2 documents" in " ".join(printed(results).split())
 
 
 def test_bad_task_files(config, tmp_path):
     file = tmp_path / "mine.jsonl"
     file.write_text("")
     with pytest.raises(UserError, match=r"mine\.jsonl is empty; give one JSON line"):
-        evaluate_language(replace(config, task=(str(file),)))
+        evaluate(changed(config, task=(str(file),)))
     file.write_text('{"prompt": "?", "answer": "!"}\n')
     with pytest.raises(UserError, match=r"has no tokenizer to read .*mine\.jsonl with"):
-        evaluate_language(replace(config, task=(str(file),)))
+        evaluate(changed(config, task=(str(file),)))
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same_numbers(config, tmp_path, monkeypatch):
-    whole = evaluate_language(replace(config, out=tmp_path / "whole"))
-    killed, read = replace(config, out=tmp_path / "killed"), []
-    original = language_run.score_batch
+    whole = evaluate(changed(config, out=tmp_path / "whole"))
+    killed, read = changed(config, out=tmp_path / "killed"), []
 
     def dying(*args):
         read.append(args)
         if len(read) == 8:
             raise ZeroDivisionError("killed")
-        return original(*args)
+        return score_batch(*args)
 
-    monkeypatch.setattr(language_run, "score_batch", dying)
+    monkeypatch.setattr(language_benchmark, "score_batch", dying)
     with pytest.raises(ZeroDivisionError):
-        evaluate_language(killed)
-    # Cut within the rows of the eighth block.
-    with (killed.out / "rows.jsonl").open("a") as file:
+        evaluate(killed)
+    # Cut within the rows of the eighth time that a batch was read.
+    with (killed.run.out / "rows.jsonl").open("a") as file:
         file.write(json.dumps(whole.rows[14]) + "\n" + '{"model')
-    resumed = evaluate_language(killed)
+    resumed = evaluate(killed)
     assert len(read) == 8 + 8
-    assert resumed.rows == whole.rows
-    assert evaluate_language(killed).rows == whole.rows
+    assert timeless(resumed.rows) == timeless(whole.rows)
+    assert evaluate(killed).rows == resumed.rows
     assert len(read) == 8 + 8
     with pytest.raises(UserError, match=r"holds a run with documents 5, not 4"):
-        evaluate_language(replace(killed, documents=4))
+        evaluate(changed(killed, documents=4))

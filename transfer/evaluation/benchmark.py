@@ -103,8 +103,13 @@ class Benchmark(ABC):
         """Versions of what else computes, such as the environment."""
         return {}
 
-    def about(self, rows: Sequence[Row]) -> Row:
-        """More fields of the summary entry of these rows, which are of one contender."""
+    def about(self, rows: Sequence[Row], failed: Sequence[Row]) -> Row:
+        """More fields of a summary entry.
+
+        Args:
+            rows: of one contender, at least one.
+            failed: those of its items that failed.
+        """
         return {}
 
     def finish(self, contenders: Sequence[Contender]) -> None:  # noqa: B027 (few have an end)

@@ -91,6 +91,8 @@ class ControlEval(EvalConfig):
         check_at_least(
             1, self, "episodes", "context", "max_steps", "num_envs", "noise_every", "noise_length"
         )
+        if not self.memory and not self.contenders.policy:
+            raise UserError("neither a memory nor a policy was named; name at least one of either")
         self._check_numbers()
         if self.video is not None and self.video.suffix not in VIDEO_SUFFIXES:
             raise UserError(

@@ -131,7 +131,7 @@ class ControlBenchmark(Benchmark):
         """The environment's."""
         return {"env": self.env.id}
 
-    def about(self, rows: Sequence[Row]) -> Row:
+    def about(self, rows: Sequence[Row], failed: Sequence[Row]) -> Row:
         """Steps that the window re-encodes."""
         return {"context": rows[0]["context"]}
 

@@ -52,6 +52,7 @@ class LanguageEval(EvalConfig):
         check_at_least(1, self, "documents", "batch")
         for name in ("task", "length"):
             check_names(self, name)
+        check_names(self.contenders, "policy")
         if self.seed < 0:
             raise UserError(f"seed is {self.seed}; use 0 or more")
         if min(self.length) < 1:

@@ -1,6 +1,7 @@
 """Documents with questions, read by a language model; and the benchmark that others build on."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,7 +34,7 @@ class LanguageBenchmark(Benchmark):
 
     Raises:
         UserError: unknown model or task, a task file that cannot be read, or documents that are
-            longer than the model's positions.
+            longer than the model's positions or too short for their task.
     """
 
     kind: ClassVar[str] = "language"
@@ -56,6 +57,9 @@ class LanguageBenchmark(Benchmark):
         }
         if made:
             check_length(self.language.model, max(config.length), "a document")
+        for length, make in product(config.length, self._makers.values()):
+            # Refuses a length that does not hold what is asked about.
+            make(length, [config.seed])
 
     def questions(self, task: str) -> Sequence[Record] | None:
         """The questions of a task that has its own; None where documents are made.

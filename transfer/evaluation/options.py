@@ -41,7 +41,8 @@ class ContenderOptions:
 
     def __post_init__(self) -> None:
         check_at_least(1, self, "update_interval")
-        for name in ("policy", "namm", "budget"):
+        # Without a policy there are still those that a benchmark compares with.
+        for name in ("policy", "namm", "budget") if self.policy else ("namm", "budget"):
             check_names(self, name)
         for budget in self.budget:
             if isinstance(budget, float) and not 0 < budget <= 1:

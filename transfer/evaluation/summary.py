@@ -38,7 +38,9 @@ class Summarised(Protocol):
     means: tuple[str, ...]
     sums: tuple[str, ...]
 
-    def about(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def about(
+        self, rows: Sequence[dict[str, Any]], failed: Sequence[dict[str, Any]]
+    ) -> dict[str, Any]:
         """More fields of an entry."""
         ...
 
@@ -90,14 +92,12 @@ class _Cell:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         whole: dict[Key, list[Row]] = {}
-        failed: dict[Key, int] = {}
+        failed: dict[Key, list[Row]] = {}
         for row in self.rows:
-            key = row["policy"], row["budget"]
-            failed[key] = failed.get(key, 0) + (row["failure"] is not None)
-            if row["failure"] is None:
-                whole.setdefault(key, []).append(row)
+            side = whole if row["failure"] is None else failed
+            side.setdefault((row["policy"], row["budget"]), []).append(row)
         for key, rows in whole.items():
-            common = {"failed": failed[key], **self._common(rows)}
+            common = self._common(rows, failed.get(key, ()))
             for metric in self.benchmark.metrics:
                 yield {**self._scored(rows, whole, metric), **common}
 
@@ -134,15 +134,16 @@ class _Cell:
     def _groups(self, rows: Sequence[Row]) -> list[Any] | None:
         return _of(rows, self.average_by) if self.average_by else None
 
-    def _common(self, rows: Sequence[Row]) -> dict[str, Any]:
+    def _common(self, rows: Sequence[Row], failed: Sequence[Row]) -> dict[str, Any]:
         benchmark, first = self.benchmark, rows[0]
         names = (*benchmark.keys, "update_interval", "eviction")
         return {
+            "failed": len(failed),
             **{name: first[name] for name in names},
             **{name: _mean(rows, name) for name in (*_COSTS, *benchmark.means)},
             **{name: sum(row[name] or 0.0 for row in rows) for name in (*benchmark.sums, *_SUMS)},
             **self.about,
-            **benchmark.about([dict(row) for row in rows]),
+            **benchmark.about([dict(row) for row in rows], [dict(row) for row in failed]),
         }
 
 

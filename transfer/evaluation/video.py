@@ -5,7 +5,11 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from transfer.errors import UserError, check_at_least
-from transfer.evaluation.options import ContenderOptions, EvalConfig
+from transfer.evaluation.options import (
+    ContenderOptions,
+    EvalConfig,
+    check_names,
+)
 
 DEFAULT_TASK = "video-recall"
 #: Questions of the default task, such that all policies answer them in two or three minutes.
@@ -56,6 +60,7 @@ class VideoEval(EvalConfig):
 
     def __post_init__(self) -> None:
         check_at_least(1, self, "frames", "questions", "chunk")
+        check_names(self.contenders, "policy")
         if self.fps is not None and not self.fps > 0:
             raise UserError(f"fps is {self.fps}; use a positive number")
         if (self.sampling == "fps") != (self.fps is not None):

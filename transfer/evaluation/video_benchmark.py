@@ -160,9 +160,11 @@ class VideoBenchmark(Benchmark):
         """Of the model's files; the records' are in the names of the blocks."""
         return {"model files": model_digest(self.video.model)}
 
-    def about(self, rows: Sequence[Row]) -> Row:
+    def about(self, rows: Sequence[Row], failed: Sequence[Row]) -> Row:
         """What guessing would score, and what there was to answer."""
         scored = {row["category"] for row in rows if row["answer"] is not None}
+        # A record that cannot be read has none.
+        there = {row["category"] for row in (*rows, *failed) if "category" in row}
         by = [row[self.average_by] for row in rows] if self.average_by else None
         return {
             "chance": grouped_mean([1 / row["options"] for row in rows], by),
@@ -170,7 +172,7 @@ class VideoBenchmark(Benchmark):
             "questions": len(rows),
             "videos": len({row["cluster"] for row in rows}),
             "aggregation": self.task.aggregation,
-            "categories": len({row["category"] for row in rows}),
+            "categories": len(there),
             "scored_categories": len(scored),
         }
 
