@@ -14,7 +14,7 @@ from transformers import DecisionTransformerModel
 
 from transfer.adapters.control_facts import control_facts
 from transfer.adapters.control_names import control_model
-from transfer.adapters.kinds import CONTROL, find_model
+from transfer.adapters.kinds import CONTROL, find_model, shipped_models
 from transfer.adapters.loading import load_weights
 from transfer.envs.environment import HOPPER, env_name, environment
 from transfer.errors import UserError
@@ -134,6 +134,12 @@ def shipped_for(env: str | None, quality: str | None) -> str:
     name = f"{CONTROL}-{short}-{quality}" if quality else control_model(short)
     if name is None:
         raise UserError(f"no Decision Transformer ships for {env}; name the folder of one")
+    if name not in shipped_models("control"):
+        raise UserError(
+            f"no Decision Transformer of quality {quality} for {short} is shipped (shipped: "
+            f"{', '.join(shipped_models('control'))}); train one with "
+            "`transfer pretrain decision-transformer` and name its folder with --model"
+        )
     return name
 
 

@@ -10,8 +10,8 @@ import transfer
 from transfer import cli
 from transfer.adapters.decision_transformer import WindowController
 from transfer.errors import SimulationError
-from transfer.evaluation import control_run
-from transfer.evaluation.results import read_results
+from transfer.evaluation import control_benchmark
+from transfer.evaluation.store import read_results
 
 DATA = Path(__file__).parent / "data"
 QUICK = ("--episodes", "2", "--max-steps", "25", "--budget", "8", "--update-interval", "32")
@@ -34,7 +34,7 @@ def test_eval_prints_tables_and_writes_results(tiny, tmp_path, capsys):
     assert run("eval", "--model", tiny, *QUICK, "--out", tmp_path / "out") == 0
     out, err = capsys.readouterr()
     results = read_results(tmp_path / "out")
-    assert [entry["policy"] for entry in results.summary] == [
+    assert list(dict.fromkeys(entry["policy"] for entry in results.summary)) == [
         "window", "cache", "full", "namm", "h2o", "fifo",
     ]  # fmt: skip
     for entry in results.summary:
@@ -49,19 +49,24 @@ def test_json_is_all_that_reaches_standard_output(tiny, tmp_path, capfd):
     printed = json.loads(capfd.readouterr().out)
     assert printed == json.loads((tmp_path / "results.json").read_text())
     assert sorted(printed["command"].split()) == sorted(
-        ["transfer", *words, "--out", str(tmp_path)]
+        ["transfer", *words, "control", "--out", str(tmp_path)]
     )
-    assert [entry["policy"] for entry in printed["summary"]] == ["window", "recency", "fifo"]
-    assert printed["seeds"] == [0, 1]
+    policies = [entry["policy"] for entry in printed["summary"] if entry["metric"] == "return"]
+    assert policies == ["window", "recency", "fifo"]
+    assert (printed["kind"], printed["metrics"]) == ("control", ["d4rl_score", "return"])
     assert printed["interrupted"] is False
 
 
 def test_the_same_command_twice_gives_the_same_rows(tiny, tmp_path):
     words = ("eval", "--model", tiny, *QUICK, "--seeds", "3", "9", "--target-return", "900", "50")
     assert run(*words, "--out", tmp_path / "a") == run(*words, "--out", tmp_path / "b") == 0
-    first, second = ((tmp_path / name / "rows.jsonl").read_text() for name in "ab")
-    assert first == second
-    assert first.count("\n") == 6 * 2 * 4
+    first, second = (read_results(tmp_path / name).rows for name in "ab")
+    assert [_untimed(row) for row in first] == [_untimed(row) for row in second]
+    assert len(first) == 6 * 2 * 4
+
+
+def _untimed(row):
+    return {name: value for name, value in row.items() if not name.endswith("seconds")}
 
 
 def test_ctrl_c_says_what_is_kept_and_exits_with_130(tiny, tmp_path, monkeypatch, capsys):
@@ -69,7 +74,7 @@ def test_ctrl_c_says_what_is_kept_and_exits_with_130(tiny, tmp_path, monkeypatch
         def select(self, rows):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(control_run, "WindowController", Impatient)
+    monkeypatch.setattr(control_benchmark, "WindowController", Impatient)
     assert run("eval", "--model", tiny, *QUICK, "--episodes", "4", "--out", tmp_path) == 130
     kept = read_results(tmp_path)
     assert kept.interrupted and 1 <= len(kept.rows) < 4
@@ -81,10 +86,10 @@ def test_ctrl_c_says_what_is_kept_and_exits_with_130(tiny, tmp_path, monkeypatch
 
 
 def test_ctrl_c_before_the_first_episode_still_exits_with_130(tiny, monkeypatch, capsys):
-    def interrupted(name):
+    def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(control_run, "load_control_model", interrupted)
+    monkeypatch.setattr(control_benchmark, "load_control_model", interrupted)
     assert run("eval", "--model", tiny) == 130
     assert capsys.readouterr().err == "interrupted\n"
 
@@ -96,7 +101,7 @@ def test_a_breakdown_of_everything_is_a_sentence_and_keeps_the_rows(
         def select(self, rows):
             raise SimulationError("Hopper-v4, seed 1, step 17: it broke")
 
-    monkeypatch.setattr(control_run, "WindowController", Broken)
+    monkeypatch.setattr(control_benchmark, "WindowController", Broken)
     assert run("eval", "--model", tiny, *QUICK, "--episodes", "4", "--out", tmp_path) == 1
     assert capsys.readouterr().err.strip() == "error: Hopper-v4, seed 1, step 17: it broke"
     assert (tmp_path / "rows.jsonl").read_text().count("\n") >= 1
@@ -126,7 +131,12 @@ def test_a_breakdown_of_everything_is_a_sentence_and_keeps_the_rows(
         (("--budget", "1.5"), "budget 1.5 is not a fraction"),
         (("--video", "film.avi"), "none of the suffixes .mp4 and .gif"),
         (("--update-interval", "20"), "update interval 20 does not fit policy namm"),
-        (("--memory", "--policy"), "neither a memory nor a policy"),
+        (("--engine", "processes", "--workers", "0"), "workers is 0"),
+        (("--policy", "recency:sinks"), "write name=value"),
+        (("--policy", "recency:sinks=-1"), "recency cannot keep -1 sinks"),
+        (("--policy", "recency:sink=1"), "unknown setting of policy recency 'sink'; did you mean"),
+        (("--policy", "nowhere.rules:Mine"), "policy 'nowhere.rules:Mine' cannot be imported"),
+        (("--policy", "pathlib:Path"), "must be a subclass of transfer.cache.policy:Policy"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(tiny, words, sentence, capsys):
@@ -144,10 +154,11 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tiny, words, sentence, capsys
     "words",
     [
         ("eval",),
-        ("eval", "--model", "x", "--quality", "best"),
-        ("eval", "--model", "x", "--memory", "windw"),
-        ("eval", "--model", "x", "--target-return", "high"),
-        ("eval", "--model", "x", "--env-version", "v3"),
+        ("eval", "--episodes", "3"),
+        ("eval", "control", "--model", "x", "--memory", "windw"),
+        ("eval", "control", "--model", "x", "--target-return", "high"),
+        ("eval", "control", "--model", "x", "--env-version", "v3"),
+        ("eval", "languag", "--model", "x"),
         ("evaluate",),
         ("import", "only-one"),
         (),
@@ -167,7 +178,7 @@ def test_an_unwritable_place_is_refused_before_anything_runs(
     def played(*args, **kwargs):
         pytest.fail("an episode was played")
 
-    monkeypatch.setattr(control_run, "rollout", played)
+    monkeypatch.setattr(control_benchmark, "stream", played)
     (tmp_path / "file").write_text("")
     words = ("eval", "--model", tiny, *QUICK, option, tmp_path / "file" / name)
     assert run(*words) == 2
@@ -179,8 +190,8 @@ def test_import_makes_a_namm_that_eval_can_use(tiny, tmp_path, capsys):
     assert str(tmp_path / "namm") in capsys.readouterr().out
     words = ("--memory", "full", "--policy", "namm", "--namm", tmp_path / "namm")
     assert run("eval", "--model", tiny, *QUICK, *words, "--out", tmp_path / "out") == 0
-    entries = read_results(tmp_path / "out").summary
-    assert [entry["policy"] for entry in entries] == ["full", "namm", "fifo"]
+    rows = read_results(tmp_path / "out").rows
+    assert list(dict.fromkeys(row["policy"] for row in rows)) == ["full", "namm", "fifo"]
 
 
 def test_import_of_a_missing_file_is_a_sentence(tmp_path, capsys):
@@ -208,7 +219,7 @@ def test_doctor_checks_that_pruning_a_model_is_exact(tiny, capsys):
 
 def test_doctor_refuses_an_unknown_model(tmp_path, capsys):
     assert run("doctor", "--model", tmp_path) == 2
-    assert "cannot be loaded" in capsys.readouterr().err
+    assert "has no config.json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -238,8 +249,15 @@ def test_version(capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "decision transformer under several cache policies"),
-        (("eval",), "--target-return"),
+        ((), "compare cache policies"),
+        (("eval",), "language"),
+        (("eval",), "video"),
+        (("eval",), "control"),
+        (("eval",), "suite"),
+        (("eval", "control"), "--target-return"),
+        (("eval", "language"), "--documents"),
+        (("eval", "--model", "llama-recall"), "--documents"),
+        (("eval", "--suite", "zero-shot"), "--quick"),
         (("pretrain",), "decision-transformer"),
         (("pretrain", "decision-transformer"), "--dataset"),
         (("collect",), "--out"),
@@ -261,7 +279,8 @@ def test_help_does_not_wait_for_torch():
         "print({'torch', 'transformers', 'gymnasium', 'numpy'} & set(sys.modules))"
     )
     video = ("eval", "--model", "llava-next-video")
-    for words in ((), ("eval",), video, ("inspect",), ("import",), ("doctor",)):
+    kinds = [("eval", kind) for kind in ("language", "video", "control", "suite")]
+    for words in ((), ("eval",), *kinds, video, ("inspect",), ("import",), ("doctor",)):
         done = subprocess.run(
             [sys.executable, "-c", code, *words, "--help"], capture_output=True, text=True
         )

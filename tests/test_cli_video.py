@@ -6,11 +6,10 @@ import pytest
 import tiny_video
 
 from transfer import cli
-from transfer.errors import UserError
-from transfer.eval_kind import eval_kind
-from transfer.evaluation import video_run
-from transfer.evaluation.results import read_results
-from transfer.evaluation.video_qa import TASKS
+from transfer.cli.eval_command import with_kind
+from transfer.evaluation import video_benchmark
+from transfer.evaluation.store import read_results
+from transfer.tasks.video import VIDEO_TASKS
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +49,16 @@ def test_json_is_all_that_reaches_standard_output(words, tmp_path, capfd):
     assert cli.main([*words, "--json", "--out", str(tmp_path)]) == 0
     printed = json.loads(capfd.readouterr().out)
     assert printed == json.loads((tmp_path / "results.json").read_text())
-    assert printed["command"].split()[:4] == ["transfer", *words[:3]]
-    assert {entry["metric"] for entry in printed["summary"]} == {"likelihood", "reply"}
+    assert printed["command"].split()[:5] == ["transfer", "eval", "video", *words[1:3]]
+    assert printed["kind"] == "video"
+    assert {entry["metric"] for entry in printed["summary"]} == set(printed["metrics"])
 
 
 def test_the_same_command_twice_asks_once(words, tmp_path, monkeypatch):
     assert cli.main([*words, "--out", str(tmp_path)]) == 0
-    monkeypatch.setattr(video_run, "read_clip", lambda *args, **kwargs: pytest.fail("read again"))
+    monkeypatch.setattr(
+        video_benchmark, "read_clip", lambda *args, **kwargs: pytest.fail("read again")
+    )
     assert cli.main([*words, "--out", str(tmp_path)]) == 0
     assert len(read_results(tmp_path).rows) == 3
 
@@ -71,7 +73,7 @@ def test_ctrl_c_says_that_the_run_can_go_on(words, tmp_path, monkeypatch, capsys
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(video_run, "read_clip", interrupted)
+    monkeypatch.setattr(video_benchmark, "read_clip", interrupted)
     assert cli.main([*words, "--out", str(tmp_path)]) == 130
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"interrupted: 0 rows are kept in {tmp_path}; the same command goes on from there"
@@ -82,8 +84,9 @@ def test_ctrl_c_says_that_the_run_can_go_on(words, tmp_path, monkeypatch, capsys
 def test_when_every_question_failed_the_exit_code_says_so(words, folder, capsys):
     words[words.index("--data") + 1] = str(folder / "lost.jsonl")
     assert cli.main(words) == 1
-    out = capsys.readouterr().out
-    assert "in no mean: 1 of 1 questions" in out and "gone.mp4 does not exist" in out
+    out, err = capsys.readouterr()
+    assert "in no mean: 3 of 3 rows" in out and "gone.mp4 does not exist" in out
+    assert err.strip() == "error: every item of full, tova failed; see above"
 
 
 @pytest.mark.parametrize(
@@ -91,43 +94,25 @@ def test_when_every_question_failed_the_exit_code_says_so(words, folder, capsys)
     [
         (["--model", "llava-next-video"], "video"),
         (["--model=llava-next-video", "--task", "jsonl"], "video"),
-        (["--model", "someone/llava", "--task", "mlvu"], "video"),
-        (["--task=video-recall", "--model=someone/llava"], "video"),
-        (["--model", "llava-hf/LLaVA-NeXT-Video-7B-hf"], "video"),
-        (["--model", "someone/llama", "--task", "recall"], "language"),
-        (["--model", "someone/llama"], "language"),
         (["--model", "llama-recall"], "language"),
+        (["--documents", "3", "--model=gpt2-recall"], "language"),
         (["--model", "decision-transformer"], "control"),
-        (["--model", "decision-transformer-hopper-mixed"], "control"),
-        (["--help"], "control"),
+        (["--model", "edbeeching/decision-transformer-gym-hopper-medium"], "control"),
+        (["--suite", "zero-shot", "--quick"], "suite"),
     ],
 )
-def test_the_model_or_a_hub_models_task_says_whose_options_eval_takes(words, kind):
-    assert eval_kind(words) == kind
+def test_the_kind_is_put_in_where_it_is_left_out(words, kind):
+    assert with_kind(words) == [kind, *words]
+    assert with_kind([kind, *words]) == [kind, *words]
 
 
-def test_a_folder_says_by_its_configuration_whether_it_reads_videos(folder, tmp_path):
-    assert eval_kind(["--model", str(folder / "model")]) == "video"
-    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    assert eval_kind(["--model", str(tmp_path), "--task", "mlvu"]) == "language"
-
-
-def test_folders_whose_configuration_is_damaged_or_missing(tmp_path):
-    with pytest.raises(UserError, match=r"has no config\.json"):
-        eval_kind(["--model", str(tmp_path)])
-    (tmp_path / "config.json").write_text("[]")
-    with pytest.raises(UserError, match=r"config\.json is no JSON object"):
-        eval_kind(["--model", str(tmp_path)])
-
-
-@pytest.mark.parametrize("model", ["llava-next-vido", "./nowhere"])
-def test_an_unknown_model_is_answered_with_the_known_ones(model):
-    with pytest.raises(UserError, match="llava-next-video"):
-        eval_kind(["--model", model])
+@pytest.mark.parametrize("words", [[], ["--help"], ["--episodes", "3"]])
+def test_without_a_model_the_kinds_are_what_is_asked_for(words):
+    assert with_kind(words) == words
 
 
 def test_the_help_of_video_models_names_their_tasks(capsys):
     with pytest.raises(SystemExit):
         cli.main(["eval", "--model", "llava-next-video", "--help"])
     said = capsys.readouterr().out
-    assert all(task in said for task in TASKS)
+    assert all(task in said for task in VIDEO_TASKS)

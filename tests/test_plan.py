@@ -22,7 +22,7 @@ from transfer.plan import Plan, plan_cache
 
 
 def test_llama_70b_by_hand():
-    [found] = plan_cache(Plan("llama-3-70b", "128k", kept=0.25))
+    [found] = plan_cache(Plan("llama-3-70b", "128k", budget=0.25))
     tokens, token = 131072, 2 * 128 * 2
     assert found.full == 80 * 8 * tokens * token
     kept = tokens // 4
@@ -127,8 +127,8 @@ def test_sliding_windows_hold_their_window(tmp_path):
     [
         ({"context": "12x"}, "context '12x'"),
         ({"context": "0"}, "context '0'"),
-        ({"kept": 0.0}, "kept 0.0"),
-        ({"kept": 1.5}, "kept 1.5"),
+        ({"budget": 0.0}, "budget 0.0"),
+        ({"budget": 1.5}, "budget 1.5"),
         ({"devices": 0}, "devices 0"),
         ({"policy": "h20"}, "did you mean h2o"),
         ({"policy": "full"}, "unknown policy that prunes 'full'"),
@@ -164,4 +164,4 @@ def test_the_command_prints_a_table_or_json(capsys):
     assert printed["plan"]["model"] == "llama-3-70b"
     assert printed["devices"][0]["full"] == 80 * 8 * 131072 * 512
     assert cli.main(["plan", "--kept", "2"]) == 2
-    assert "error: kept 2.0" in capsys.readouterr().err
+    assert "error: budget 2.0" in capsys.readouterr().err

@@ -8,9 +8,10 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import tyro
 from rich.console import Console
 from rich.table import Table
 from transformers import AutoConfig, DynamicCache, LlamaConfig, PreTrainedConfig
@@ -43,7 +44,7 @@ class Plan:
         model: llama-3-1b, llama-3-8b, llama-3-70b, llama-3-405b, a shipped model, a folder or a hub
             id; only its configuration is read.
         context: tokens of the prompt, such as 4096 or 128k (times 1024).
-        kept: share of the tokens that each head keeps.
+        budget: share of the tokens that each head keeps.
         policy: who prunes; the state it keeps counts.
         update_interval: tokens between two updates.
         batch: sequences.
@@ -58,9 +59,9 @@ class Plan:
 
     model: str = "llama-3-70b"
     context: str = "128k"
-    kept: float = 0.25
+    budget: Annotated[float, tyro.conf.arg(aliases=["--kept"])] = 0.25
     policy: str = "namm"
-    update_interval: int = 512
+    update_interval: Annotated[int, tyro.conf.arg(aliases=["--n-up"])] = 512
     batch: int = 1
     dtype: str | None = None
     devices: int = 1
@@ -72,8 +73,8 @@ class Plan:
         for name in ("batch", "devices", "tensor_parallel"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} {getattr(self, name)}: use a whole number from 1 up")
-        if not 0 < self.kept <= 1:
-            raise UserError(f"kept {self.kept}: use a share above 0, up to 1")
+        if not 0 < self.budget <= 1:
+            raise UserError(f"budget {self.budget}: use a share above 0, up to 1")
         pruning = sorted(set(POLICIES) - {"full"})
         if self.policy not in pruning:
             raise unknown_name("policy that prunes", self.policy, pruning)
@@ -93,7 +94,7 @@ class Plan:
         """The settings the cache is pruned under."""
         settings = {"namm": NAMM(NAMMConfig())} if self.policy == "namm" else {}
         policy = get_policy(self.policy, **settings)
-        return Pruning(policy, self.update_interval, self.kept)
+        return Pruning(policy, self.update_interval, self.budget)
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,7 @@ def print_plan(plan: Plan) -> None:
 def _table(plan: Plan, devices: list[DevicePlan]) -> Table:
     ranks = f", one of {plan.tensor_parallel} ranks" if plan.tensor_parallel > 1 else ""
     title = (
-        f"{plan.model}, {plan.tokens} tokens, {plan.kept:.0%} kept by {plan.policy} every "
+        f"{plan.model}, {plan.tokens} tokens, {plan.budget:.0%} kept by {plan.policy} every "
         f"{plan.update_interval}{ranks}; GB (10^9 bytes)"
     )
     columns = ["device", "layers", "pruned", "full", "cache", "state", "of full", "peak", "of full"]

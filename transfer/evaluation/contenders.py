@@ -92,6 +92,8 @@ class Spelling:
         policy, namm = (f"{name}:{inner}", None) if inner else (name, None)
         if inner and name == "namm":
             policy, namm = name, inner
+        elif inner and name in POLICIES:
+            settings = f"{inner},{settings}"
         return cls(text, policy, namm, dict(_setting(text, part) for part in _parts(settings)))
 
     def pruning(self, policy: Policy, budget: Budget, options: ContenderOptions) -> Pruning:
