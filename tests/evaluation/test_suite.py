@@ -1,37 +1,60 @@
 """The suite: which sections, how their rows become one table, and that it can be stopped."""
 
 import json
+from dataclasses import replace
 
 import pytest
+from evaluated import printed
 
 from transfer.cli import main
 from transfer.errors import UserError
-from transfer.evaluation.results import Results
+from transfer.evaluation import language_benchmark, suite_run
+from transfer.evaluation.options import RunOptions
 from transfer.evaluation.statistics import Change
-from transfer.evaluation.suite import SuiteEval, evaluate_suite
-from transfer.evaluation.suite_summary import Task, summarise, tasks_of
+from transfer.evaluation.store import SUMMARY_FIELDS, Results, read_results
+from transfer.evaluation.suite import SuiteEval
+from transfer.evaluation.suite_run import evaluate_suite
+from transfer.evaluation.suite_summary import summarise, tasks_of
 from transfer.evaluation.suite_table import markdown
 
 
-def control_task(name, **scores):
-    task = Task(name, "control")
-    for policy, values in scores.items():
-        task.seconds[policy] = 1.0
-        for seed, score in enumerate(values):
-            bytes_held = None if policy == "window" else 1000
-            task.add(
-                {
-                    "model": "dt", "protocol": policy, "seed": seed, "score": score,
-                    "budget": None, "kept_tokens": None, "cache_bytes": bytes_held,
-                    "full_bytes": bytes_held,
-                }
-            )  # fmt: skip
-    return task
+def control_results(failed=(), **scores) -> Results:
+    """A section of control, whose summary says means alone."""
+    rows = [
+        {
+            "task": "Hopper-v4", "policy": policy, "item": seed, "cluster": seed,
+            "d4rl_score": None if (policy, seed) in failed else score,
+            "failure": "the simulator failed" if (policy, seed) in failed else None,
+        }
+        for policy, own in scores.items()
+        for seed, score in enumerate(own)
+    ]  # fmt: skip
+    summary = [_entry(policy, own, scores) for policy, own in scores.items()]
+    return Results("control", "", {}, ("d4rl_score",), ("target_return",), summary, rows)
+
+
+def _entry(policy, own, scores):
+    mean = sum(own) / len(own)
+    base = sum(scores["window"]) / len(scores["window"])
+    bounds = dict.fromkeys(("delta_window_low", "delta_window_high"))
+    return {
+        **dict.fromkeys(SUMMARY_FIELDS), "task": "Hopper-v4", "policy": policy, "seconds": 1.0,
+        "metric": "d4rl_score", "group_by": "all", "n": len(own), "mean": mean,
+        "delta_vs_window": mean - base, **bounds,
+    }  # fmt: skip
+
+
+def control_tasks(**tasks):
+    return [
+        task
+        for name, own in tasks.items()
+        for task in tasks_of(f"control/{name}", control_results(**own))
+    ]
 
 
 def test_sections_are_two_language_models_video_and_nine_control_tasks():
-    names = [section.name for section in SuiteEval("zero-shot").sections()]
-    assert len(names) == len(set(names)) == 12
+    names = list(SuiteEval().sections())
+    assert len(names) == 12
     assert sum(name.startswith("control/") for name in names) == 9
     assert names[:3] == [
         "language/llama-recall-wide", "language/gpt2-recall", "video/llava-next-video",
@@ -39,24 +62,25 @@ def test_sections_are_two_language_models_video_and_nine_control_tasks():
 
 
 def test_sections_by_the_beginning_of_their_names():
-    config = SuiteEval("zero-shot", section=("control/hopper", "video"))
-    assert [section.modality for section in config.sections()] == ["video"] + ["control"] * 3
+    sections = SuiteEval(section=("control/hopper", "video")).sections()
+    assert [section.kind for section in sections.values()] == ["video"] + ["control"] * 3
     with pytest.raises(UserError, match=r"'contrl/hopper-expert'; did you mean control/"):
-        SuiteEval("zero-shot", section=("contrl/hopper-expert",)).sections()
+        SuiteEval(section=("contrl/hopper-expert",)).sections()
 
 
-def test_every_section_gets_the_same_namms_and_its_own_folder(tmp_path):
-    for section in SuiteEval("zero-shot", namm=("recall", "random"), out=tmp_path).sections():
-        assert section.config.namm == ("recall", "random")
-        assert section.config.equal_bytes
-        assert section.config.out == tmp_path / section.name
+def test_every_section_gets_the_same_namms_and_threads_and_its_own_folder(tmp_path):
+    run = RunOptions(out=tmp_path, threads=3)
+    for name, section in SuiteEval(namm=("recall", "random"), run=run).sections().items():
+        assert section.contenders.namm == ("recall", "random")
+        assert section.contenders.equal_bytes
+        assert section.run == RunOptions(out=tmp_path / name, threads=3)
 
 
 def test_changes_are_paired_and_averaged_over_tasks():
-    tasks = [
-        control_task("control/a", window=[50.0, 100.0], namm=[60.0, 120.0]),
-        control_task("control/b", window=[10.0, 10.0], namm=[9.0, 9.0]),
-    ]
+    tasks = control_tasks(
+        a={"window": [50.0, 100.0], "namm": [60.0, 120.0]},
+        b={"window": [10.0, 10.0], "namm": [9.0, 9.0]},
+    )
     entries = {(e["task"], e["policy"]): e for e in summarise(tasks)}
     assert entries["control/a", "namm"]["change"] == pytest.approx(0.2)
     # Every pair changed by a fifth, so whichever are drawn, the change is a fifth.
@@ -70,7 +94,7 @@ def test_changes_are_paired_and_averaged_over_tasks():
 
 
 def test_a_base_that_scores_nothing_has_no_change():
-    tasks = [control_task("control/a", window=[-1.0, 0.5], namm=[3.0, 4.0])]
+    tasks = control_tasks(a={"window": [-1.0, 0.5], "namm": [3.0, 4.0]})
     found = [e for e in summarise(tasks) if e["policy"] == "namm"]
     assert [e["task"] for e in found] == ["control/a"]
     assert found[0]["change"] is None
@@ -88,20 +112,35 @@ def test_an_average_is_as_sure_as_its_tasks():
     assert average.interval.high - average.interval.low == pytest.approx(width / 2)
 
 
-def test_failed_episodes_are_in_no_mean():
-    rows = [
-        {"protocol": "window", "seed": 0, "score": 1.0, "failure": None},
-        {"protocol": "window", "seed": 1, "score": 9.0, "failure": "the simulator failed"},
-    ]
-    [task] = tasks_of("control", "control/a", Results("", {}, [], [], rows))
-    assert list(task.rows["window"]) == [0]
+def test_failed_episodes_are_in_no_pair_and_pairs_are_of_items():
+    scores = {"window": [1.0, 9.0, 2.0], "namm": [5.0, 18.0, 3.0]}
+    results = control_results(failed=[("window", 0)], **scores)
+    [task] = tasks_of("control/a", results)
+    assert list(task.rows["window"]) == [1, 2]
+    assert task.change("namm").mean == pytest.approx((18 + 3) / (9 + 2) - 1)
+    shuffled = replace(results, rows=results.rows[::-1])
+    [again] = tasks_of("control/a", shuffled)
+    assert again.change("namm").mean == pytest.approx(task.change("namm").mean)
+
+
+def test_each_task_of_a_language_section_is_a_task():
+    results = control_results(window=[1.0], full=[2.0])
+    rows = [{**row, "task": name} for name in ("recall", "decoys") for row in results.rows]
+    summary = [{**e, "task": name} for name in ("recall", "decoys") for e in results.summary]
+    both = replace(results, kind="language", rows=rows, summary=summary)
+    tasks = tasks_of("language/gpt2", both)
+    assert [task.name for task in tasks] == ["language/gpt2/recall", "language/gpt2/decoys"]
+    assert [len(task.entries) for task in tasks] == [2, 2]
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("suite")
     config = SuiteEval(
-        "zero-shot", section=("language/gpt2",), namm=("recall", "random"), quick=True, out=out
+        section=("language/gpt2",),
+        namm=("recall", "random"),
+        quick=True,
+        run=RunOptions(out=out, threads=1),
     )
     return out, config, evaluate_suite(config)
 
@@ -111,7 +150,7 @@ def test_a_section_keeps_its_own_results(finished):
     section = json.loads((out / "language/gpt2-recall/results.json").read_text())
     right = {e["policy"]: e["mean"] for e in section["summary"] if e["metric"] == "correct"}
     suite = {e["policy"]: e["mean"] for e in results.summary if e["task"].endswith("/recall")}
-    assert set(right) == set(suite) >= {"full", "namm recall", "namm random", "h2o"}
+    assert set(right) == set(suite) >= {"full", "namm:recall", "namm:random", "h2o"}
     for policy, mean in right.items():
         assert suite[policy] == pytest.approx(100 * mean)
 
@@ -120,7 +159,7 @@ def test_the_markdown_has_a_row_for_every_policy_and_says_the_command(finished):
     out, _, results = finished
     text = (out / "table.md").read_text()
     assert text == markdown(results)
-    assert text.startswith("`transfer eval --suite zero-shot")
+    assert text.startswith("`transfer eval suite --namm recall random")
     for entry in results.summary:
         assert f"| {entry['policy']} |" in text
 
@@ -136,3 +175,40 @@ def test_bad_settings_are_one_sentence(capsys):
     assert capsys.readouterr().err.startswith("error: unknown section 'vidio'; known: control/")
     assert main(["eval", "--suite", "zero-shot", "--episodes", "0"]) == 2
     assert "episodes is 0; use 1 or more" in capsys.readouterr().err
+
+
+def test_a_finished_suite_asks_nothing_again(finished, monkeypatch):
+    _, config, results = finished
+    monkeypatch.setattr(language_benchmark, "score_batch", lambda *args: pytest.fail("asked"))
+    assert evaluate_suite(config).as_json() == results.as_json()
+
+
+def test_ctrl_c_ends_the_suite_and_what_had_ended_is_summarised(monkeypatch, tmp_path, capsys):
+    ran = []
+
+    def evaluate(section):
+        ran.append(section.kind)
+        whole = control_results(window=[50.0, 100.0], namm=[60.0, 120.0])
+        return replace(whole, interrupted=len(ran) == 2)
+
+    monkeypatch.setattr(suite_run, "evaluate", evaluate)
+    words = ["eval", "suite", "--section", "control/hopper", "--out", str(tmp_path)]
+    assert main(words) == 130
+    assert ran == ["control", "control"]
+    said = capsys.readouterr()
+    assert f"interrupted: what was done is kept in {tmp_path}; the same command" in said.err
+    found = read_results(tmp_path)
+    assert found.interrupted
+    tasks = dict.fromkeys(entry["task"] for entry in found.summary)
+    assert list(tasks) == [
+        "control/hopper-medium", "control/hopper-medium-replay", "average control",
+    ]  # fmt: skip
+
+
+def test_what_failed_everywhere_has_no_cell():
+    results = control_results(window=[50.0], namm=[60.0], h2o=[40.0])
+    for lost in ("window", "namm", "h2o"):
+        left = replace(results, summary=[e for e in results.summary if e["policy"] != lost])
+        tasks = [*tasks_of("control/hopper-medium", left), *tasks_of("control/b", results)]
+        whole = replace(results, kind="suite", summary=summarise(tasks))
+        assert lost in printed(whole) and lost in markdown(whole)

@@ -12,8 +12,8 @@ from transfer.adapters.video_model import load_video_model
 from transfer.attachment.memory import attach
 from transfer.cli import main
 from transfer.errors import UserError
-from transfer.evaluation.video_inspect import InspectConfig, inspect_video
-from transfer.evaluation.video_kept import kept_patches, seen
+from transfer.evaluation.video_inspect import InspectConfig
+from transfer.evaluation.video_kept import keep_video, kept_patches, seen
 from transfer.evaluation.video_pictures import EVICTED, REMAINS, Layout
 from transfer.tasks.video_records import VIDEO, Prompt
 from transfer.video.frames import read_clip
@@ -61,7 +61,7 @@ def bright_patches(picture: np.ndarray, layout: Layout) -> np.ndarray:
 
 
 def test_the_picture_shows_the_patches_that_recency_keeps(config):
-    said = inspect_video(config)
+    said = keep_video(config)
     picture = read_back(config.out)
     bright = bright_patches(picture, Layout(heads=6, frames=8, grid=4)).reshape(6, 128)
     # "<s> USER:" stand before the video: two of the four sinks are its first tokens. The eviction
@@ -76,7 +76,7 @@ def test_the_picture_shows_the_patches_that_recency_keeps(config):
 def test_what_a_namm_keeps_is_drawn_as_its_cache_says(config, folder):
     config = replace(config, policy="namm", namm=str(folder / "namm"), budget=0.25)
     question = "what color is the square ?"
-    said = inspect_video(replace(config, question=question))
+    said = keep_video(replace(config, question=question))
     model = load_video_model(folder / "model")
     clip = read_clip(config.video, 8)
     ids = model.prompt_ids(Prompt((VIDEO, f"\n{question}"), ("yes", "no")), 8)
@@ -119,14 +119,14 @@ def test_frames_are_drawn_as_the_vision_tower_sees_them(config, folder):
 
 
 def test_short_videos_are_drawn_whole(config):
-    said = inspect_video(replace(config, frames=None))
+    said = keep_video(replace(config, frames=None))
     [means] = [line for line in said.splitlines() if line.startswith("mean kept")]
     assert len(means.split(": ")[1].split()) == 10
     assert read_back(config.out).shape[1] == Layout(6, 10, 4).size[0]
 
 
 def test_the_full_cache_is_all_bright(config):
-    said = inspect_video(replace(config, policy="full"))
+    said = keep_video(replace(config, policy="full"))
     assert "full keeps 128.0 of 128 video tokens" in said
     picture = read_back(config.out)
     assert bright_patches(picture, Layout(heads=6, frames=8, grid=4)).all()
@@ -144,7 +144,7 @@ def test_the_full_cache_is_all_bright(config):
 )
 def test_bad_input_is_one_sentence_and_no_picture(config, changes, sentence):
     with pytest.raises(UserError, match=sentence):
-        inspect_video(replace(config, **changes))
+        keep_video(replace(config, **changes))
     assert not config.out.exists()
 
 
@@ -159,7 +159,7 @@ def test_a_language_model_is_refused_in_one_sentence(config, capsys, monkeypatch
     assert main([*words, "llama-recall"]) == 2
     assert "llama-recall is a language model (llama), not a LLaVA" in capsys.readouterr().err
     assert main([*words, "llama-recal"]) == 2
-    assert "unknown video model 'llama-recal'" in capsys.readouterr().err
+    assert "unknown model 'llama-recal'; did you mean llama-recall" in capsys.readouterr().err
 
 
 def test_the_command_draws_and_prints(config, folder, capsys):

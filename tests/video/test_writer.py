@@ -4,11 +4,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from tiny_control import save_tiny_control
 
-from transfer.envs.environment import make_envs
+from transfer.envs.environment import environment, make_envs
 from transfer.envs.mujoco import use_headless_rendering
 from transfer.errors import UserError
-from transfer.evaluation.control import ControlEval, evaluate_control
+from transfer.evaluation.control import ControlEval
+from transfer.evaluation.runner import evaluate
 from transfer.video.writer import CODECS, check_writable, write_video
 
 
@@ -27,18 +29,19 @@ def test_frames_come_back(tmp_path, suffix):
     assert [frame.mean() for frame in found] == pytest.approx(shades, abs=24)
 
 
-def test_an_episode_is_filmed(tiny, tmp_path):
+def test_an_episode_is_filmed(tmp_path):
     use_headless_rendering()
     try:
-        [env] = make_envs("hopper", 1, video=True)
+        [env] = make_envs(environment("hopper"), 1, video=True)
         env.reset(seed=0)
         env.render()
         env.close()
     except Exception as error:
         pytest.skip(f"no rendering here: {error}")
     path = tmp_path / "new" / "episode.mp4"
-    config = ControlEval(model=str(tiny), episodes=1, max_steps=12, memory=("full",), video=path)
-    results = evaluate_control(config)
+    model = save_tiny_control(tmp_path / "model")
+    config = ControlEval(model=str(model), episodes=1, max_steps=12, memory=("full",), video=path)
+    results = evaluate(config)
     frames = decoded(path)
     # Hopper runs at 125 steps a second, and every fourth is drawn.
     assert len(frames) == 3
