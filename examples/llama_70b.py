@@ -12,6 +12,7 @@ Quantised checkpoints need nothing special: keys and values are cached as they a
 import os
 from pathlib import Path
 from time import perf_counter
+from typing import Annotated
 
 import torch
 import torch.distributed as dist
@@ -84,7 +85,7 @@ def main(
     model: tyro.conf.Positional[str],
     prompt: Path | None = None,
     namm: str = "recall",
-    update_interval: int = 512,
+    update_interval: Annotated[int, tyro.conf.arg(aliases=["--n-up"])] = 512,
     budget: int | float | None = None,
     max_new_tokens: int = 200,
     prefill_chunk_size: int = 4096,

@@ -21,7 +21,7 @@ from transfer.adapters.language_model import load_language_model
 from transfer.tasks.recall import TASKS, make_batch
 
 EXAMPLE = str(Path(__file__).parents[2] / "examples" / "llama_70b.py")
-EXAMPLE_WORDS = ["llama-recall", "--n-up", "64", "--max-new-tokens", "4"]
+EXAMPLE_WORDS = ["llama-recall", "--update-interval", "64", "--max-new-tokens", "4"]
 #: As accelerate lays out a model of which little fits into memory.
 DEVICES = {
     "model.embed_tokens": "cpu",

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import gymnasium
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from transfer.envs.environment import make_envs
 from transfer.envs.mujoco import use_headless_rendering
 from transfer.envs.noise import Noise
-from transfer.envs.rollout import refuse_failures, rollout
+from transfer.envs.rollout import refuse_failures, rollout, stream
 from transfer.errors import SimulationError
 
 
@@ -58,18 +59,27 @@ class Recorder:
 
 
 def test_episodes_come_in_the_order_of_the_seeds_and_leave_as_they_end():
-    controller, ended = Recorder(), []
-    episodes, _ = rollout(
-        controller, [Countdown() for _ in range(3)], [14, 11, 18, 12], 5.0, 1.0,
-        on_episode=ended.append,
-    )  # fmt: skip
+    def play(how, controller):
+        envs = [Countdown() for _ in range(3)]
+        return how(controller, envs, [14, 11, 18, 12], 5.0, 1.0)
+
+    controller = Recorder()
+    episodes, _ = play(rollout, controller)
     assert [episode.seed for episode in episodes] == [14, 11, 18, 12]
     assert [episode.length for episode in episodes] == [5, 2, 9, 3]
     assert all(episode.terminated and episode.target == 5.0 for episode in episodes)
-    assert [episode.seed for episode in ended] == [11, 14, 18, 12]
+    ended = list(play(stream, Recorder()))
+    assert [(episode.seed, episode.place) for episode in ended] == [
+        (11, 1), (14, 0), (18, 2), (12, 3),
+    ]  # fmt: skip
     assert controller.sizes == [3, 1]
     assert controller.kept == [[0, 2], [1]]
     assert [len(states) for states, _, _ in controller.calls] == [3, 3] + [2] * 3 + [1] * 7
+
+
+def test_a_seed_may_be_played_more_than_once():
+    episodes, _ = rollout(Recorder(), [Countdown(), Countdown()], [14, 11, 14], 5.0, 1.0)
+    assert [(episode.seed, episode.length) for episode in episodes] == [(14, 5), (11, 2), (14, 5)]
 
 
 def test_returns_to_go_follow_the_rewards_and_previous_actions_their_episodes():
@@ -127,7 +137,7 @@ def test_an_environment_that_failed_is_used_again():
     episodes, _ = rollout(Recorder(), envs, [15, 11], 1.0, 1.0)
     assert [episode.failure is None for episode in episodes] == [False, True]
     alone, _ = rollout(Recorder(), [Countdown()], [11], 1.0, 1.0)
-    assert episodes[1] == alone[0]
+    assert replace(episodes[1], place=0) == alone[0]
 
 
 @pytest.mark.parametrize("fault", ["nan_at", "nan_reward_at"])

@@ -74,8 +74,8 @@ def test_a_checkpoint_carries_the_names(tmp_path):
 def test_it_is_evolved(tmp_path):
     config = EvolveConfig(
         out=tmp_path / "run", tasks=("recall",), features=CONFIG.features, scorer=CONFIG.scorer,
-        generations=1, population=4, documents=1, lengths=(96,), budgets=(24,), intervals=(20,),
-        validate_every=1, validation_documents=1,
+        generations=1, population=4, documents=1, lengths=(96,), budget=(24,),
+        update_interval=(20,), validate_every=1, validation_documents=1,
     )  # fmt: skip
     evolved = evolve(config)
     assert evolved.vector.shape == (1, 11)
