@@ -129,7 +129,7 @@ def test_rules_have_the_bytes_of_the_first_namm_and_namms_their_tokens():
     [
         ("h20", r"^unknown policy 'h20'; did you mean h2o"),
         ("fif", r"^unknown policy 'fif'"),
-        ("h2o:budget", r"^policy 'h2o:budget' cannot be imported"),
+        ("h2o:budget", r"^policy 'h2o:budget' has the setting 'budget'; write name=value"),
         ("h2o:budget=32,often", r"^policy 'h2o:budget=32,often' has the setting 'often'; write"),
         ("h2o:=3", r"^policy 'h2o:=3' has the setting '=3'; write name=value"),
         ("recency:sink=0", r"^unknown setting of policy recency 'sink'; did you mean sinks\?$"),
@@ -173,7 +173,7 @@ def test_a_mistake_is_one_sentence(policy, sentence):
         ({"budget": (1.5,)}, "budget 1.5 is not a fraction; use a number above 0"),
         ({"budget": (float("nan"),)}, "budget nan is not a fraction"),
         ({"namm": ()}, "no namm was named"),
-        ({"update_interval": 0}, "update-interval is 0; use 1 or more"),
+        ({"update_interval": 0}, "--update-interval is 0; use 1 or more"),
     ],
 )
 def test_options_that_name_nobody_are_one_sentence(options, sentence):

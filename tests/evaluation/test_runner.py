@@ -412,7 +412,7 @@ def test_few_blocks_are_shared_out_by_contenders(toy, monkeypatch):
             for number in reversed(range(len(jobs))):
                 yield number, getattr(self.worker, task)(jobs[number])
 
-    monkeypatch.setattr("transfer.workers.engines.make_engine", Engine)
+    monkeypatch.setattr(runner, "make_engine", Engine)
     here = evaluate(toy())
     for workers, jobs in ((3, 3), (4, 9)):
         given.clear()
