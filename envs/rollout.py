@@ -7,7 +7,7 @@ no step is computed for them, and none restarts by itself. Simulator and policy 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -86,28 +86,14 @@ class Clock:
     policy_s: float = 0.0
 
 
-def rollout(
-    controller: Controller,
-    envs: Sequence[gymnasium.Env],
-    seeds: Sequence[int],
-    target_return: float,
-    scale: float,
-    max_steps: int = 1000,
-    on_frame: Callable[[Frame], None] | None = None,
-    frame_every: int = 4,
-    delayed: bool = False,
-    noise: Noise | None = None,
-) -> tuple[list[Episode], Clock]:
-    """Play one episode per seed, `len(envs)` at a time; see `stream` for the arguments.
+def rollout(*args: Any, **more: Any) -> tuple[list[Episode], Clock]:
+    """`stream` to its end.
 
     Returns:
-        The episodes in the order of `seeds`, and the time they took.
+        The episodes in the order of their seeds, and the time they took.
     """
     clock = Clock()
-    episodes = stream(
-        controller, envs, seeds, target_return, scale, max_steps,
-        on_frame, frame_every, delayed, noise, clock,
-    )  # fmt: skip
+    episodes = stream(*args, clock=clock, **more)
     return sorted(episodes, key=lambda episode: episode.place), clock
 
 

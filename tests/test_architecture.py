@@ -17,7 +17,7 @@ FLOORS = (
     {"policies"},
     {"attachment"},
     {"adapters", "envs", "tasks", "video", "workers"},
-    {"evaluation", "evolution", "pretrain"},
+    {"evaluation", "evolution", "inspection", "pretrain"},
 )
 
 

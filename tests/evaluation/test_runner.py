@@ -270,9 +270,7 @@ def test_damaged_rows_are_refused_and_left_as_they_are(toy, tmp_path):
     for name in FILES:
         before = (tmp_path / name).read_text()
         (tmp_path / name).write_text("{" + before)
-        with pytest.raises(
-            UserError, match=rf"{name} is damaged \(.*; remove it or choose another"
-        ):
+        with pytest.raises(UserError, match=rf"{name} is damaged; remove it or choose another"):
             evaluate(config)
         assert (tmp_path / name).read_text() == "{" + before
         (tmp_path / name).write_text(before)

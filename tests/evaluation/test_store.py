@@ -209,7 +209,7 @@ def test_a_line_that_was_cut_is_left_out_and_a_damaged_one_refused(tmp_path):
     path.write_text(json_line(row(0)) + json_line(row(1))[:-1])
     assert read_lines(path) == [row(0)]
     path.write_text(json_line(row(0))[:-2] + "\n" + json_line(row(1)))
-    with pytest.raises(UserError, match=r"rows.jsonl is damaged \(.*; remove it or choose another"):
+    with pytest.raises(UserError, match=r"rows.jsonl is damaged; remove it or choose another"):
         read_lines(path)
 
 

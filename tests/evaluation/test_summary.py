@@ -9,7 +9,7 @@ from evaluated import printed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transfer.evaluation.benchmark import ROW_FIELDS
+from transfer.evaluation.benchmark import ROW_FIELDS, Benchmark
 from transfer.evaluation.statistics import bootstrap, paired_difference
 from transfer.evaluation.store import SUMMARY_FIELDS, Results
 from transfer.evaluation.summary import ALL, summarise
@@ -28,9 +28,10 @@ class Asked(VideoBenchmark):
         self.groups = groups
 
 
-class Plain:
-    """A benchmark of one metric."""
+class Plain(Benchmark):
+    """A benchmark of one metric, of which nothing is asked here."""
 
+    contenders = blocks = rows = digest = None
     metrics, bases, keys, groups = ("points",), ("full", "window"), ("target",), ()
     average_by, means, sums = None, (), ()
 

@@ -1,13 +1,13 @@
 """`transfer inspect`: what a policy keeps of one video, drawn over its frames."""
 
-from transfer.evaluation.video_inspect import InspectConfig
+from transfer.inspection.config import InspectConfig
 
 CONFIG = InspectConfig
 
 
 def run(config: InspectConfig) -> int:
     """Draw the picture and say what it shows."""
-    from transfer.evaluation.video_kept import keep_video
+    from transfer.inspection.kept import keep_video
 
     print(keep_video(config))
     return 0

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 from transfer.errors import UserError
 from transfer.evaluation.options import Budget
-from transfer.files import locked, read_json, replacing, write_json
+from transfer.files import locked, read_json, read_json_lines, replacing, write_json
 
 SETTINGS_FILE, ROWS_FILE, BLOCKS_FILE = "settings.json", "rows.jsonl", "blocks.jsonl"
 RESULTS_FILE, SUMMARY_FILE = "results.json", "summary.csv"
@@ -235,24 +235,22 @@ def json_line(row: Row) -> str:
 
 
 def read_lines(path: Path) -> list[Row]:
-    """The whole lines of a file of rows.
+    """The whole lines of a file of rows; a last one that was cut off by what ended the run is not.
 
     Raises:
-        UserError: a line before the last is damaged.
+        UserError: another line is damaged.
     """
-    # Without its line break the last line was cut off by what ended the run.
-    *lines, _ = path.read_text(encoding="utf-8").split("\n")
-    try:
-        return [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise UserError(
-            f"{path} is damaged ({error}); remove it or choose another --out"
-        ) from error
+
+    def damaged(number: int, line: str) -> None:
+        raise UserError(f"line {number} of {path} is damaged; remove it or choose another --out")
+
+    return list(read_json_lines(path, damaged, cut=True).values())
 
 
 def _of_blocks(path: Path) -> list[Row]:
     """The lines of a file, if it is there, that say their block and who ended it."""
-    return [row for row in read_lines(path) if row.keys() >= {*_ENDED}] if path.is_file() else []
+    rows = read_lines(path) if path.is_file() else []
+    return [row for row in rows if row.keys() >= {*_ENDED}]
 
 
 def ended_by(row: Row) -> Ended:

@@ -7,8 +7,9 @@ one without a score (None) has costs alone.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
+from transfer.evaluation.benchmark import Benchmark
 from transfer.evaluation.options import Budget
 from transfer.evaluation.statistics import (
     Interval,
@@ -26,26 +27,7 @@ Row = Mapping[str, Any]
 Key = tuple[str, Budget]
 
 
-@runtime_checkable
-class Summarised(Protocol):
-    """What of a `Benchmark` says how its rows are averaged; see there."""
-
-    metrics: tuple[str, ...]
-    bases: tuple[str, ...]
-    keys: tuple[str, ...]
-    groups: tuple[str, ...]
-    average_by: str | None
-    means: tuple[str, ...]
-    sums: tuple[str, ...]
-
-    def about(
-        self, rows: Sequence[dict[str, Any]], failed: Sequence[dict[str, Any]]
-    ) -> dict[str, Any]:
-        """More fields of an entry."""
-        ...
-
-
-def summarise(rows: Sequence[Row], benchmark: Summarised) -> list[dict[str, Any]]:
+def summarise(rows: Sequence[Row], benchmark: Benchmark) -> list[dict[str, Any]]:
     """The entries of each task and the values of its keys, then those of groups within it.
 
     A contender all of whose items failed has no entry.
@@ -86,7 +68,7 @@ class _Cell:
     """
 
     rows: Sequence[Row]
-    benchmark: Summarised
+    benchmark: Benchmark
     about: Row
     average_by: str | None
 

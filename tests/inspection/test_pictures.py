@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from transfer.errors import UserError
-from transfer.evaluation.video_pictures import (
+from transfer.inspection.pictures import (
     EVICTED,
     LINE,
     REMAINS,

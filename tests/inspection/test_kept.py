@@ -12,9 +12,9 @@ from transfer.adapters.video_model import load_video_model
 from transfer.attachment.memory import attach
 from transfer.cli import main
 from transfer.errors import UserError
-from transfer.evaluation.video_inspect import InspectConfig
-from transfer.evaluation.video_kept import keep_video, kept_patches, seen
-from transfer.evaluation.video_pictures import EVICTED, REMAINS, Layout
+from transfer.inspection.config import InspectConfig
+from transfer.inspection.kept import keep_video, kept_patches, seen
+from transfer.inspection.pictures import EVICTED, REMAINS, Layout
 from transfer.tasks.video_records import VIDEO, Prompt
 from transfer.video.frames import read_clip
 

@@ -14,9 +14,9 @@ from transfer.cache.cache import PrunedCache
 from transfer.evaluation.contenders import Contender, full, plan
 from transfer.evaluation.options import ContenderOptions
 from transfer.evaluation.video_held import held
-from transfer.evaluation.video_inspect import InspectConfig
-from transfer.evaluation.video_pictures import draw_kept, kept_per_frame
 from transfer.files import replacing
+from transfer.inspection.config import InspectConfig
+from transfer.inspection.pictures import draw_kept, kept_per_frame
 from transfer.tasks.video_records import VIDEO, Prompt
 from transfer.video.frames import probe, read_clip
 

@@ -1,0 +1,1 @@
+"""Pictures of what a pruned cache keeps of a video."""
