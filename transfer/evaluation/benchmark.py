@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from transfer.evaluation.contenders import Contender
-
-#: One line of `rows.jsonl`: an item under a contender.
-Row = dict[str, Any]
+from transfer.evaluation.store import Row
 
 #: What every row says, whoever made it; a failed row has None where nothing was measured.
 ROW_FIELDS = (

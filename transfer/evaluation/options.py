@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from transfer.errors import UserError, check_at_least
+from transfer.namm.config import DEFAULT_NAMM
 from transfer.plugins import BENCHMARKS
 
 Budget = int | float | None
@@ -33,7 +34,7 @@ class ContenderOptions:
     """
 
     policy: tuple[str, ...] = ("all",)
-    namm: tuple[str, ...] = ("recall",)
+    namm: tuple[str, ...] = (DEFAULT_NAMM,)
     budget: tuple[Budget, ...] = (0.25,)
     equal_bytes: bool = False
     update_interval: int = 64

@@ -28,6 +28,7 @@ SUMMARY_FIELDS = (
     "peak_bytes", "full_bytes", "seconds",
 )  # fmt: skip
 
+#: One line of `rows.jsonl`: an item under a contender; or an entry of a summary.
 Row = dict[str, Any]
 #: A block and who ended it.
 Ended = tuple[str, str, Budget]

@@ -18,6 +18,7 @@ from transfer.evaluation.options import (
     check_names,
 )
 from transfer.evaluation.video import VideoEval
+from transfer.namm.config import DEFAULT_NAMM
 
 #: Models that took no part in the evolution of a shipped NAMM, and tasks that they answer.
 _LANGUAGE_MODELS = ("llama-recall-wide", "gpt2-recall")
@@ -55,7 +56,7 @@ class SuiteEval(EvalConfig):
     kind: ClassVar[str] = "suite"
 
     suite: Literal["zero-shot"] = "zero-shot"
-    namm: tuple[str, ...] = ("recall",)
+    namm: tuple[str, ...] = (DEFAULT_NAMM,)
     section: tuple[str, ...] = ()
     quick: bool = False
     documents: int = 200

@@ -18,12 +18,12 @@ from transfer.evaluation.statistics import (
     paired_difference,
     std,
 )
+from transfer.evaluation.store import Row
 
 ALL = "all"
 _COSTS = ("kept", "kept_tokens", "tokens", "cache_bytes", "peak_bytes", "full_bytes")
 _SUMS = ("policy_seconds", "seconds")
 
-Row = Mapping[str, Any]
 Key = tuple[str, Budget]
 
 

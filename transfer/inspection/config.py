@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from transfer.errors import UserError, check_at_least
+from transfer.namm.config import DEFAULT_NAMM
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class InspectConfig:
     model: str = "llava-next-video"
     question: str = ""
     policy: str = "namm"
-    namm: str = "recall"
+    namm: str = DEFAULT_NAMM
     budget: int | float | None = 0.25
     update_interval: int = 64
     eviction: Literal["exact", "reference"] = "exact"
