@@ -129,13 +129,15 @@ def test_an_iterator_closed_early_leaves_nothing_running(name, tmp_path):
 
 
 SCRIPT = """
+import signal
 import sys
 from functools import partial
-from pathlib import Path
 from pathlib import Path
 from tiny_worker import Tiny
 from transfer.workers.engines import make_engine
 if __name__ == "__main__":
+    # A shell lets its background jobs ignore it, and so all that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     engine = make_engine(sys.argv[2], partial(Tiny, Path(sys.argv[1])), workers=2)
     try:
         print("begins", flush=True)
