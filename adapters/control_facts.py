@@ -12,7 +12,7 @@ import numpy as np
 
 from transfer.adapters.kinds import Source
 from transfer.adapters.published_control import d4rl_statistics, published_models
-from transfer.envs.environment import env_name, environment
+from transfer.envs.environment import data_quality, env_name, environment
 from transfer.errors import UserError, unknown_name
 from transfer.files import read_json_object
 
@@ -85,6 +85,7 @@ def _d4rl(env: str, quality: str) -> dict[str, Any]:
 def _given(
     folder: Path, env: str | None, quality: str | None, statistics: Path | None
 ) -> dict[str, Any]:
+    quality = quality or data_quality(env)
     if statistics is None:
         if env is None or quality is None:
             raise UserError(
@@ -112,7 +113,7 @@ def _given(
 def _refuse_others(who: str, said: dict[str, Any], env: str | None, quality: str | None) -> None:
     """Refuse an environment or quality that is not the one already said."""
     trained_in, trained_on = said.get("env"), said.get("quality")
-    if env is not None and trained_in not in (None, env, env_name(env)):
+    if env is not None and trained_in is not None and env_name(str(trained_in)) != env_name(env):
         raise UserError(
             f"{who} was trained for {trained_in}, not for {env}; "
             "leave --env out or choose another model"

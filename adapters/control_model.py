@@ -16,7 +16,7 @@ from transfer.adapters.control_facts import control_facts
 from transfer.adapters.control_names import control_model
 from transfer.adapters.kinds import CONTROL, find_model, shipped_models
 from transfer.adapters.loading import load_weights
-from transfer.envs.environment import HOPPER, env_name, environment
+from transfer.envs.environment import HOPPER, data_quality, env_name, environment
 from transfer.errors import UserError
 from transfer.files import replacing, write_json
 
@@ -130,7 +130,7 @@ def shipped_for(env: str | None, quality: str | None) -> str:
     Raises:
         UserError: none is of this environment.
     """
-    short = env_name(env or HOPPER.name)
+    short, quality = env_name(env or HOPPER.name), quality or data_quality(env)
     name = f"{CONTROL}-{short}-{quality}" if quality else control_model(short)
     if name is None:
         raise UserError(f"no Decision Transformer ships for {env}; name the folder of one")

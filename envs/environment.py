@@ -91,7 +91,7 @@ HALFCHEETAH = Environment(
 WALKER2D = Environment("Walker2d-v4", 1.629008, 4592.3, (5000.0, 2500.0), name="walker2d")
 
 _D4RL = re.compile(
-    rf"({'|'.join(ENVIRONMENTS.built_in)})(?:-(v\d+)|-(?:{'|'.join(QUALITIES)})-v2)?", re.IGNORECASE
+    rf"({'|'.join(ENVIRONMENTS.built_in)})(?:-(v\d+)|-({'|'.join(QUALITIES)})-v2)?", re.IGNORECASE
 )
 
 
@@ -118,6 +118,12 @@ def environment(name: str, version: str = "v4") -> Environment:
         found = Environment(name, horizon=horizon or Environment.horizon)
     _sizes(found.id)
     return found
+
+
+def data_quality(name: str | None) -> str | None:
+    """The data that one of D4RL's names is of: `medium` for `hopper-medium-v2`; else None."""
+    named = _D4RL.fullmatch(name or "")
+    return named[3].lower() if named and named[3] else None
 
 
 def env_name(name: str) -> str:

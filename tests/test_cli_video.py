@@ -7,6 +7,7 @@ import tiny_video
 
 from transfer import cli
 from transfer.cli.eval_command import with_kind
+from transfer.errors import UserError
 from transfer.evaluation import video_benchmark
 from transfer.evaluation.store import read_results
 from transfer.tasks.video import VIDEO_TASKS
@@ -106,9 +107,15 @@ def test_the_kind_is_put_in_where_it_is_left_out(words, kind):
     assert with_kind([kind, *words]) == [kind, *words]
 
 
-@pytest.mark.parametrize("words", [[], ["--help"], ["--episodes", "3"]])
+@pytest.mark.parametrize("words", [[], ["--help"], ["languag", "--model", "x"]])
 def test_without_a_model_the_kinds_are_what_is_asked_for(words):
     assert with_kind(words) == words
+
+
+@pytest.mark.parametrize("words", [["--episodes", "3"], ["--model"], ["--policy", "h2o"]])
+def test_options_without_a_model_are_answered_with_what_is_missing(words):
+    with pytest.raises(UserError, match="name a model with --model, or one of language, video"):
+        with_kind(words)
 
 
 def test_the_help_of_video_models_names_their_tasks(capsys):

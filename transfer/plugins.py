@@ -230,7 +230,7 @@ _REGISTRIES: Mapping[str, Registry[Any]] = {
 
 
 def register(kind: str, name: str, thing: Any) -> None:
-    """Add something of your own under a name, for this process.
+    """Add something of your own under a name, for this process and not for its workers.
 
     A package does it once for every process with an entry point instead, in the group
     `transfer.policies`, `.adapters`, `.environments`, `.benchmarks`, `.features` or `.scorers`.

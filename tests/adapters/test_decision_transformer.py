@@ -442,6 +442,7 @@ def test_the_short_name_is_the_shipped_one_for_environment_and_quality():
     assert load_control_model("decision-transformer").quality == "mixed"
     control = load_control_model("decision-transformer", "walker2d", "medium")
     assert (control.env, control.quality) == ("walker2d", "medium")
+    assert load_control_model("decision-transformer", "hopper-expert-v2").quality == "expert"
     with pytest.raises(UserError, match=r"of quality fast for hopper is shipped \(shipped:"):
         load_control_model("decision-transformer", "hopper", "fast")
     with pytest.raises(UserError, match=r"no Decision Transformer ships for Pendulum-v1; name"):

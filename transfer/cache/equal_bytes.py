@@ -27,7 +27,7 @@ def at_equal_bytes(pruning: Pruning, like: Pruning, shape: LayerShape, tokens: i
         return peak(shape, candidate, tokens).total
 
     step = 1 if isinstance(like.budget, int) else _STEP
-    most = tokens if isinstance(like.budget, int) else 1.0
+    most = max(tokens, like.budget) if isinstance(like.budget, int) else 1.0
     sizes = range(round(like.budget / step), round(most / step) + 1)
     budgets = [size if step == 1 else round(size * step, 3) for size in sizes]
     candidates = [replace(pruning, budget=budget) for budget in budgets]

@@ -7,6 +7,7 @@ so that help does not wait for torch.
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -96,4 +97,4 @@ def _parsed(
 
 def _stand_in(name: str) -> type:
     """Stands for a command in the help of the others."""
-    return type(name, (), {"__doc__": COMMANDS[name]})
+    return dataclass(type(name, (), {"__doc__": COMMANDS[name]}))

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from transfer.adapters.kinds import kind_of
 from transfer.cli import FAILED, INTERRUPTED
+from transfer.errors import UserError
 from transfer.evaluation.control import ControlEval
 from transfer.evaluation.language import LanguageEval
 from transfer.evaluation.options import EvalConfig
@@ -25,12 +26,18 @@ def with_kind(words: Sequence[str]) -> list[str]:
     Raises:
         UserError: nothing is known of the model.
     """
-    if not words or words[0] in CONFIG:
+    if not words or words[0] in CONFIG or not words[0].startswith("-"):
         return list(words)
     if _option(words, "--suite"):
         return ["suite", *words]
     model = _option(words, "--model")
-    return [kind_of(model), *words] if model else list(words)
+    if model:
+        return [kind_of(model), *words]
+    if {"-h", "--help"} & set(words):
+        return list(words)
+    raise UserError(
+        f"transfer eval {' '.join(words)}: name a model with --model, or one of {', '.join(CONFIG)}"
+    )
 
 
 def _option(words: Sequence[str], name: str) -> str:
@@ -59,10 +66,9 @@ def run(config: EvalConfig) -> int:
             where = f"kept in {config.run.out}; the same command goes on from there"
         print(f"interrupted: {done} {where}", file=sys.stderr)
         return INTERRUPTED
-    lost = [name for name in _everyone(results) if name not in _scored(results)]
-    if lost:
-        print(f"error: every item of {', '.join(lost)} failed; see above", file=sys.stderr)
-    return FAILED if lost else 0
+    if results.lost:
+        print(f"error: every item of {', '.join(results.lost)} failed; see above", file=sys.stderr)
+    return FAILED if results.lost else 0
 
 
 def _evaluate(config: EvalConfig) -> Results:
@@ -73,14 +79,6 @@ def _evaluate(config: EvalConfig) -> Results:
     from transfer.evaluation.runner import evaluate
 
     return evaluate(config)
-
-
-def _everyone(results: Results) -> list[str]:
-    return list(dict.fromkeys(row["policy"] for row in results.rows))
-
-
-def _scored(results: Results) -> set[str]:
-    return {entry["policy"] for entry in results.summary}
 
 
 def print_tables(results: Results) -> None:

@@ -110,7 +110,7 @@ class Spelling:
         own = {name: self.settings[name] for name in settings if name in self.settings}
         for name, value in own.items():
             kind, words = _OF_PRUNING[name]
-            if not isinstance(value, kind):
+            if not isinstance(value, kind) or isinstance(value, bool):
                 raise UserError(f"policy {self.text!r} has the {name} {value!r}; use {words}")
         return Pruning(policy, **{**settings, **own})
 
@@ -159,7 +159,22 @@ def plan(
             if place == 0 or "budget" not in one.settings
         ]
         found += _at_equal_bytes(same, shape, tokens) if options.equal_bytes and shape else same
-    return list({one.key: one for one in found}.values())
+    return _each_once(found)
+
+
+def _each_once(found: Sequence[Contender]) -> list[Contender]:
+    """Contenders of different names; two that differ under one name could not be told apart.
+
+    Raises:
+        UserError: there are two.
+    """
+    kept: dict[tuple[str, Budget], Contender] = {}
+    for one in found:
+        if kept.setdefault(one.key, one).pruning != one.pruning:
+            raise UserError(
+                f"two policies would be called {one.name!r}; name one of them by its whole path"
+            )
+    return list(kept.values())
 
 
 def _at_equal_bytes(same: Sequence[Contender], shape: LayerShape, tokens: int) -> list[Contender]:

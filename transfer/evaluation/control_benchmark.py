@@ -6,7 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from gymnasium import Env
 
@@ -24,7 +24,7 @@ from transfer.envs.rollout import Clock, Frame, stream
 from transfer.errors import UserError, unknown_name
 from transfer.evaluation.benchmark import Benchmark, Block, Row
 from transfer.evaluation.contenders import Contender, full, plan
-from transfer.evaluation.control import ControlEval
+from transfer.evaluation.control import ControlEval, Remembered
 from transfer.evaluation.digest import model_digest
 from transfer.evaluation.measure import KINDS, MeasuredController
 from transfer.policies import get_policy
@@ -72,8 +72,10 @@ class ControlBenchmark(Benchmark):
     def contenders(self) -> Sequence[Contender]:
         """The memories without a policy, the policies at every budget, and fifo."""
         options, model = self.config.contenders, self.control.model
-        memories = [*self.config.memory, *(name for name in options.policy if name == "full")]
-        found = [_memory(name, self.control.context) for name in memories]
+        memories = [name for name in options.policy if name in get_args(Remembered)]
+        found = [_memory(name, self.control.context) for name in (*self.config.memory, *memories)]
+        others = tuple(name for name in options.policy if name not in memories)
+        options = replace(options, policy=others)
         shape = LayerShape.of(model.config, model.dtype)
         policies = plan(options, shape, TOKENS_PER_STEP * self.steps)
         found += policies
@@ -173,7 +175,7 @@ class ControlBenchmark(Benchmark):
         [block, *_] = self.blocks()
         target, seeds = block.content[0], block.content[1][:1]
         envs = make_envs(self.env, 1, video=True)
-        fps = Fraction(envs[0].metadata["render_fps"])
+        fps = Fraction(envs[0].metadata.get("render_fps", _FILM_FPS))
         every = max(1, round(fps / _FILM_FPS))
         frames: list[Frame] = []
         film: dict[str, Callable[[Frame], None] | int]

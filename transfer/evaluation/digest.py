@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import cache
+from inspect import getsourcefile
 from pathlib import Path
 
 from transformers import PreTrainedModel
@@ -32,6 +33,18 @@ def namm_digests(contenders: Sequence[Contender]) -> dict[str, str]:
         for one in contenders
         if one.pruning is not None and isinstance(one.pruning.policy, NAMMPolicy)
     }
+
+
+def source_digests(benchmark: object, contenders: Sequence[Contender]) -> dict[str, str]:
+    """Of the files that classes from outside are written in, by the class."""
+    policies = [one.pruning.policy for one in contenders if one.pruning is not None]
+    kinds = {type(thing) for thing in (benchmark, *policies)}
+    found = {kind: getsourcefile(kind) for kind in kinds if not _is_ours(kind.__module__)}
+    return {kind.__qualname__: path_digest(Path(str(file))) for kind, file in found.items()}
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] == __name__.partition(".")[0]
 
 
 def namm_digest(namm: NAMM) -> str:

@@ -39,7 +39,7 @@ Part = Table | Text
 def tables(results: Results) -> Group:
     """The tables of a run, and what failed and why."""
     if results.kind == "suite":
-        return suite_table.tables(results)
+        return Group(suite_table.tables(results), *_failures(results))
     parts: list[Part] = []
     for cell in _cells(results.summary, ("task", *results.keys)):
         whole = [entry for entry in cell if entry["group_by"] == ALL]
@@ -67,7 +67,6 @@ def _language(entries: Sequence[Entry]) -> Iterator[Part]:
         "LL: log-likelihood of a token; 95% intervals"
     )
     columns = (
-        POLICY,
         number("tokens", "kept_tokens", ".1f"),
         number("KB", "cache_bytes", ".1f", 1e3),
         score("recall %", "correct", 100.0),
@@ -75,7 +74,14 @@ def _language(entries: Sequence[Entry]) -> Iterator[Part]:
         Column("LL", lambda line: f"{line['log_likelihood']['mean']:.3f}"),
         difference("- full", "log_likelihood", digits=3),
     )
-    yield build(title, columns, lines(entries))
+    own = lines(entries)
+    yield build(title, (*_who(own), *columns), own)
+
+
+def _who(own: Sequence[Line]) -> tuple[Column, ...]:
+    """What tells the lines apart: the policy, and where one is there more than once its budget."""
+    names = [POLICY.text(line) for line in own]
+    return (POLICY,) if len(set(names)) == len(names) else (POLICY, BUDGET)
 
 
 def _control(entries: Sequence[Entry]) -> Iterator[Part]:
@@ -107,8 +113,7 @@ def _control(entries: Sequence[Entry]) -> Iterator[Part]:
         number("policy s", "policy_seconds", ".1f"),
     )
     own = lines(entries)
-    names = [POLICY.text(line) for line in own]
-    who = (POLICY,) if len(set(names)) == len(names) else (POLICY, BUDGET)
+    who = _who(own)
     yield build(title, (*who, *columns), own)
     held = "Tokens of a layer and head at the end, their mean age in steps, bytes, wall time"
     yield build(held, (*who, *costs), own)

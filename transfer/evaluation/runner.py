@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from transfer.evaluation.benchmark import Row
-from transfer.evaluation.digest import namm_digests
+from transfer.evaluation.digest import namm_digests, source_digests
 from transfer.evaluation.options import FREE, EvalConfig, RunOptions, flat_options
 from transfer.evaluation.store import Ended, Results, Store, ended_by
 from transfer.evaluation.summary import summarise
@@ -63,6 +63,7 @@ def _settings(config: EvalConfig, worker: BlockWorker) -> Mapping[str, Any]:
         **options,
         "threads": torch.get_num_threads(),
         "namms": namm_digests(worker.contenders),
+        "sources": source_digests(worker.benchmark, worker.contenders),
         **worker.benchmark.digest(),
         "versions": versions(**worker.benchmark.versions()),
     }

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 from transfer.errors import UserError
 from transfer.evaluation.options import Budget
-from transfer.files import locked, read_json, read_json_lines, replacing, write_json
+from transfer.files import locked, read_json_lines, read_json_object, replacing, write_json
 
 SETTINGS_FILE, ROWS_FILE, BLOCKS_FILE = "settings.json", "rows.jsonl", "blocks.jsonl"
 RESULTS_FILE, SUMMARY_FILE = "results.json", "summary.csv"
@@ -70,6 +70,13 @@ class Results:
         """Which items failed and why, each reason once."""
         failed = [row for row in self.rows if row["failure"] is not None]
         return list(dict.fromkeys(f"{row['item']}: {row['failure']}" for row in failed))
+
+    @property
+    def lost(self) -> list[str]:
+        """Policies of which every item failed."""
+        everyone = dict.fromkeys(row["policy"] for row in self.rows)
+        whole = {row["policy"] for row in self.rows if row["failure"] is None}
+        return [policy for policy in everyone if policy not in whole]
 
     def as_json(self) -> Row:
         """The content of `results.json`."""
@@ -183,12 +190,13 @@ class Store:
                 raise _other_kind(folder)
             write_json(path, self._settings)
             return
-        theirs = read_json(path)
+        theirs = read_json_object(path)
         if theirs.get("kind") != self._settings["kind"]:
             raise _other_kind(folder)
         for name in dict.fromkeys([*self._settings, *theirs]):
             ours, other = self._settings.get(name), theirs.get(name)
-            if ours != other:
+            # One token, 1, is not all of them, 1.0.
+            if json.dumps(ours) != json.dumps(other):
                 raise UserError(
                     f"{folder} holds a run with {name} {other}, not {ours}; repeat its"
                     " settings to resume it, or choose another --out"
@@ -214,7 +222,7 @@ def read_results(folder: Path) -> Results:
     Raises:
         UserError: the folder holds no finished run, or one of an earlier version of this package.
     """
-    content = read_json(folder / RESULTS_FILE)
+    content = read_json_object(folder / RESULTS_FILE)
     if "kind" not in content:
         raise UserError(
             f"{folder} was written by an earlier version of this package, whose results are read"
@@ -245,7 +253,15 @@ def read_lines(path: Path) -> list[Row]:
     def damaged(number: int, line: str) -> None:
         raise UserError(f"line {number} of {path} is damaged; remove it or choose another --out")
 
-    return list(read_json_lines(path, damaged, cut=True).values())
+    lines = read_json_lines(path, damaged, cut=True)
+    for number, line in lines.items():
+        if not isinstance(line, dict) or not all(map(_is_plain, map(line.get, _ENDED))):
+            damaged(number, "")
+    return list(lines.values())
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float)
 
 
 def _of_blocks(path: Path) -> list[Row]:

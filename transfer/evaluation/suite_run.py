@@ -1,11 +1,20 @@
 """Runs the sections of a suite one after the other, each into its own folder."""
 
 import time
+from pathlib import Path
 
 from rich.console import Console
 
+from transfer.errors import UserError
 from transfer.evaluation.runner import evaluate
-from transfer.evaluation.store import Results, write_results
+from transfer.evaluation.store import (
+    RESULTS_FILE,
+    ROWS_FILE,
+    Results,
+    Row,
+    read_results,
+    write_results,
+)
 from transfer.evaluation.suite import SuiteEval
 from transfer.evaluation.suite_summary import CHANGE, SCORE, Task, summarise, tasks_of
 from transfer.evaluation.suite_table import markdown
@@ -24,14 +33,25 @@ def evaluate_suite(config: SuiteEval) -> Results:
         UserError: bad settings, or an output that cannot be written or holds another suite.
     """
     console, tasks, interrupted = Console(stderr=True), list[Task](), False
+    rows: list[Row] = []
     sections, out = config.sections(), config.run.out
     with locked(out):
+        _refuse_others(out)
         for number, (name, section) in enumerate(sections.items(), 1):
             console.print(f"{number}/{len(sections)} {name}", highlight=False)
             began = time.perf_counter()
-            results = evaluate(section)
+            try:
+                results = evaluate(section)
+            except KeyboardInterrupt:
+                # Before its first item, where there is nothing of it to summarise.
+                interrupted = True
+                break
             console.print(f"   {time.perf_counter() - began:.0f} s", highlight=False)
             tasks += tasks_of(name, results)
+            rows += [
+                {**row, "item": f"{name} {row['item']}", "policy": f"{row['policy']} in {name}"}
+                for row in results.rows
+            ]
             interrupted = results.interrupted
             if interrupted:
                 break
@@ -42,7 +62,7 @@ def evaluate_suite(config: SuiteEval) -> Results:
             metrics=(SCORE, CHANGE),
             keys=(),
             summary=summarise(tasks),
-            rows=[],
+            rows=rows,
             interrupted=interrupted,
         )
         if out is not None:
@@ -50,3 +70,17 @@ def evaluate_suite(config: SuiteEval) -> Results:
             with replacing(out / MARKDOWN_FILE) as partial:
                 partial.write_text(markdown(found), encoding="utf-8")
     return found
+
+
+def _refuse_others(folder: Path | None) -> None:
+    """A suite's folder has no rows of its own, and a summary of no other kind.
+
+    Raises:
+        UserError: it holds another run.
+    """
+    if folder is None:
+        return
+    summary = folder / RESULTS_FILE
+    other = summary.is_file() and read_results(folder).kind != SuiteEval.kind
+    if other or (folder / ROWS_FILE).is_file():
+        raise UserError(f"{folder} holds a run of another kind; choose another --out")

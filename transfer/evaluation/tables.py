@@ -88,7 +88,13 @@ def new_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]])
         min_width=min(len(title), WIDTH),
     )
     for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left")
+        # Where room is short, names go on in another line; numbers never do.
+        table.add_column(
+            column,
+            justify="right" if index else "left",
+            overflow="fold",
+            no_wrap=index > 0,
+        )
     for row in rows:
         table.add_row(*row)
     return table

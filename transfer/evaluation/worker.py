@@ -44,6 +44,7 @@ class BlockWorker:
         self.benchmark: Benchmark = BENCHMARKS.get(config.benchmark)(config)
         self.contenders = list(self.benchmark.contenders())
         self.blocks = list(self.benchmark.blocks())
+        _check_shape(self.benchmark, self.contenders, self.blocks)
         _check_names(self.benchmark, self.blocks)
         self.items = {
             (block.name, *one.key): {item["item"] for item in block.items}
@@ -76,6 +77,8 @@ class BlockWorker:
             for row in self._measured(block, ready, contender):
                 del left[row["item"]]
                 yield row
+            if left:
+                raise UserError(f"{type(self.benchmark).__name__} gave it no row")
         except (UserError, MemoryError, RuntimeError) as error:
             yield from self._failed(block, contender, list(left.values()), failure(error))
 
@@ -89,7 +92,11 @@ class BlockWorker:
         items, began = {item["item"]: item for item in block.items}, time.perf_counter()
         for found in self.benchmark.rows(ready, contender):
             now = time.perf_counter()
-            item = items[found["item"]]
+            item = items.get(found["item"])
+            lacking = [name for name in self.benchmark.metrics if name not in found]
+            if item is None or (lacking and found.get("failure") is None):
+                what = "is of no item of its block" if item is None else f"lacks {lacking[0]}"
+                raise UserError(f"a row of {type(self.benchmark).__name__} {what}: {found}")
             yield self._row(block, contender, item, {"seconds": now - began, **found})
             began = now
 
@@ -104,6 +111,19 @@ class BlockWorker:
         if row["failure"] is not None:
             row |= dict.fromkeys(metrics)
         return {**dict.fromkeys(ROW_FIELDS), **row}
+
+
+def _check_shape(
+    benchmark: Benchmark, contenders: Sequence[Contender], blocks: Sequence[Block]
+) -> None:
+    """What a benchmark from outside may have left out is said before the first item."""
+    name = type(benchmark).__name__
+    for attribute in ("model", "metrics"):
+        if not getattr(benchmark, attribute, None):
+            raise UserError(f"{name} has no {attribute}; set it, see transfer.Benchmark")
+    for what, things in (("contenders", contenders), ("blocks", blocks)):
+        if not things:
+            raise UserError(f"{name} has no {what}; there is nothing to run")
 
 
 def _check_names(benchmark: Benchmark, blocks: Sequence[Block]) -> None:

@@ -10,7 +10,7 @@ from transfer.plugins import POLICIES
 __all__ = ["POLICIES", "get_policy"]
 
 
-def get_policy(name: str, **settings: Any) -> Policy:
+def get_policy(name: str, /, **settings: Any) -> Policy:
     """Make a policy by name, e.g. `get_policy("recency", sinks=0)`.
 
     Args:

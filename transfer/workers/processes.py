@@ -1,7 +1,9 @@
 """Workers in processes of their own on this machine."""
 
 import multiprocessing
+import os
 import signal
+import threading
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -94,9 +96,18 @@ def _serve(connection: Connection, worker: Worker) -> None:
     """The life of a worker process; it ends with its parent, whose end of the pipe then closes."""
     # Where nothing can be started deaf, this comes at the first moment it can.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):
         while True:
             connection.send(_answer(worker, *connection.recv()))
+
+
+def _end_with_parent() -> None:
+    """A long job would not notice before its end that nobody waits for it any more."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 def _answer(worker: Worker, task: str, job: Any) -> Any:
