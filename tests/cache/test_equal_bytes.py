@@ -63,3 +63,9 @@ def test_what_is_measured_is_equal_too():
         ratio = found[rule]["peak_bytes"] / found["namm"]["peak_bytes"]
         assert 0.97 < ratio <= 1.0
         assert found[rule]["kept_tokens"] > found["namm"]["kept_tokens"]
+
+
+def test_a_namm_that_keeps_more_than_there_is_has_its_budget_matched():
+    like = Pruning(NAMM_POLICY, 32, 600)
+    found = at_equal_bytes(Pruning(get_policy("h2o"), 32, 600), like, SHAPE, 512)
+    assert found.budget == 600

@@ -191,3 +191,12 @@ def test_options_that_name_nobody_are_one_sentence(options, sentence):
 def test_equal_bytes_need_a_namm_with_a_budget(options, sentence):
     with pytest.raises(UserError, match=f"^{sentence}"):
         plan(ContenderOptions(equal_bytes=True, **options), SHAPE, 512)
+
+
+def test_two_namms_of_one_name_are_refused(tmp_path):
+    NAMM(NAMMConfig(hidden=4)).save_pretrained(tmp_path / "recall")
+    options = ContenderOptions(
+        policy=("namm:recall", "namm"), namm=(str(tmp_path / "recall"), "recall-stage-1")
+    )
+    with pytest.raises(UserError, match=r"two policies would be called 'namm:recall'; name one"):
+        plan(options)

@@ -3,16 +3,19 @@
 import json
 import os
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+import toy_benchmark
 from evaluated import changed, failures_of, rows_of, timeless
 from toy_benchmark import DYING, Toy
 
 from transfer.cli import main
 from transfer.errors import UserError
 from transfer.evaluation import runner
-from transfer.evaluation.options import ContenderOptions
+from transfer.evaluation.language import LanguageEval
+from transfer.evaluation.options import ContenderOptions, RunOptions
 from transfer.evaluation.runner import evaluate
 from transfer.evaluation.store import read_lines, read_results
 from transfer.evaluation.summary import ALL
@@ -426,3 +429,67 @@ def test_options_of_a_run_are_checked():
         runner.RunOptions(workers=0)
     with pytest.raises(UserError, match="threads is 0; use 1 or more"):
         runner.RunOptions(threads=0)
+
+
+def test_a_run_with_one_token_is_not_resumed_with_all_of_them(toy, tmp_path):
+    evaluate(toy(out=tmp_path, budget=(1,)))
+    with pytest.raises(UserError, match=r"holds a run with budget \[1\], not \[1\.0\]"):
+        evaluate(toy(out=tmp_path, budget=(1.0,)))
+
+
+def test_a_class_that_was_edited_ends_the_resume(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rule = (Path(toy_benchmark.__file__)).read_text().replace("class Toy", "class Edited")
+    (tmp_path / "edited_benchmark.py").write_text(rule)
+    config = LanguageEval(
+        model="dice",
+        task=("edited_benchmark:Edited",),
+        contenders=ContenderOptions(policy=("h2o",)),
+        run=RunOptions(out=tmp_path / "out", threads=1),
+    )
+    rows = evaluate(config).rows
+    assert evaluate(config).rows == rows
+    with (tmp_path / "edited_benchmark.py").open("a") as file:
+        file.write("# another rule")
+    with pytest.raises(UserError, match="holds a run with sources"):
+        evaluate(config)
+
+
+@pytest.mark.parametrize(
+    ("line", "where"),
+    [("[1]", "rows.jsonl"), ('{"block": "a", "policy": ["h2o"], "budget": 1}', "blocks.jsonl")],
+)
+def test_lines_that_are_json_but_no_rows_are_refused(toy, tmp_path, line, where):
+    evaluate(toy(out=tmp_path))
+    with (tmp_path / where).open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(UserError, match=rf"line \d+ of .*{where} is damaged"):
+        evaluate(toy(out=tmp_path))
+
+
+def test_an_item_without_a_row_has_failed(toy, monkeypatch):
+    def silent(self, ready, contender):
+        yield from list(answers(self, ready, contender))[:-1]
+
+    answers = toy_benchmark.Toy.rows
+    monkeypatch.setattr(toy_benchmark.Toy, "rows", silent)
+    results = evaluate(toy())
+    lost = [row for row in results.rows if row["failure"] is not None]
+    assert len(lost) == len({(row["block"], row["policy"], row["budget"]) for row in results.rows})
+    assert {row["failure"] for row in lost} == {"Toy gave it no row"}
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "sentence"),
+    [
+        ("metrics", (), "Toy has no metrics; set it"),
+        ("blocks", lambda self: [], "Toy has no blocks; there is nothing to run"),
+        ("contenders", lambda self: [], "Toy has no contenders; there is nothing to run"),
+    ],
+)
+def test_what_a_benchmark_left_out_is_said_before_the_first_item(
+    toy, monkeypatch, attribute, value, sentence
+):
+    monkeypatch.setattr(toy_benchmark.Toy, attribute, value)
+    with pytest.raises(UserError, match=sentence):
+        evaluate(toy())

@@ -212,3 +212,28 @@ def test_what_failed_everywhere_has_no_cell():
         tasks = [*tasks_of("control/hopper-medium", left), *tasks_of("control/b", results)]
         whole = replace(results, kind="suite", summary=summarise(tasks))
         assert lost in printed(whole) and lost in markdown(whole)
+
+
+def test_what_failed_in_a_section_is_told_and_the_folder_of_another_run_refused(
+    tmp_path, monkeypatch, capsys
+):
+    score_batch = language_benchmark.score_batch
+
+    def broken(model, batch, cache):
+        if "H2O" in repr(cache.pruned[0].pruning.policy):
+            raise MemoryError("no room")
+        return score_batch(model, batch, cache)
+
+    monkeypatch.setattr(language_benchmark, "score_batch", broken)
+    config = SuiteEval(section=("language/gpt2",), quick=True, run=RunOptions(threads=1))
+    results = evaluate_suite(config)
+    assert results.lost == ["h2o in language/gpt2-recall", "h2o_age in language/gpt2-recall"]
+    assert "Failed, and in no mean: 40 of 200 rows" in printed(results)
+    out = tmp_path / "section"
+    words = ["eval", "language", "--model", "llama-recall", "--documents", "1", "--policy", "h2o"]
+    monkeypatch.undo()
+    assert main([*words, "--threads", "1", "--out", str(out)]) == 0
+    before = (out / "results.json").read_text()
+    with pytest.raises(UserError, match="holds a run of another kind"):
+        evaluate_suite(replace(config, run=RunOptions(threads=1, out=out)))
+    assert (out / "results.json").read_text() == before

@@ -87,16 +87,14 @@ def new_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]])
         pad_edge=False,
         min_width=min(len(title), WIDTH),
     )
-    for index, column in enumerate(columns):
-        # Where room is short, names go on in another line; numbers never do.
-        table.add_column(
-            column,
-            justify="right" if index else "left",
-            overflow="fold",
-            no_wrap=index > 0,
-        )
-    for row in rows:
-        table.add_row(*row)
+    lines = [*rows]
+    # Names that differ at their ends are shown to their ends, in a second line if need be.
+    longest = min(20, max((len(line[0]) for line in lines), default=0))
+    table.add_column(columns[0], min_width=longest, overflow="fold")
+    for column in columns[1:]:
+        table.add_column(column, justify="right")
+    for line in lines:
+        table.add_row(*line)
     return table
 
 
