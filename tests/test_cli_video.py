@@ -100,6 +100,7 @@ def test_when_every_question_failed_the_exit_code_says_so(words, folder, capsys)
         (["--model", "decision-transformer"], "control"),
         (["--model", "edbeeching/decision-transformer-gym-hopper-medium"], "control"),
         (["--suite", "zero-shot", "--quick"], "suite"),
+        (["--suite"], "suite"),
     ],
 )
 def test_the_kind_is_put_in_where_it_is_left_out(words, kind):
@@ -107,7 +108,7 @@ def test_the_kind_is_put_in_where_it_is_left_out(words, kind):
     assert with_kind([kind, *words]) == [kind, *words]
 
 
-@pytest.mark.parametrize("words", [[], ["--help"], ["languag", "--model", "x"]])
+@pytest.mark.parametrize("words", [[], ["--help"], ["--model", "--help"]])
 def test_without_a_model_the_kinds_are_what_is_asked_for(words):
     assert with_kind(words) == words
 
@@ -116,6 +117,11 @@ def test_without_a_model_the_kinds_are_what_is_asked_for(words):
 def test_options_without_a_model_are_answered_with_what_is_missing(words):
     with pytest.raises(UserError, match="name a model with --model, or one of language, video"):
         with_kind(words)
+
+
+def test_a_kind_that_is_none_is_answered_with_the_nearest():
+    with pytest.raises(UserError, match="unknown kind of evaluation 'languag'; did you mean langu"):
+        with_kind(["languag", "--model", "x"])
 
 
 def test_the_help_of_video_models_names_their_tasks(capsys):

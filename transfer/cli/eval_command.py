@@ -8,7 +8,7 @@ from rich.console import Console
 
 from transfer.adapters.kinds import kind_of
 from transfer.cli import FAILED, INTERRUPTED
-from transfer.errors import UserError
+from transfer.errors import UserError, unknown_name
 from transfer.evaluation.control import ControlEval
 from transfer.evaluation.language import LanguageEval
 from transfer.evaluation.options import EvalConfig
@@ -24,14 +24,16 @@ def with_kind(words: Sequence[str]) -> list[str]:
     """The words with the kind put in, where it was left out and a suite or a model was named.
 
     Raises:
-        UserError: nothing is known of the model.
+        UserError: no such kind, no model, or nothing is known of it.
     """
-    if not words or words[0] in CONFIG or not words[0].startswith("-"):
+    if not words or words[0] in CONFIG:
         return list(words)
-    if _option(words, "--suite"):
+    if not words[0].startswith("-"):
+        raise unknown_name("kind of evaluation", words[0], CONFIG)
+    if _option(words, "--suite") is not None:
         return ["suite", *words]
     model = _option(words, "--model")
-    if model:
+    if model and not model.startswith("-"):
         return [kind_of(model), *words]
     if {"-h", "--help"} & set(words):
         return list(words)
@@ -40,14 +42,14 @@ def with_kind(words: Sequence[str]) -> list[str]:
     )
 
 
-def _option(words: Sequence[str], name: str) -> str:
-    """The value that follows an option, or that is joined to it; empty without it."""
+def _option(words: Sequence[str], name: str) -> str | None:
+    """The value that follows an option, or that is joined to it; None without the option."""
     for word, after in zip(words, [*words[1:], ""]):
         if word == name:
             return after
         if word.startswith(f"{name}="):
             return word.removeprefix(f"{name}=")
-    return ""
+    return None
 
 
 def run(config: EvalConfig) -> int:

@@ -28,6 +28,11 @@ def get_policy(name: str, /, **settings: Any) -> Policy:
         if setting.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
     }
     for setting, value in settings.items():
+        if not known:
+            raise UserError(
+                f"policy {name} has no setting of its own, so no {setting!r}; what goes with every "
+                "policy is budget, update_interval and eviction"
+            )
         if setting not in known:
             raise unknown_name(f"setting of policy {name}", setting, known)
         if isinstance(known[setting], int | float) and not isinstance(value, int | float):
