@@ -1,0 +1,168 @@
+"""What is not ours, evaluated from the command line: models, environments, policies, tasks."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from tasks.words import word_tokenizer
+from tiny_control import save_tiny_control
+from transformers import DecisionTransformerConfig, DecisionTransformerModel
+
+from transfer import cli
+from transfer.evaluation.store import read_results
+
+MINE = """
+from dataclasses import dataclass
+
+from transfer import Policy
+from transfer.evaluation.language_benchmark import LanguageBenchmark
+from transfer.tasks.records import Record
+
+
+@dataclass(frozen=True)
+class Oldest(Policy):
+    sinks: int = 0
+    name = "oldest"
+
+    def score(self, window, state):
+        return -(window.positions - self.sinks).abs().to(state.dtype), state
+
+
+class Colours(LanguageBenchmark):
+    def questions(self, task):
+        return [Record(f"what color is the {fruit} ? Answer:", "red") for fruit in ("dot", "bar")]
+"""
+CONTROL = ("--episodes", "2", "--max-steps", "25", "--memory", "window", "--policy", "h2o")
+
+
+def evaluate(out, *words):
+    """What `transfer eval ... --out` leaves."""
+    assert cli.main(["eval", *map(str, words), "--out", str(out)]) == 0
+    return read_results(out)
+
+
+def untimed(entries):
+    """Without times; blocks may have ended in another order."""
+    found = [
+        {name: value for name, value in entry.items() if not name.endswith("seconds")}
+        for entry in entries
+    ]
+    return sorted(found, key=str)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder to stand in, with a module of one's own."""
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    sys.modules.pop("mine", None)
+
+
+@pytest.fixture
+def language(tmp_path):
+    """A Llama with a tokenizer, in a folder whose name says something else."""
+    folder = tmp_path / "decision-transformer" / "llava-next-video"
+    tokenizer = word_tokenizer()
+    torch.manual_seed(0)
+    tiny.llama(vocabulary=len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """A Decision Transformer for Hopper without control.json, as others save one."""
+    folder = save_tiny_control(tmp_path / "bare")
+    (folder / "control.json").unlink()
+    return folder
+
+
+def test_a_llama_is_a_language_model_wherever_it_lies(language, tmp_path):
+    words = ("--model", language, "--documents", 2, "--length", 512, "--policy", "h2o")
+    results = evaluate(tmp_path / "out", *words)
+    assert results.kind == "language"
+    assert {row["policy"] for row in results.rows} == {"full", "h2o"}
+
+
+def test_a_decision_transformer_of_others_says_what_it_lacks(bare, capsys):
+    assert cli.main(["eval", "--model", str(bare), "--quality", "medium"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {bare} has no control.json, which says the environment")
+    assert "--state-statistics FILE and --env" in line and "--env and --quality" in line
+
+
+def test_state_statistics_in_a_file_or_of_d4rls_data(bare, tmp_path):
+    words = ("--model", bare, "--env", "hopper", *CONTROL)
+    found = {}
+    for std in (1.0, 3.0):
+        file = tmp_path / f"{std}.npz"
+        np.savez(file, state_mean=np.zeros(11), state_std=np.full(11, std), context=3)
+        found[std] = evaluate(tmp_path / str(std), *words, "--state-statistics", file)
+    d4rl = evaluate(tmp_path / "d4rl", *words, "--quality", "medium")
+    assert all(len(each.rows) == 6 for each in (*found.values(), d4rl))
+    returns = [[row["return"] for row in each.rows] for each in (*found.values(), d4rl)]
+    assert returns[0] != returns[1] and returns[0] != returns[2] and returns[1] != returns[2]
+    ours = save_tiny_control(tmp_path / "ours")
+    same = evaluate(tmp_path / "same", "--model", ours, *CONTROL)
+    assert [row["return"] for row in same.rows] == returns[0]
+
+
+def test_any_environment_with_vectors(tmp_path):
+    torch.manual_seed(0)
+    config = DecisionTransformerConfig(
+        state_dim=3, act_dim=1, hidden_size=16, n_layer=2, n_head=2, max_ep_len=40,
+        bos_token_id=None, eos_token_id=None,
+    )  # fmt: skip
+    DecisionTransformerModel(config).save_pretrained(tmp_path / "model")
+    statistics = {"state_mean": [0.0] * 3, "state_std": [1.0] * 3, "target_returns": [-100.0]}
+    (tmp_path / "statistics.json").write_text(json.dumps(statistics))
+    words = ("--state-statistics", tmp_path / "statistics.json", "--env", "Pendulum-v1")
+    results = evaluate(tmp_path / "out", "--model", tmp_path / "model", *words, *CONTROL)
+    assert results.metrics == ["return"]
+    assert {row["task"] for row in results.rows} == {"Pendulum-v1"}
+    assert all(row["return"] < 0 for row in results.rows)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_policy_and_a_task_of_the_folder_one_stands_in(language, tmp_path, capsys):
+    words = ("--model", language, "--task", "mine:Colours", "--budget", 4, "--update-interval", 2)
+    policies = ("--policy", "mine:Oldest", "mine:Oldest:sinks=9", "mine:Oldest:budget=2")
+    results = evaluate(tmp_path / "out", *words, *policies)
+    assert list(dict.fromkeys(row["policy"] for row in results.rows)) == ["full", *policies[1:]]
+    assert {row["task"] for row in results.rows} == {"mine:Colours"}
+    assert [row["item"] for row in results.rows if row["policy"] == "full"] == [0, 1]
+    budgets = {row["policy"]: row["budget"] for row in results.rows}
+    assert [budgets[policy] for policy in policies[1:]] == [4, 4, 2]
+    # The default of `sinks` and another keep other tokens.
+    said = {row["policy"]: row["log_likelihood"] for row in results.rows}
+    assert len(set(said.values())) == 4
+    printed = capsys.readouterr().out
+    assert "on mine:Colours, 2 documents" in " ".join(printed.split())
+    assert cli.main(["report", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out == printed
+
+
+@pytest.mark.usefixtures("here")
+def test_processes_give_the_same_rows_of_ones_own_things_too(language, tmp_path):
+    words = ("--model", language, "--task", "mine:Colours", "--policy", "mine:Oldest", "h2o")
+    settings = ("--budget", 4, "--update-interval", 2, "--threads", 1)
+    alone = evaluate(tmp_path / "alone", *words, *settings)
+    shared = evaluate(tmp_path / "shared", *words, *settings, "--engine", "processes")
+    assert len(alone.rows) == 6
+    assert untimed(shared.rows) == untimed(alone.rows)
+    assert untimed(shared.summary) == untimed(alone.summary)
+
+
+def test_processes_play_the_same_episodes(tmp_path):
+    model = save_tiny_control(tmp_path / "model")
+    words = ("--model", model, *CONTROL, "--target-return", 900, 50)
+    alone = evaluate(tmp_path / "alone", *words)
+    shared = evaluate(tmp_path / "shared", *words, "--engine", "processes", "--workers", 1)
+    assert len(alone.rows) == 12
+    assert untimed(shared.rows) == untimed(alone.rows)
+    assert untimed(shared.summary) == untimed(alone.summary)
