@@ -43,7 +43,6 @@ class Toy(Benchmark):
     groups = ("size",)
     means = ("tries",)
     sums = ("thinking_seconds",)
-    unit = "throws"
     happens: ClassVar[Callable[[str, Any], None]] = lambda policy, item: None
     prepares: ClassVar[Callable[[str], None]] = lambda block: None
     calls: ClassVar[list[str]] = []

@@ -175,6 +175,8 @@ def test_the_command_line_prints_a_table_and_json(config, capsys):
         ({"policy": ("h2o", "h2o")}, "name each once"),
         ({"length": (5000,)}, "longer than the 4096 positions"),
         ({"length": (20,)}, "cannot hold"),
+        # The first document fits into 50 tokens, a later one does not.
+        ({"length": (50,)}, "50 tokens cannot hold this task's facts and questions, which are 57"),
     ],
 )
 def test_bad_input_is_one_sentence(config, changes, sentence):

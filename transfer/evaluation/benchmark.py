@@ -53,7 +53,6 @@ class Benchmark(ABC):
         average_by: field over whose values the mean is of means (a macro average).
         means: other fields of the rows whose means are reported.
         sums: other fields of the rows whose sums are.
-        unit: what an item is called.
     """
 
     kind: ClassVar[str] = "other"
@@ -65,7 +64,6 @@ class Benchmark(ABC):
     average_by: str | None = None
     means: tuple[str, ...] = ()
     sums: tuple[str, ...] = ()
-    unit: str = "items"
 
     @abstractmethod
     def contenders(self) -> Sequence[Contender]:

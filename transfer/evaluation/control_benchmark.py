@@ -53,7 +53,6 @@ class ControlBenchmark(Benchmark):
     keys = ("target_return",)
     means = ("length", "kept_age", *KINDS)
     sums = _SECONDS
-    unit = "episodes"
 
     def __init__(self, config: ControlEval) -> None:
         if config.video is not None:

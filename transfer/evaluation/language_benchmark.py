@@ -40,7 +40,6 @@ class LanguageBenchmark(Benchmark):
     kind: ClassVar[str] = "language"
     metrics = ("correct", "answer_probability", "log_likelihood")
     keys = ("length",)
-    unit = "documents"
 
     def __init__(self, config: LanguageEval) -> None:
         self.config, self.model = config, config.model
@@ -57,9 +56,10 @@ class LanguageBenchmark(Benchmark):
         }
         if made:
             check_length(self.language.model, max(config.length), "a document")
+        seeds = range(config.seed, config.seed + config.documents)
         for length, make in product(config.length, self._makers.values()):
-            # Refuses a length that does not hold what is asked about.
-            make(length, [config.seed])
+            # Refuses a length that does not hold what one of them asks about.
+            make(length, seeds)
 
     def questions(self, task: str) -> Sequence[Record] | None:
         """The questions of a task that has its own; None where documents are made.

@@ -16,7 +16,7 @@ from transfer.evaluation.store import (
     write_results,
 )
 from transfer.evaluation.suite import SuiteEval
-from transfer.evaluation.suite_summary import CHANGE, SCORE, Task, summarise, tasks_of
+from transfer.evaluation.suite_summary import CHANGE, SCORE, summarise, tasks_of
 from transfer.evaluation.suite_table import markdown
 from transfer.files import locked, replacing
 from transfer.provenance import command_line, versions
@@ -30,31 +30,13 @@ def evaluate_suite(config: SuiteEval) -> Results:
     Ctrl-C ends the suite early: what had ended is summarised, and the results say `interrupted`.
 
     Raises:
-        UserError: bad settings, or an output that cannot be written or holds another suite.
+        UserError: bad settings, or an output that cannot be written or holds another run.
     """
-    console, tasks, interrupted = Console(stderr=True), list[Task](), False
-    rows: list[Row] = []
-    sections, out = config.sections(), config.run.out
+    out = config.run.out
     with locked(out):
         _refuse_others(out)
-        for number, (name, section) in enumerate(sections.items(), 1):
-            console.print(f"{number}/{len(sections)} {name}", highlight=False)
-            began = time.perf_counter()
-            try:
-                results = evaluate(section)
-            except KeyboardInterrupt:
-                # Before its first item, where there is nothing of it to summarise.
-                interrupted = True
-                break
-            console.print(f"   {time.perf_counter() - began:.0f} s", highlight=False)
-            tasks += tasks_of(name, results)
-            rows += [
-                {**row, "item": f"{name} {row['item']}", "policy": f"{row['policy']} in {name}"}
-                for row in results.rows
-            ]
-            interrupted = results.interrupted
-            if interrupted:
-                break
+        sections, interrupted = _run(config)
+        tasks = [task for name, results in sections.items() for task in tasks_of(name, results)]
         found = Results(
             kind=config.kind,
             command=command_line("eval suite", config),
@@ -62,7 +44,7 @@ def evaluate_suite(config: SuiteEval) -> Results:
             metrics=(SCORE, CHANGE),
             keys=(),
             summary=summarise(tasks),
-            rows=rows,
+            rows=[row for name, results in sections.items() for row in _rows(name, results)],
             interrupted=interrupted,
         )
         if out is not None:
@@ -70,6 +52,32 @@ def evaluate_suite(config: SuiteEval) -> Results:
             with replacing(out / MARKDOWN_FILE) as partial:
                 partial.write_text(markdown(found), encoding="utf-8")
     return found
+
+
+def _run(config: SuiteEval) -> tuple[dict[str, Results], bool]:
+    """What each section found, and whether Ctrl-C ended one."""
+    console, sections = Console(stderr=True), config.sections()
+    found: dict[str, Results] = {}
+    for number, (name, section) in enumerate(sections.items(), 1):
+        console.print(f"{number}/{len(sections)} {name}", highlight=False)
+        began = time.perf_counter()
+        try:
+            found[name] = evaluate(section)
+        except KeyboardInterrupt:
+            # Before its first item, where there is nothing of it to summarise.
+            return found, True
+        console.print(f"   {time.perf_counter() - began:.0f} s", highlight=False)
+        if found[name].interrupted:
+            return found, True
+    return found, False
+
+
+def _rows(section: str, results: Results) -> list[Row]:
+    """The rows of a section; what failed in it is told by its name."""
+    return [
+        {**row, "item": f"{section} {row['item']}", "policy": f"{row['policy']} in {section}"}
+        for row in results.rows
+    ]
 
 
 def _refuse_others(folder: Path | None) -> None:

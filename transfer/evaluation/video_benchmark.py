@@ -64,7 +64,6 @@ class VideoBenchmark(Benchmark):
     metrics = ("correct_likelihood", "correct_reply")
     means = (*_TOKENS, "video_bytes", "text_bytes")
     sums = _SECONDS
-    unit = "questions"
 
     def __init__(self, config: VideoEval) -> None:
         self.config, self.model = config, config.model

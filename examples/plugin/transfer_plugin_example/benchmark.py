@@ -21,7 +21,6 @@ class Likelihood(Benchmark):
 
     kind = "likelihood"
     metrics = ("log_likelihood",)
-    unit = "documents"
 
     def __init__(self, config: LanguageEval) -> None:
         self.config, self.model = config, config.model
