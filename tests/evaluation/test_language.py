@@ -1,6 +1,7 @@
 """Language runs with a tiny random Llama that reads the symbols of the recall tasks."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import tiny
@@ -58,6 +59,16 @@ def test_every_reader_reads_the_same_documents_at_every_budget(config, tmp_path)
     assert read_results(tmp_path).as_json() == results.as_json()
     lines = (tmp_path / "rows.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == results.rows
+
+
+def test_no_number_of_the_table_goes_on_in_another_line(config):
+    wide = dict.fromkeys(("mean", "low", "high"), 0.521)
+    wide |= dict.fromkeys(("delta_vs_full", "delta_low", "delta_high"), -0.477)
+    results = evaluate(config)
+    results = replace(results, summary=[{**entry, **wide} for entry in results.summary])
+    rows = [line for line in printed(results).splitlines() if line.startswith((" h2o", " rec"))]
+    assert len(rows) == 4
+    assert all(line.count("[") == line.count("]") == 3 for line in rows)
 
 
 def test_full_is_the_model_itself_and_budgets_are_kept(config, folder):

@@ -67,6 +67,7 @@ def _language(entries: Sequence[Entry]) -> Iterator[Part]:
         "LL: log-likelihood of a token; 95% intervals"
     )
     columns = (
+        POLICY,
         number("tokens", "kept_tokens", ".1f"),
         number("KB", "cache_bytes", ".1f", 1e3),
         score("recall %", "correct", 100.0),
@@ -74,14 +75,8 @@ def _language(entries: Sequence[Entry]) -> Iterator[Part]:
         Column("LL", lambda line: f"{line['log_likelihood']['mean']:.3f}"),
         difference("- full", "log_likelihood", digits=3),
     )
-    own = lines(entries)
-    yield build(title, (*_who(own), *columns), own)
-
-
-def _who(own: Sequence[Line]) -> tuple[Column, ...]:
-    """What tells the lines apart: the policy, and where one is there more than once its budget."""
-    names = [POLICY.text(line) for line in own]
-    return (POLICY,) if len(set(names)) == len(names) else (POLICY, BUDGET)
+    # Budgets are told apart by the tokens kept; a column more would not fit beside two intervals.
+    yield build(title, columns, lines(entries))
 
 
 def _control(entries: Sequence[Entry]) -> Iterator[Part]:
@@ -113,7 +108,8 @@ def _control(entries: Sequence[Entry]) -> Iterator[Part]:
         number("policy s", "policy_seconds", ".1f"),
     )
     own = lines(entries)
-    who = _who(own)
+    names = [POLICY.text(line) for line in own]
+    who = (POLICY,) if len(set(names)) == len(names) else (POLICY, BUDGET)
     yield build(title, (*who, *columns), own)
     held = "Tokens of a layer and head at the end, their mean age in steps, bytes, wall time"
     yield build(held, (*who, *costs), own)
