@@ -107,7 +107,7 @@ class Adapter:
             raise UserError(
                 "this cache did not remember its queries; attach with expose_attention=True"
             )
-        return layers[layer].window().matrix()
+        return layers[layer].attention()
 
     def probe(self, batch: int, tokens: int) -> Probe:
         """A fixed pseudo-random input for `check_adapter`."""
