@@ -16,6 +16,17 @@ from transfer.errors import UserError
 from transfer.policies import get_policy
 
 
+def test_steps_in_inference_mode_and_outside_go_on_from_each_other():
+    model, ids = tiny.llama(layers=2), torch.randint(3, 97, (2, 60))
+    with attach(model, "h2o", update_interval=16, budget=8) as memory:
+        mixed, plain = memory.new_cache(), memory.new_cache()
+        for number, piece in enumerate(ids.split(8, 1)):
+            with torch.inference_mode(number % 2 == 0), torch.no_grad():
+                found = model(piece, cache=mixed).logits
+            with torch.no_grad():
+                assert torch.equal(model(piece, cache=plain).logits, found)
+
+
 def feed(layer, tokens, batch=1, heads=2, dim=8):
     key = torch.randn(batch, heads, tokens, dim)
     layer.update(key, key)

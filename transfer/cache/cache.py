@@ -135,6 +135,12 @@ class PrunedCache(DynamicCache):
         for layer in self.pruned:
             layer.first = first
 
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        """Length and offset of a layer's mask; where it runs in another process, of one here."""
+        own = [layer.index for layer in self.pruned if layer.index in self._order]
+        elsewhere = own and layer_idx not in self._order
+        return super().get_mask_sizes(query_length, own[0] if elsewhere else layer_idx)
+
     # a step
 
     def update(

@@ -345,7 +345,8 @@ class PrunedLayer(CacheLayerMixin):
         self.now.columns = self.now.columns.followed_by(new, valid)
         pieces, parts = self._pieces(new, valid), []
         for piece in pieces:
-            self._catch_up()
+            if self.now.due:
+                self._catch_up()
             parts.append(self._attend_piece(piece, query, key, value))
         if self.alone:
             self.settle()
@@ -444,6 +445,9 @@ class PrunedLayer(CacheLayerMixin):
         log = self.now.log if self.now else None
         return log is not None and max(log.pending) >= log.room
 
+    # A step may end outside of `attend`, where inference mode is on.
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def _catch_up(self) -> None:
         """Show the policy what it has to see now, and prune the sequences that are due."""
         assert self.now is not None
