@@ -11,6 +11,7 @@ import torch
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from transformers import Lfm2Config, Lfm2ForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from transfer.attachment.adapter import get_adapter
@@ -309,3 +310,87 @@ Lives.TestCase.settings = settings(
     phases=[Phase.explicit, Phase.generate],
 )
 TestLives = Lives.TestCase
+
+
+def sliding_behind_full():
+    config = Qwen2Config(
+        vocab_size=97,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        use_sliding_window=True,
+        sliding_window=9,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+    )
+    return Qwen2ForCausalLM(config).eval()
+
+
+def convolutions_around_full():
+    config = Lfm2Config(
+        vocab_size=97,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        layer_types=["conv", "full_attention", "conv"],
+    )
+    return Lfm2ForCausalLM(config).eval()
+
+
+@pytest.mark.parametrize("name", ["layers.0", "layers.1.self_attn.o_proj", "layers.2", "lm_head"])
+def test_a_step_is_taken_back_from_layers_that_are_not_pruned(name):
+    model, ids = sliding_behind_full(), torch.randint(3, 97, (2, 60))
+    module = name if name == "lm_head" else f"model.{name}"
+    with Memory(get_adapter(model), Pruning(get_policy("h2o"), 8, 5)) as memory, torch.no_grad():
+        whole, broken = memory.new_cache(), memory.new_cache()
+        for start in range(0, 60, 12):
+            piece = ids[:, start : start + 12]
+            expected = model(piece, cache=whole).logits
+            with error_in(model, module, MemoryError), pytest.raises(MemoryError):
+                model(piece, cache=broken)
+            if name != "layers.0":
+                with pytest.raises(UserError, match="middle of a step"):
+                    model(piece, cache=broken)
+            broken.rollback()
+            assert torch.equal(model(piece, cache=broken).logits, expected)
+
+
+@pytest.mark.parametrize("name", ["layers.1.self_attn.out_proj", "layers.2.conv", "lm_head"])
+def test_a_recurrent_state_cannot_go_back_and_says_so(name):
+    model, ids = convolutions_around_full(), torch.randint(3, 97, (1, 20))
+    module = name if name == "lm_head" else f"model.{name}"
+    with Memory(get_adapter(model), Pruning(get_policy("h2o"), 8, 5)) as memory, torch.no_grad():
+        cache = memory.new_cache()
+        expected = model(ids, cache=cache).logits
+        with error_in(model, module, MemoryError), pytest.raises(MemoryError):
+            model(ids, cache=cache)
+        with pytest.raises(UserError, match="middle of a step"):
+            model(ids, cache=cache)
+        with pytest.raises(UserError, match="recurrent state"):
+            cache.rollback()
+        cache.reset()
+        assert torch.equal(model(ids, cache=cache).logits, expected)
+
+
+def test_a_policy_that_fails_takes_nothing_with_it():
+    class Fails(tiny.Uneven):
+        broken = True
+
+        def score(self, window, state):
+            if self.broken and window.layer == 1:
+                raise MemoryError
+            return super().score(window, state)
+
+    policy, model, ids = Fails(), tiny.llama(layers=2), torch.randint(3, 97, (1, 50))
+    with Memory(get_adapter(model), Pruning(policy, 8)) as memory, torch.no_grad():
+        cache = memory.new_cache()
+        with pytest.raises(MemoryError):
+            model(ids[:, :8], cache=cache)
+        Fails.broken = False
+        after = model(ids[:, 8:], cache=cache).logits
+        cache = memory.new_cache()
+        model(ids[:, :8], cache=cache)
+        assert torch.equal(model(ids[:, 8:], cache=cache).logits, after)
