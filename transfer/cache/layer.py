@@ -90,7 +90,9 @@ class Piece:
     valid: Bool[Tensor, "batch tokens"] | None
     counts: list[int]
 
-    def of(self, states: Float[Tensor, "batch heads new dim"]) -> Float[Tensor, "batch heads tokens dim"]:
+    def of(
+        self, states: Float[Tensor, "batch heads new dim"]
+    ) -> Float[Tensor, "batch heads tokens dim"]:
         """Queries, keys or values of these tokens."""
         if isinstance(self.index, slice):
             return states[:, :, self.index]
@@ -256,7 +258,8 @@ class PrunedLayer(CacheLayerMixin):
 
     def bytes(self) -> int:
         """Bytes of everything held: keys, values, positions, policy state, window, free slots."""
-        storages = [tensor.untyped_storage() for tensor in self.tensors()]
+        tensors = {id(tensor): tensor for tensor in self.tensors()}
+        storages = [tensor.untyped_storage() for tensor in tensors.values()]
         return sum({each.data_ptr(): each.nbytes() for each in storages}.values())
 
     def full_bytes(self) -> int:
@@ -368,6 +371,7 @@ class PrunedLayer(CacheLayerMixin):
     def restore(self) -> None:
         """Take a call back that is not over for all layers."""
         if self.before is not None:
+            self.before.store.mend()
             self.now, self.before = self.before, None
 
     def _pieces(self, new: int, valid: Bool[Tensor, "batch new"] | None) -> list[Piece]:
@@ -386,7 +390,11 @@ class PrunedLayer(CacheLayerMixin):
     def _rounds(self, valid: Bool[Tensor, "batch new"]) -> list[Piece]:
         """Each sequence's next real tokens up to its own next update, side by side."""
         left = [row.nonzero()[:, 0] for row in valid]
-        at, interval, rounds = list(map(self._at, range(len(left)))), self.pruning.update_interval, []
+        at, interval, rounds = (
+            list(map(self._at, range(len(left)))),
+            self.pruning.update_interval,
+            [],
+        )
         while any(len(columns) for columns in left):
             counts = [min(len(c), interval - a % interval) for c, a in zip(left, at)]
             width = max(counts)
@@ -429,6 +437,8 @@ class PrunedLayer(CacheLayerMixin):
         if now.log is None:
             early = self.first % pruning.piece
             now.log = QueryLog(query, lse, pruning.carried, pruning.stride, early)
+        if piece.valid is None and max(now.log.pending) + query.shape[2] <= now.log.room:
+            return now.log.add_to_all(query, lse)
         came = [b for b, count in enumerate(piece.counts) if count]
         for sequences in self._alike(came, piece.counts):
             one = sequences[0]
@@ -557,9 +567,7 @@ class PrunedLayer(CacheLayerMixin):
         assert self.now is not None
         return self.first + self.now.counts[sequence]
 
-    def _alike(
-        self, sequences: Iterable[int], new: Sequence[int] | None = None
-    ) -> list[list[int]]:
+    def _alike(self, sequences: Iterable[int], new: Sequence[int] | None = None) -> list[list[int]]:
         """Sequences in groups that have come equally far, with as many queries still unseen."""
         assert self.now is not None
         log, groups = self.now.log, defaultdict(list)

@@ -104,13 +104,17 @@ class PackedTokens:
         counts = [new] * key.shape[0] if valid is None else valid.sum(-1).tolist()
         counts = [count for count in counts for _ in range(heads)]
         self._reserve(counts)
-        if valid is None and kernels.fused(key) and len(set(first)) == 1:
+        alike = valid is None and len(set(first)) == 1
+        if alike and kernels.fused(key):
             self._append_in_one_launch(key, value, first[0])
             return self._grown(counts)
-        positions = self._tensor(first)[:, None] + (
-            torch.arange(new, device=key.device) if valid is None else valid.cumsum(-1) - 1
-        )
-        positions = positions.to(torch.int32)[:, None].expand(key.shape[:3])
+        exact = {"dtype": torch.int32, "device": key.device}
+        start = first[0] if alike else 0
+        positions = torch.arange(start, start + new, **exact)
+        if not alike:
+            place = positions if valid is None else valid.cumsum(-1, dtype=torch.int32) - 1
+            positions = (place + torch.tensor(first, **exact)[:, None])[:, None]
+        positions = positions.expand(key.shape[:3])
         if valid is None and self.uniform:
             at = slice(self.lengths[0], self.lengths[0] + new)
             self.dense(self.keys)[:, at] = key.flatten(0, 1)
@@ -173,11 +177,14 @@ class PackedTokens:
         self.observed = observed
 
     def shortened(self, lengths: Sequence[int]) -> "PackedTokens":
-        """The same buffers, as far as each row's first `lengths` tokens."""
+        """The same buffers, as far as each row's first `lengths` tokens; needs `mend` to be used."""
         old = copy(self)
         old.lengths = list(lengths)
-        old.ends = self.starts + self._tensor(lengths)
         return old
+
+    def mend(self) -> None:
+        """Where rows end is what their lengths say."""
+        self.ends = self.starts + self._tensor(self.lengths)
 
     def part(self, rows: Sequence[int]) -> "PackedTokens":
         """A copy of some rows, without free slots."""

@@ -78,6 +78,24 @@ class QueryLog:
         self.query[these, :, rows], self.lse[these, :, rows] = new.query, new.lse
         self._set_pending(sequences, self.pending[sequences[0]] + new.rows)
 
+    def add_to_all(
+        self,
+        query: Float[Tensor, "batch heads new dim"],
+        lse: Float[Tensor, "batch heads new"],
+    ) -> None:
+        """The same for all sequences at once, however far they are."""
+        new, starts = query.shape[2], [self.carried + pending for pending in self.pending]
+        if len(set(starts)) == 1:
+            rows = slice(starts[0], starts[0] + new)
+            self.query[:, :, rows], self.lse[:, :, rows] = query, lse
+        else:
+            start = torch.tensor(starts, device=query.device)[:, None]
+            rows = start + torch.arange(new, device=query.device)
+            sequence = torch.arange(len(starts), device=query.device)[:, None]
+            self.query[sequence, :, rows] = query.transpose(1, 2)
+            self.lse[sequence, :, rows] = lse.transpose(1, 2)
+        self.pending = [pending + new for pending in self.pending]
+
     def held(self, sequences: list[int], after: int) -> Queries:
         """All rows of some sequences, alike in `pending`; the token `after` comes next."""
         pending, these = self.pending[sequences[0]], self._some(sequences)
