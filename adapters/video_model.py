@@ -29,6 +29,7 @@ from transfer.adapters.preprocessing import (
     load_patch_size,
     load_preprocessing,
 )
+from transfer.arguments import typed
 from transfer.errors import UserError
 from transfer.tasks.video_records import FRAME, VIDEO, Prompt
 from transfer.video.frames import Clip
@@ -243,6 +244,7 @@ class VideoModel:
         return outputs.logits[:, -1]
 
 
+@typed
 def load_video_model(
     name: str | Path,
     dtype: torch.dtype | str | None = None,

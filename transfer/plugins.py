@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
+from transfer.arguments import typed
 from transfer.errors import UserError, unknown_name
 
 T = TypeVar("T")
@@ -51,6 +52,7 @@ class Registry(Generic[T]):
             return True
         return any(point.name == name for point in self._entry_points())
 
+    @typed
     def get(self, name: str) -> T:
         """The thing behind a name, or behind `package.module:attribute`.
 
@@ -73,6 +75,7 @@ class Registry(Generic[T]):
             return self.checked(name, self._loaded(name, next(iter(offered), name)))
         raise unknown_name(self.kind, name, self)
 
+    @typed
     def register(self, name: str, thing: T) -> None:
         """Add a thing of the caller's own under a name, for this process.
 
@@ -229,6 +232,7 @@ _REGISTRIES: Mapping[str, Registry[Any]] = {
 }
 
 
+@typed
 def register(kind: str, name: str, thing: Any) -> None:
     """Add something of your own under a name, for this process and not for its workers.
 

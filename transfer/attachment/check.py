@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from transfer.arguments import typed
 from transfer.attachment.adapter import Adapter, Probe, get_adapter
 from transfer.attachment.memory import Memory
 from transfer.cache import dense
@@ -60,6 +61,7 @@ class Check:
         )
 
 
+@typed
 @torch.no_grad()
 def check_adapter(model: PreTrainedModel, tokens: int = 160, update_interval: int = 32) -> Check:
     """Run a model full, pruned and masked, and compare.

@@ -49,12 +49,13 @@ class PrunedLayer(CacheLayerMixin):
 
     def __init__(self, pruning: Pruning, index: int) -> None:
         super().__init__()
-        self.pruning = pruning
+        self._given = pruning
         self.index = index
         self.reset()
 
     def reset(self) -> None:
         """Forget everything."""
+        self.pruning = self._given
         self.store: PackedTokens | None = None
         self.pending: Tensor | None = None
         self._log: QueryLog | None = None
@@ -71,6 +72,7 @@ class PrunedLayer(CacheLayerMixin):
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Take shapes, dtype and device from the first keys and values."""
         self.batch_size, self.kv_heads = key_states.shape[:2]
+        self.pruning = self.pruning.fitted(key_states.shape[2])
         self.padding = [0] * self.batch_size
         self.leading = [0] * self.batch_size
         policy = self.pruning.policy

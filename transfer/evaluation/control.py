@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from transfer.arguments import check_fields
 from transfer.errors import UserError, check_at_least
 from transfer.evaluation.options import (
     ContenderOptions,
@@ -88,6 +89,7 @@ class ControlEval(EvalConfig):
     run: RunOptions = field(default_factory=lambda: RunOptions(threads=1), kw_only=True)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_at_least(
             1, self, "episodes", "context", "max_steps", "num_envs", "noise_every", "noise_length"
         )

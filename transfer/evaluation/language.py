@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from transfer.arguments import check_fields
 from transfer.errors import UserError, check_at_least
 from transfer.evaluation.options import (
     ContenderOptions,
@@ -49,6 +50,7 @@ class LanguageEval(EvalConfig):
     )
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_at_least(1, self, "documents", "batch")
         for name in ("task", "length"):
             check_names(self, name)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from transfer.arguments import check_fields
 from transfer.errors import UserError, check_at_least
 from transfer.namm.config import DEFAULT_NAMM
 from transfer.plugins import BENCHMARKS
@@ -41,6 +42,7 @@ class ContenderOptions:
     eviction: Literal["exact", "reference"] = "exact"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_at_least(1, self, "update_interval")
         # Without a policy there are still those that a benchmark compares with.
         for name in ("policy", "namm", "budget") if self.policy else ("namm", "budget"):
@@ -77,6 +79,7 @@ class RunOptions:
     json: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_at_least(1, self, "threads", "workers")
 
 

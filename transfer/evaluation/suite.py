@@ -8,6 +8,7 @@ heavy is imported, because the command line reads `SuiteEval` for its help.
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
+from transfer.arguments import check_fields
 from transfer.errors import check_at_least, unknown_name
 from transfer.evaluation.control import DEFAULT_BUDGET, ControlEval
 from transfer.evaluation.language import LanguageEval
@@ -66,6 +67,7 @@ class SuiteEval(EvalConfig):
     run: RunOptions = field(default_factory=lambda: RunOptions(threads=1), kw_only=True)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_at_least(1, self, "documents", "questions", "episodes", "num_envs")
         check_names(self, "namm")
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from transfer.arguments import check_fields
 from transfer.errors import UserError, check_at_least
 from transfer.evaluation.options import (
     ContenderOptions,
@@ -59,6 +60,7 @@ class VideoEval(EvalConfig):
     )
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_at_least(1, self, "frames", "questions", "chunk")
         check_names(self.contenders, "policy")
         if self.fps is not None and not self.fps > 0:

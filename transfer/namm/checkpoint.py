@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from transfer.arguments import typed
 from transfer.checkpoints import shipped
 from transfer.errors import UserError, unknown_name
 from transfer.files import read_json, replacing, write_json
@@ -44,6 +45,7 @@ Configuration: {config}.
 """
 
 
+@typed
 def save_namm(config: NAMMConfig, tensors: Mapping[str, Tensor], folder: str | Path) -> None:
     """Write both files into `folder`, each whole or not at all."""
     plain = {name: tensors[name].cpu().contiguous() for name in _TENSORS}
@@ -52,6 +54,7 @@ def save_namm(config: NAMMConfig, tensors: Mapping[str, Tensor], folder: str | P
     write_json(Path(folder) / CONFIG_FILE, {"format": FORMAT, **asdict(config)})
 
 
+@typed
 def read_namm(name: str | Path) -> Saved:
     """What makes a NAMM, by shipped name, from a local folder or from the Hub, in this order.
 

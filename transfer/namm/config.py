@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
+from transfer.arguments import check_fields
 from transfer.errors import UserError
 from transfer.plugins import FEATURES, SCORERS
 
@@ -25,7 +26,7 @@ class NAMMConfig:
         gamma: decay of the features a query.
 
     Raises:
-        UserError: a field has an unknown name or a value out of range.
+        UserError: a field is of the wrong type, has an unknown name or a value out of range.
     """
 
     features: str = "spec"
@@ -35,6 +36,7 @@ class NAMMConfig:
     gamma: float = 0.99
 
     def __post_init__(self) -> None:
+        check_fields(self)
         FEATURES.get(self.features)
         SCORERS.get(self.scorer)
         if self.hidden < 1:
