@@ -72,7 +72,16 @@ def fitted(name: str, value: Any, kind: Any) -> Any:
         return _as(value, kind)
     except TypeError:
         inner = f"its .{name} or " if _fits(getattr(value, name, None), kind) else ""
-        raise UserError(f"{name} is {_shown(value)}; use {inner}{_words(kind)}") from None
+        raise UserError(f"{name} is {shown(value)}; use {inner}{_words(kind)}") from None
+
+
+def shown(value: Any) -> str:
+    """A value and its type, in one line."""
+    text = " ".join(repr(value).split())
+    text = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+    return (
+        text if value is None or isinstance(value, type) else f"{text} ({_a(type(value).__name__)})"
+    )
 
 
 # Annotations are read at the first call: some name what is imported later.
@@ -97,7 +106,7 @@ def _as(value: Any, kind: Any) -> Any:
     if origin in (Union, UnionType):
         return next(_of_either(value, inside))
     if origin is Literal:
-        return _checked(value, any(value == one and type(value) is type(one) for one in inside))
+        return _checked(value, any(type(value) is type(one) and value == one for one in inside))
     if kind in _PLAIN:
         return _PLAIN[kind](value)
     if origin in (tuple, Sequence):
@@ -145,7 +154,9 @@ def _text(value: Any) -> str:
 
 
 def _path(value: Any) -> Path:
-    return Path(_checked(value, isinstance(value, Path) or (isinstance(value, str) and value)))
+    return Path(
+        _checked(value, isinstance(value, Path) or (isinstance(value, str) and value != ""))
+    )
 
 
 _PLAIN: Mapping[Any, Callable[[Any], Any]] = {
@@ -191,13 +202,6 @@ def _words(kind: Any) -> str:
     if kind in _WORDS:
         return _WORDS[kind]
     return _a(getattr(getattr(kind, "array_type", origin or kind), "__name__", str(kind)))
-
-
-def _shown(value: Any) -> str:
-    """A value and its type, in one line."""
-    text = " ".join(repr(value).split())
-    text = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
-    return text if value is None else f"{text} ({_a(type(value).__name__)})"
 
 
 def _a(name: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from transfer.arguments import typed
+from transfer.arguments import shown, typed
 from transfer.errors import UserError, unknown_name
 
 T = TypeVar("T")
@@ -96,7 +96,9 @@ class Registry(Generic[T]):
         mro = getattr(thing, "__mro__", ())
         if not (base in mro if self.subclass else isinstance(thing, base)):
             what = "a subclass" if self.subclass else "an instance"
-            raise UserError(f"{self.kind} {name!r} is {thing!r}; it must be {what} of {self.base}")
+            raise UserError(
+                f"{self.kind} {name!r} is {shown(thing)}; it must be {what} of {self.base}"
+            )
         missing = sorted(getattr(thing, "__abstractmethods__", ()))
         missing += [attribute for attribute in self.required if not hasattr(thing, attribute)]
         if missing:
@@ -114,10 +116,15 @@ class Registry(Generic[T]):
         # A command's own folder is not on the path, and new things are tried from where one stands.
         if str(Path.cwd()) not in sys.path:
             sys.path.append(str(Path.cwd()))
+        if module.endswith(".py"):
+            raise UserError(
+                f"{self.kind} {name!r} names a file; name its module from the folder it lies in, "
+                f"as {Path(module).stem}:{name.rpartition(':')[2]}"
+            )
         try:
             return import_module(module)
-        # Somebody else's module may raise anything.
-        except Exception as error:
+        # Somebody else's module may raise anything, and a script may leave.
+        except (Exception, SystemExit) as error:
             raise self._unusable(name, error) from error
 
     def _loaded(self, name: str, spelled: str) -> Any:
@@ -128,7 +135,7 @@ class Registry(Generic[T]):
         except AttributeError as error:
             raise self._unusable(name, error) from error
 
-    def _unusable(self, name: str, error: Exception) -> UserError:
+    def _unusable(self, name: str, error: BaseException) -> UserError:
         return UserError(
             f"{self.kind} {name!r} cannot be imported ({type(error).__name__}: {error}); check the "
             "spelling, and that its package is installed and works, or lies in this folder"

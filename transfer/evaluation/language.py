@@ -8,11 +8,8 @@ from transfer.errors import UserError, check_at_least
 from transfer.evaluation.options import (
     ContenderOptions,
     EvalConfig,
-    check_names,
+    name_once,
 )
-
-#: How the name of a task file ends.
-RECORDS = ".jsonl"
 
 
 @dataclass(frozen=True)
@@ -53,8 +50,8 @@ class LanguageEval(EvalConfig):
         check_fields(self)
         check_at_least(1, self, "documents", "batch")
         for name in ("task", "length"):
-            check_names(self, name)
-        check_names(self.contenders, "policy")
+            name_once(self, name)
+        name_once(self.contenders, "policy")
         if self.seed < 0:
             raise UserError(f"seed is {self.seed}; use 0 or more")
         if min(self.length) < 1:

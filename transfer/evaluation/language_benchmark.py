@@ -10,13 +10,14 @@ from transfer.adapters.scoring import check_length, score_batch
 from transfer.attachment.adapter import get_adapter
 from transfer.attachment.memory import Memory
 from transfer.cache.footprint import LayerShape
-from transfer.errors import UserError
+from transfer.errors import UserError, unknown_name
 from transfer.evaluation.benchmark import Benchmark, Block, Row
 from transfer.evaluation.contenders import Contender, full, plan
 from transfer.evaluation.digest import model_digest, path_digest
-from transfer.evaluation.language import RECORDS, LanguageEval
+from transfer.evaluation.language import LanguageEval
+from transfer.evaluation.options import RECORDS
 from transfer.tasks.base import TokenBatch
-from transfer.tasks.recall import get_task, make_batch
+from transfer.tasks.recall import TASKS, get_task, make_batch
 from transfer.tasks.records import Record, encode_record, read_records
 from transfer.tasks.text import language_for
 
@@ -75,6 +76,11 @@ class LanguageBenchmark(Benchmark):
         Raises:
             UserError: there is no such task.
         """
+        if task not in TASKS:
+            raise UserError(
+                f"{unknown_name('task', task, TASKS)}; of files those that end in {RECORDS} are "
+                'read, lines of {"prompt": "... Answer:", "answer": "red"}'
+            )
         made = get_task(task, self.config.depth)
         return lambda length, seeds: make_batch(made, length, seeds, self.says)
 

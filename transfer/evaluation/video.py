@@ -9,7 +9,7 @@ from transfer.errors import UserError, check_at_least
 from transfer.evaluation.options import (
     ContenderOptions,
     EvalConfig,
-    check_names,
+    name_once,
 )
 
 DEFAULT_TASK = "video-recall"
@@ -62,7 +62,7 @@ class VideoEval(EvalConfig):
     def __post_init__(self) -> None:
         check_fields(self)
         check_at_least(1, self, "frames", "questions", "chunk")
-        check_names(self.contenders, "policy")
+        name_once(self.contenders, "policy")
         if self.fps is not None and not self.fps > 0:
             raise UserError(f"fps is {self.fps}; use a positive number")
         if (self.sampling == "fps") != (self.fps is not None):

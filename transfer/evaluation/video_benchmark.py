@@ -85,7 +85,10 @@ class VideoBenchmark(Benchmark):
             UserError: there are none.
         """
         if name not in VIDEO_TASKS:
-            raise unknown_name("task", name, VIDEO_TASKS)
+            raise UserError(
+                f"{unknown_name('task', name, VIDEO_TASKS)}; a file of your own questions is read "
+                "with --task jsonl --data FILE.jsonl"
+            )
         return VIDEO_TASKS[name]
 
     def contenders(self) -> Sequence[Contender]:

@@ -66,7 +66,7 @@ def read_namm(name: str | Path) -> Saved:
     """
     name = str(name)
     known = _shipped()
-    folder = known.get(name.removeprefix(_PREFIX), Path(name))
+    folder = _folder(name, known)
     if folder.is_file():
         raise UserError(
             f"{name} is a file; give the folder of a saved NAMM, or import an original ckpt.pt "
@@ -77,6 +77,16 @@ def read_namm(name: str | Path) -> Saved:
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
         return _read(*_download(name, known))
     raise unknown_name("NAMM", name, known)
+
+
+def namm_place(name: str | Path) -> str | Path:
+    """What all spellings of one NAMM have in common: its folder; of one on the Hub, its name."""
+    folder = _folder(str(name), _shipped())
+    return folder.resolve() if folder.is_dir() else str(name)
+
+
+def _folder(name: str, known: Mapping[str, Path]) -> Path:
+    return known.get(name.removeprefix(_PREFIX), Path(name))
 
 
 def _shipped() -> dict[str, Path]:

@@ -10,6 +10,8 @@ from transfer.plugins import FEATURES, SCORERS
 
 #: The shipped NAMM that is meant when none is named.
 DEFAULT_NAMM = "recall"
+#: The most that `hidden` may be.
+WIDEST = 4096
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,10 @@ class NAMMConfig:
         check_fields(self)
         FEATURES.get(self.features)
         SCORERS.get(self.scorer)
-        if self.hidden < 1:
-            raise UserError(f"NAMM hidden width {self.hidden}: use a whole number from 1 up")
+        if not 1 <= self.hidden <= WIDEST:
+            raise UserError(
+                f"NAMM hidden width {self.hidden}: use a whole number from 1 to {WIDEST}"
+            )
         if not 0 < self.gamma < 1:
             raise UserError(f"NAMM gamma {self.gamma}: use a number between 0 and 1, as 0.99")
 

@@ -52,9 +52,8 @@ def get_policy(name: str, /, **settings: Any) -> Policy:
         raise
     # Somebody else's constructor may raise anything.
     except Exception as error:
-        raise UserError(
-            f"policy {name} cannot be made ({type(error).__name__}: {error}); check its settings"
-        ) from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"policy {name} cannot be made ({reason}); check its settings") from error
 
 
 def _is_number(value: object) -> bool:
