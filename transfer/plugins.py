@@ -73,7 +73,7 @@ class Registry(Generic[T]):
             )
         if offered or all(_split(name)):
             return self.checked(name, self._loaded(name, next(iter(offered), name)))
-        raise unknown_name(self.kind, name, self)
+        raise unknown_name(self.kind, name, self, "one of your own: package.module:Name")
 
     @typed
     def register(self, name: str, thing: T) -> None:
@@ -133,7 +133,9 @@ class Registry(Generic[T]):
         try:
             return _attribute(module, attribute)
         except AttributeError as error:
-            raise self._unusable(name, error) from error
+            # A file may be called as a module that Python brings.
+            found = getattr(sys.modules[module], "__file__", None) or "Python itself"
+            raise self._unusable(name, AttributeError(f"{error}, found in {found}")) from error
 
     def _unusable(self, name: str, error: BaseException) -> UserError:
         return UserError(

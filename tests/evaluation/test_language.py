@@ -178,7 +178,7 @@ def test_the_command_line_prints_a_table_and_json(config, capsys):
         ({"seed": -1}, "seed is -1"),
         ({"length": (0,)}, "length is 0"),
         ({"task": ("recal",)}, "unknown task 'recal'; did you mean recall"),
-        ({"task": ("recal.json",)}, r"of files those that end in \.jsonl are read, lines of"),
+        ({"task": ("recal.json",)}, r"your own questions ends in \.jsonl and has lines of"),
         ({"policy": ("h20",)}, "unknown policy 'h20'"),
         ({"policy": ("namm",), "namm": ("nobody",)}, "unknown NAMM 'nobody'"),
         ({"budget": (None,)}, "give it a budget"),

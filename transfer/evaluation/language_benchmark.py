@@ -21,6 +21,12 @@ from transfer.tasks.recall import TASKS, get_task, make_batch
 from transfer.tasks.records import Record, encode_record, read_records
 from transfer.tasks.text import language_for
 
+#: What a task may be beside a name.
+_READ = (
+    f"a file of your own questions ends in {RECORDS} and has lines of "
+    '{"prompt": "... Answer:", "answer": "red"}, a benchmark of your own is package.module:Class'
+)
+
 #: Length and seeds in, a document for each seed out.
 Maker = Callable[[int, Sequence[int]], TokenBatch]
 
@@ -77,10 +83,7 @@ class LanguageBenchmark(Benchmark):
             UserError: there is no such task.
         """
         if task not in TASKS:
-            raise UserError(
-                f"{unknown_name('task', task, TASKS)}; of files those that end in {RECORDS} are "
-                'read, lines of {"prompt": "... Answer:", "answer": "red"}'
-            )
+            raise unknown_name("task", task, TASKS, _READ)
         made = get_task(task, self.config.depth)
         return lambda length, seeds: make_batch(made, length, seeds, self.says)
 

@@ -121,7 +121,7 @@ def number_text(value: int | float | None, form: str, unit: float = 1.0) -> str:
 
 def budget_words(budgets: Iterable[int | float | None]) -> str | None:
     """What was read as budgets, in a line under the tables; None where there is none."""
-    said = [_budget_words(budget) for budget in dict.fromkeys(budgets) if budget is not None]
+    said = dict.fromkeys(_budget_words(budget) for budget in budgets if budget is not None)
     return f"Budget of a head: {', '.join(said)}" if said else None
 
 
