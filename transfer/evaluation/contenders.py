@@ -195,10 +195,10 @@ def plan(
             if place == 0 or "budget" not in one.settings
         ]
         found += _at_equal_bytes(same, shape, tokens) if options.equal_bytes and shape else same
-    return _each_once(found)
+    return each_once(found)
 
 
-def _each_once(found: Sequence[Contender]) -> list[Contender]:
+def each_once(found: Sequence[Contender]) -> list[Contender]:
     """Contenders of different names that prune differently, each by its first name.
 
     Raises:
