@@ -132,15 +132,21 @@ def test_sinks_leave_room_for_the_newest_token_while_a_fraction_is_small():
     assert updates[1] == [[0, 1, 2, 60, 61, 62, 63]] * HEADS
     assert updates[2] == [[0, 1, 2, *range(89, 96)]] * HEADS
     assert kept_by(get_policy("recency"), 0.01)[-1] == [[95]] * HEADS
-    # From one token more than the sinks on, they are all there.
-    assert kept_by(get_policy("recency"), 5)[-1] == [[0, 1, 2, 3, 95]] * HEADS
 
 
-@pytest.mark.parametrize("budget", [1, 4])
-def test_a_budget_in_tokens_that_sinks_would_fill_is_refused(budget):
-    with pytest.raises(UserError, match=r"too small for policy recency .*; use 5 tokens or more"):
-        Pruning(get_policy("recency"), N_UP, budget)
-    assert kept_by(get_policy("recency", sinks=0), 1)[-1] == [[95]] * HEADS
+@pytest.mark.parametrize(
+    ("sinks", "budget", "kept"),
+    [
+        (4, 1, [95]),
+        (4, 2, [0, 95]),
+        (4, 4, [0, 1, 2, 95]),
+        (4, 5, [0, 1, 2, 3, 95]),
+        (9, 3, [0, 1, 95]),
+        (0, 2, [94, 95]),
+    ],
+)
+def test_the_newest_token_stays_whatever_the_sinks_are(sinks, budget, kept):
+    assert kept_by(get_policy("recency", sinks=sinks), budget)[-1] == [kept] * HEADS
 
 
 def test_fastgen_keeps_the_cheapest_set_that_recovers_enough_attention():

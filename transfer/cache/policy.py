@@ -36,8 +36,6 @@ class Policy(ABC):
     compares_heads: ClassVar[bool] = False
     #: Without a budget, tokens scored below it leave; None: the policy needs a budget.
     threshold: ClassVar[float | None] = None
-    #: A budget of fewer tokens than this contradicts the policy's settings.
-    least_budget: ClassVar[int] = 1
 
     def looks_back(self, update_interval: int) -> int:
         """How many queries before those it was not shown yet the policy asks about.
@@ -141,11 +139,6 @@ class Pruning:
             raise UserError(
                 f"budget {budget} is neither a fraction nor whole tokens; "
                 "use a number up to 1 or a whole number"
-            )
-        if not self.is_share and budget < policy.least_budget:
-            raise UserError(
-                f"budget {budget} is too small for policy {policy.name} with these settings; "
-                f"use {policy.least_budget} tokens or more, or change its settings"
             )
 
     @property

@@ -18,9 +18,9 @@ class Recency(Policy):
     """Keeps the first `sinks` tokens of a sequence and the most recent ones.
 
     Args:
-        sinks: first tokens that always stay; they count towards the budget, of which the newest
-            token always has one: a budget in tokens has to be larger, and under a fraction only as
-            many stay as leave room for it. 0 is plain FIFO.
+        sinks: first tokens that always stay. They count towards the budget, of which the newest
+            token always has one: a budget that is no larger than the sinks holds the first of them
+            and the newest token. 0 is plain FIFO.
     """
 
     sinks: int = 4
@@ -31,7 +31,6 @@ class Recency(Policy):
         check_fields(self)
         if self.sinks < 0:
             raise UserError(f"recency cannot keep {self.sinks} sinks; use 0 or more")
-        object.__setattr__(self, "least_budget", self.sinks + 1)
 
     def score(
         self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 0"]
