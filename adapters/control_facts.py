@@ -1,7 +1,8 @@
 """What a Decision Transformer needs beside its weights, and who says it: its file, or the user.
 
-control.json says it where this package saved the model; for the nine published models this package
-knows it; for any other the user gives the statistics of the training data, or names D4RL's.
+control.json says it where this package saved the model; for the nine published models, and copies
+of them in folders of their names, this package knows it; for any other the user gives the
+statistics of the training data, or names D4RL's.
 """
 
 from pathlib import Path
@@ -11,7 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from transfer.adapters.kinds import Source
-from transfer.adapters.published_control import d4rl_statistics, published_models
+from transfer.adapters.published_control import d4rl_statistics, published_copy, published_models
 from transfer.envs.environment import data_quality, env_name, environment
 from transfer.errors import UserError, unknown_name
 from transfer.files import read_json_object
@@ -73,7 +74,10 @@ def _own(source: Source, folder: Path) -> dict[str, Any] | None:
     if named := published_models().get(source.name):
         return _d4rl(*named)
     path = folder / "control.json"
-    return read_json_object(path) if path.is_file() else None
+    if path.is_file():
+        return read_json_object(path)
+    copied = published_copy(folder)
+    return _d4rl(*copied) if copied else None
 
 
 def _d4rl(env: str, quality: str) -> dict[str, Any]:

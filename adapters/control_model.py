@@ -16,6 +16,7 @@ from transfer.adapters.control_facts import control_facts
 from transfer.adapters.control_names import control_model
 from transfer.adapters.kinds import CONTROL, find_model, shipped_models
 from transfer.adapters.loading import load_weights
+from transfer.arguments import typed
 from transfer.envs.environment import HOPPER, data_quality, env_name, environment
 from transfer.errors import UserError
 from transfer.files import replacing, write_json
@@ -81,6 +82,7 @@ class ControlModel:
         return ((states.to(mean) - mean) / std).to(self.model.device, self.model.dtype)
 
 
+@typed
 def load_control_model(
     name: str | Path,
     env: str | None = None,
@@ -153,6 +155,7 @@ def _check_sizes(control: ControlModel) -> None:
         )
 
 
+@typed
 def save_control_model(
     control: ControlModel, folder: str | Path, dtype: torch.dtype = torch.float32
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from transfer.adapters.published_control import published_models
+from transfer.arguments import typed
 from transfer.checkpoints import shipped
 from transfer.errors import UserError, unknown_name
 from transfer.files import is_hub_id, read_json_object
@@ -114,6 +115,7 @@ class Source:
         return any(str(name).endswith(tuple(ends)) for name in names)
 
 
+@typed
 def kind_of(model: str | Path) -> Kind:
     """The kind of a model: a short or shipped name, a folder, or a hub id.
 

@@ -15,6 +15,7 @@ from transformers import (
 
 from transfer.adapters.kinds import Source, find_model
 from transfer.adapters.loading import load_weights, unloadable
+from transfer.arguments import typed
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 
@@ -34,6 +35,7 @@ class LanguageModel:
     name: str
 
 
+@typed
 def load_language_model(name_or_path: str | Path, **settings: Any) -> LanguageModel:
     """Load a shipped language model, a local folder, or a repository of the Hub.
 

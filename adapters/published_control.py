@@ -4,6 +4,7 @@ Their repositories hold weights only; the mean and standard deviation of the sta
 cards.
 """
 
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from transfer.errors import UserError
@@ -123,6 +124,20 @@ _STATISTICS = {
 def published_models() -> dict[str, tuple[str, str]]:
     """Environment and quality of each of them, by the name of its repository."""
     return {_REPOSITORY.format(env, quality): (env, quality) for env, quality in _STATISTICS}
+
+
+def published_copy(folder: Path) -> tuple[str, str] | None:
+    """Environment and quality, where a folder is called as one of them is when it is downloaded.
+
+    A clone has the repository's name; the Hub's cache keeps snapshots in `models--OWNER--NAME`.
+    """
+    folder = folder.resolve()
+    for name, about in published_models().items():
+        if folder.name == PurePosixPath(name).name or f"models--{name.replace('/', '--')}" in (
+            parent.name for parent in folder.parents
+        ):
+            return about
+    return None
 
 
 def d4rl_statistics(env: str, quality: str) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from transfer.adapters.preprocessing import (
     load_patch_size,
     load_preprocessing,
 )
+from transfer.arguments import typed
 from transfer.errors import UserError
 from transfer.tasks.video_records import FRAME, VIDEO, Prompt
 from transfer.video.frames import Clip
@@ -79,11 +80,13 @@ class VideoModel:
         """Video tokens of one frame."""
         return self.adapter.tokens_per_frame
 
+    @typed
     def encode(self, clip: Clip | UInt8[np.ndarray, "frames height width 3"]) -> VideoFeatures:
         """Send frames through the vision tower, once for all questions and policies."""
         pixels = clip.pixels if isinstance(clip, Clip) else clip
         return VideoFeatures(self.adapter.encode(self.preprocessing(pixels)), len(pixels))
 
+    @typed
     def prompt_ids(self, prompt: Prompt, frames: int) -> Int[Tensor, "1 tokens"]:
         """Tokens of a prompt with room for so many frames, as the official processor's.
 
@@ -127,6 +130,7 @@ class VideoModel:
         """Which tokens of a prompt stand for frames."""
         return self.adapter.is_video(ids)
 
+    @typed
     @torch.no_grad()
     def prefill(
         self,
@@ -147,8 +151,11 @@ class VideoModel:
             Logits of the token after the prompt.
 
         Raises:
-            UserError: the prompt has room for other frames than the features'.
+            UserError: the prompt has room for other frames than the features', or a chunk has no
+                token.
         """
+        if chunk is not None and chunk < 1:
+            raise UserError(f"chunk is {chunk}; use 1 token or more, or None")
         embeddings = self.adapter.embed(ids, None if features is None else features.tensor)
         step = ids.shape[1] if chunk is None or cache is None else chunk
         logits = embeddings.new_zeros(1, 0)
@@ -156,6 +163,7 @@ class VideoModel:
             logits = self._forward(cache, inputs_embeds=piece)
         return logits
 
+    @typed
     def check_answers(self, answers: Sequence[str], prefill: str = "") -> None:
         """Refuse answers that the model cannot tell apart, as their likelihoods would say nothing.
 
@@ -175,6 +183,7 @@ class VideoModel:
                 " vocabulary lacks them or they are the same; use other answers or another model"
             )
 
+    @typed
     @torch.no_grad()
     def option_log_likelihoods(
         self,
@@ -210,6 +219,7 @@ class VideoModel:
         chosen = logits.float().log_softmax(-1).gather(-1, ids[:, 1:, None].to(logits.device))
         return float(chosen.sum())
 
+    @typed
     @torch.no_grad()
     def generate(self, logits: Float[Tensor, "1 vocabulary"], cache: Cache, most: int) -> str:
         """Go on greedily from a prefilled cache, which grows.
@@ -243,6 +253,7 @@ class VideoModel:
         return outputs.logits[:, -1]
 
 
+@typed
 def load_video_model(
     name: str | Path,
     dtype: torch.dtype | str | None = None,

@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
+from transfer.arguments import check_fields, typed
 from transfer.envs.behaviour import Arrays, Recorder, deterministic_returns, record_episodes
 from transfer.envs.d4rl import read_d4rl, write_d4rl
 from transfer.envs.environment import env_id, env_name, environment, make_env
@@ -61,6 +62,7 @@ class CollectConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if environment(self.env, self.env_version).name not in ENVIRONMENTS.built_in:
             # Actions from -1 to 1, and a simulator whose state can be recorded.
             raise unknown_name("environment of D4RL", self.env, ENVIRONMENTS.built_in)
@@ -83,6 +85,7 @@ class CollectConfig:
         return self.out or cache_folder() / "d4rl" / env_name(self.env)
 
 
+@typed
 def collect(config: CollectConfig) -> list[Path]:
     """Train, or continue, and write the three datasets.
 

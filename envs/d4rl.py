@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 from jaxtyping import Bool, Float
 
+from transfer.arguments import typed
 from transfer.errors import UserError
 from transfer.files import replacing
 
@@ -100,6 +101,7 @@ def state_statistics(
     return states.mean(0), states.std(0) + 1e-6
 
 
+@typed
 def read_d4rl(path: str | Path) -> Dataset:
     """Read a file in D4RL's layout.
 

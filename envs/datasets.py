@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+from transfer.arguments import typed
 from transfer.envs.d4rl import Dataset, read_d4rl
 from transfer.envs.environment import QUALITIES
 from transfer.envs.minari import minari_folder, read_minari
@@ -15,6 +16,7 @@ _D4RL_NAME = re.compile(rf"({'|'.join(ENVIRONMENTS.built_in)})-({'|'.join(QUALIT
 _MINARI_ID = re.compile(r"[\w-]+(/[\w-]+)+-v\d+")
 
 
+@typed
 def read_dataset(name: str | Path) -> Dataset:
     """Read a dataset.
 

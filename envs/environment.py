@@ -5,6 +5,7 @@ environments that D4RL's data were recorded in. v5 pays no healthy reward on the
 changes the friction of Walker2d's feet.
 """
 
+import math
 import re
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
+from transfer.arguments import check_fields, typed
 from transfer.envs.mujoco import without_advice
 from transfer.errors import UserError, unknown_name
 from transfer.plugins import ENVIRONMENTS
@@ -48,6 +50,7 @@ class Environment:
     name: str = ""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.random is None or self.expert is None:
             usable = self.random is self.expert
         else:
@@ -57,6 +60,9 @@ class Environment:
                 f"environment {self.id} has the references random={self.random} and "
                 f"expert={self.expert}; give two returns, expert above random, or neither"
             )
+        numbers = [one for one in (self.random, self.expert, *self.targets) if one is not None]
+        if not all(map(math.isfinite, numbers)):
+            raise UserError(f"environment {self.id} has the returns {numbers}; use finite numbers")
         if self.horizon < 1:
             raise UserError(f"environment {self.id} has horizon {self.horizon}; use 1 or more")
         object.__setattr__(self, "name", self.name or self.id)
@@ -95,6 +101,7 @@ _D4RL = re.compile(
 )
 
 
+@typed
 def environment(name: str, version: str = "v4") -> Environment:
     """The environment behind a name.
 
@@ -120,22 +127,26 @@ def environment(name: str, version: str = "v4") -> Environment:
     return found
 
 
+@typed
 def data_quality(name: str | None) -> str | None:
     """The data that one of D4RL's names is of: `medium` for `hopper-medium-v2`; else None."""
     named = _D4RL.fullmatch(name or "")
     return named[3].lower() if named and named[3] else None
 
 
+@typed
 def env_name(name: str) -> str:
     """What an environment is called: `hopper` for `Hopper-v4` and `hopper-medium-v2`."""
     return environment(name).name
 
 
+@typed
 def env_id(name: str, version: str = "v4") -> str:
     """Gymnasium's id of an environment; see `environment`."""
     return environment(name, version).id
 
 
+@typed
 def make_env(
     env: Environment | str, version: str = "v4", render_mode: str | None = None
 ) -> gymnasium.Env:
@@ -148,6 +159,7 @@ def make_env(
     return _made(found.id, render_mode)
 
 
+@typed
 def make_envs(
     env: Environment | str, count: int, version: str = "v4", *, video: bool = False
 ) -> list[gymnasium.Env]:

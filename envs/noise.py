@@ -3,6 +3,7 @@
 What is disturbed stays in the model's context as if it had been meant. Forgetting it should help.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from transfer.arguments import check_fields
+from transfer.errors import UserError, check_at_least
 
 _STREAM = 7
 
@@ -28,6 +32,12 @@ class Noise:
     std: float
     every: int = 50
     length: int = 5
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not 0 <= self.std < math.inf:
+            raise UserError(f"noise is {self.std}; use a standard deviation of 0 or more")
+        check_at_least(1, self, "every", "length")
 
     def disturbs(self, step: int) -> bool:
         """Whether a step lies in a burst."""

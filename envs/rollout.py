@@ -4,6 +4,7 @@ Plain environments in a list rather than a vector environment: finished episodes
 no step is computed for them, and none restarts by itself. Simulator and policy are timed apart.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,9 +16,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from transfer.arguments import typed
 from transfer.envs.mujoco import diverged
 from transfer.envs.noise import Noise
-from transfer.errors import SimulationError
+from transfer.errors import SimulationError, UserError
 
 Frame = np.ndarray
 
@@ -97,6 +99,7 @@ def rollout(*args: Any, **more: Any) -> tuple[list[Episode], Clock]:
     return sorted(episodes, key=lambda episode: episode.place), clock
 
 
+@typed
 def stream(
     controller: Controller,
     envs: Sequence[gymnasium.Env],
@@ -129,15 +132,37 @@ def stream(
         delayed: the controller learns of no reward before the end, so that its return-to-go stays.
         noise: added to the actions before they are executed; the controller is told what was.
         clock: what the seconds are added to.
+
+    Raises:
+        UserError: an argument is of the wrong type or out of range; at the call.
     """
+    _check_numbers(len(envs), target_return, scale, max_steps, frame_every)
     clock = clock or Clock()
-    for start in range(0, len(seeds), len(envs)):
-        batch = _Batch(envs, seeds[start : start + len(envs)], target_return, scale, clock)
-        batch.delayed, batch.noise = delayed, noise
-        if on_frame is not None and start == 0:
-            batch.film(on_frame, frame_every)
-        for episode in batch.play(controller, max_steps):
-            yield replace(episode, place=start + episode.place)
+
+    def episodes() -> Iterator[Episode]:
+        for start in range(0, len(seeds), len(envs)):
+            batch = _Batch(envs, seeds[start : start + len(envs)], target_return, scale, clock)
+            batch.delayed, batch.noise = delayed, noise
+            if on_frame is not None and start == 0:
+                batch.film(on_frame, frame_every)
+            for episode in batch.play(controller, max_steps):
+                yield replace(episode, place=start + episode.place)
+
+    return episodes()
+
+
+def _check_numbers(
+    envs: int, target_return: float, scale: float, max_steps: int, frame_every: int
+) -> None:
+    if not envs:
+        raise UserError("there is no environment to play in; give one or more")
+    if not math.isfinite(target_return):
+        raise UserError(f"target_return is {target_return}; use a finite number")
+    if not 0 < scale < math.inf:
+        raise UserError(f"scale is {scale}; use a number above 0")
+    for name, value in (("max_steps", max_steps), ("frame_every", frame_every)):
+        if value < 1:
+            raise UserError(f"{name} is {value}; use 1 or more")
 
 
 class _Batch:

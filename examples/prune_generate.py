@@ -16,7 +16,7 @@ tokenizer = AutoTokenizer.from_pretrained(model_name)
 model = AutoModelForCausalLM.from_pretrained(model_name).eval()
 inputs = tokenizer(prompt, return_tensors="pt")
 
-with attach(model, NAMM.from_pretrained(*namm_name or ["recall"]), update_interval=512) as memory:
+with attach(model, NAMM.from_pretrained(*namm_name or ["recall"])) as memory:
     out = model.generate(**inputs, cache=memory.new_cache(), max_new_tokens=200)
 print(tokenizer.decode(out[0], skip_special_tokens=True))
 print(memory.report())

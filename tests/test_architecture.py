@@ -11,7 +11,16 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 #: From the bottom to the top; what is in none of them, as the command line, may import all.
 FLOORS = (
-    {"checkpoints", "errors", "files", "plugins", "provenance", "ragged", "tiles"},
+    {
+        "arguments",
+        "checkpoints",
+        "errors",
+        "files",
+        "plugins",
+        "provenance",
+        "ragged",
+        "tiles",
+    },
     {"namm"},
     {"cache"},
     {"policies"},

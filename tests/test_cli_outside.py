@@ -1,7 +1,9 @@
 """What is not ours, evaluated from the command line: models, environments, policies, tasks."""
 
 import json
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from tiny_control import save_tiny_control
 from transformers import DecisionTransformerConfig, DecisionTransformerModel
 
 from transfer import cli
+from transfer.adapters.control_model import load_control_model
+from transfer.errors import UserError
 from transfer.evaluation.store import read_results
 
 MINE = """
@@ -112,6 +116,26 @@ def test_state_statistics_in_a_file_or_of_d4rls_data(bare, tmp_path):
     assert [row["return"] for row in same.rows] == returns[0]
 
 
+@pytest.mark.parametrize(
+    "place",
+    ["decision-transformer-gym-hopper-medium",
+     "models--edbeeching--decision-transformer-gym-hopper-medium/snapshots/c0ffee"],
+)  # fmt: skip
+def test_a_copy_of_a_published_model_has_its_known_statistics(place, bare, tmp_path):
+    copy = tmp_path / place
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    bare.rename(copy)
+    control = load_control_model(copy)
+    assert (control.env, control.quality) == ("hopper", "medium")
+    assert control.target_returns == (3600.0, 1800.0)
+    assert control.state_mean[0].item() == pytest.approx(1.311279)
+    with pytest.raises(UserError, match=r"trained on medium data, not on expert"):
+        load_control_model(copy, quality="expert")
+    # What the folder says itself goes first.
+    save_tiny_control(copy)
+    assert load_control_model(copy).state_mean[0].item() == 0
+
+
 def test_any_environment_with_vectors(tmp_path):
     torch.manual_seed(0)
     config = DecisionTransformerConfig(
@@ -143,8 +167,54 @@ def test_a_policy_and_a_task_of_the_folder_one_stands_in(language, tmp_path, cap
     assert len(set(said.values())) == 4
     printed = capsys.readouterr().out
     assert "on mine:Colours, 2 documents" in " ".join(printed.split())
+    assert printed.splitlines()[-1].strip() == "Budget of a head: 4 tokens, 2 tokens"
     assert cli.main(["report", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out == printed
+
+
+@pytest.mark.parametrize("command", [("transfer",), ("python", "-m", "transfer")])
+def test_a_new_user_s_policy_from_the_folder_it_lies_in(command, here):
+    program = Path(sys.executable).parent / command[0]
+    words = ("eval", "--model", "llama-recall", "--documents", "2", "--length", "128", "--json")
+    ran = subprocess.run(
+        [str(program), *command[1:], *words, "--policy", "mine:Oldest", "--budget", "1", "0.25"],
+        cwd=here, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = [(entry["policy"], entry["budget"]) for entry in json.loads(ran.stdout)["summary"]]
+    assert dict.fromkeys(found) == dict.fromkeys(
+        [("full", None), ("mine:Oldest", 1), ("mine:Oldest", 0.25)]
+    )
+
+
+BROKEN = """
+from transfer import Policy
+
+
+class Broken(Policy):
+    name = "broken"
+
+    def __init__(self):
+        raise RuntimeError("no\\nway")
+
+    def score(self, window, state):
+        return state[..., 0], state
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (BROKEN, "policy mine:Broken cannot be made (RuntimeError: no way); check its settings"),
+        ("import sys\nsys.exit(3)", "policy 'mine:Broken' cannot be imported (SystemExit: 3)"),
+        ("def Broken(:", "policy 'mine:Broken' cannot be imported (SyntaxError: invalid syntax"),
+    ],
+)
+def test_a_file_of_one_s_own_that_does_not_work_is_one_sentence(content, sentence, here, capsys):
+    (here / "mine.py").write_text(content)
+    sys.modules.pop("mine", None)
+    assert cli.main(["eval", "--model", "llama-recall", "--policy", "mine:Broken"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {sentence}")
 
 
 @pytest.mark.usefixtures("here")

@@ -111,7 +111,10 @@ def test_a_policy_of_a_module_in_this_folder_with_its_settings():
         ("my_rules:Nameless", "lacks name; define what transfer.cache.policy:Policy asks for"),
         ("my_rules:Scoreless", "lacks score; define what transfer.cache.policy:Policy asks for"),
         ("my_rules:function", "is <function .*; it must be a subclass of transfer.cache.policy"),
-        ("my_rules:Newst", r"cannot be imported \(AttributeError: .*'Newst'\); check the spelling"),
+        (
+            "my_rules:Newst",
+            r"\(AttributeError: .*'Newst', found in .*my_rules\.py\); check the spelling",
+        ),
         ("my_rule:Newest", r"cannot be imported \(ModuleNotFoundError: No module named 'my_rule'"),
         ("my_rules:", "unknown policy 'my_rules:'; known: "),
         (":Newest", "unknown policy ':Newest'; known: "),

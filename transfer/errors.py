@@ -13,12 +13,19 @@ class SimulationError(RuntimeError):
     """The simulator or the policy broke down in the middle of an episode."""
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """The error for a name that no registry knows, with the nearest known names."""
+def unknown_name(kind: str, name: str, known: Iterable[str], more: str = "") -> UserError:
+    """The error for a name that no registry knows, with the nearest known names.
+
+    Args:
+        kind: of thing.
+        name: as it was given.
+        known: all names.
+        more: what else would have been understood.
+    """
     known = sorted(known)
     near = get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
-    return UserError(f"unknown {kind} {name!r}; {hint}")
+    return UserError(f"unknown {kind} {name!r}; {hint}" + (f" ({more})" if more else ""))
 
 
 def check_at_least(least: int, config: object, *names: str) -> None:

@@ -19,6 +19,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from transfer.adapters.kinds import Source
 from transfer.adapters.loading import first_line, quiet
+from transfer.arguments import check_fields, typed
 from transfer.cache.footprint import LayerShape, held, peak
 from transfer.cache.policy import Pruning
 from transfer.errors import UserError, unknown_name
@@ -69,6 +70,7 @@ class Plan:
     json: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         self.tokens  # noqa: B018  (says what is wrong with it)
         for name in ("batch", "devices", "tensor_parallel"):
             if getattr(self, name) < 1:
@@ -122,6 +124,7 @@ class DevicePlan:
     peak: int
 
 
+@typed
 def plan_cache(plan: Plan) -> list[DevicePlan]:
     """One entry a device (a rank, under tensor parallelism: all are alike).
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
+from transfer.arguments import shown, typed
 from transfer.errors import UserError, unknown_name
 
 T = TypeVar("T")
@@ -51,6 +52,7 @@ class Registry(Generic[T]):
             return True
         return any(point.name == name for point in self._entry_points())
 
+    @typed
     def get(self, name: str) -> T:
         """The thing behind a name, or behind `package.module:attribute`.
 
@@ -71,8 +73,9 @@ class Registry(Generic[T]):
             )
         if offered or all(_split(name)):
             return self.checked(name, self._loaded(name, next(iter(offered), name)))
-        raise unknown_name(self.kind, name, self)
+        raise unknown_name(self.kind, name, self, "one of your own: package.module:Name")
 
+    @typed
     def register(self, name: str, thing: T) -> None:
         """Add a thing of the caller's own under a name, for this process.
 
@@ -93,7 +96,9 @@ class Registry(Generic[T]):
         mro = getattr(thing, "__mro__", ())
         if not (base in mro if self.subclass else isinstance(thing, base)):
             what = "a subclass" if self.subclass else "an instance"
-            raise UserError(f"{self.kind} {name!r} is {thing!r}; it must be {what} of {self.base}")
+            raise UserError(
+                f"{self.kind} {name!r} is {shown(thing)}; it must be {what} of {self.base}"
+            )
         missing = sorted(getattr(thing, "__abstractmethods__", ()))
         missing += [attribute for attribute in self.required if not hasattr(thing, attribute)]
         if missing:
@@ -111,10 +116,15 @@ class Registry(Generic[T]):
         # A command's own folder is not on the path, and new things are tried from where one stands.
         if str(Path.cwd()) not in sys.path:
             sys.path.append(str(Path.cwd()))
+        if module.endswith(".py"):
+            raise UserError(
+                f"{self.kind} {name!r} names a file; name its module from the folder it lies in, "
+                f"as {Path(module).stem}:{name.rpartition(':')[2]}"
+            )
         try:
             return import_module(module)
-        # Somebody else's module may raise anything.
-        except Exception as error:
+        # Somebody else's module may raise anything, and a script may leave.
+        except (Exception, SystemExit) as error:
             raise self._unusable(name, error) from error
 
     def _loaded(self, name: str, spelled: str) -> Any:
@@ -123,9 +133,11 @@ class Registry(Generic[T]):
         try:
             return _attribute(module, attribute)
         except AttributeError as error:
-            raise self._unusable(name, error) from error
+            # A file may be called as a module that Python brings.
+            found = getattr(sys.modules[module], "__file__", None) or "Python itself"
+            raise self._unusable(name, AttributeError(f"{error}, found in {found}")) from error
 
-    def _unusable(self, name: str, error: Exception) -> UserError:
+    def _unusable(self, name: str, error: BaseException) -> UserError:
         return UserError(
             f"{self.kind} {name!r} cannot be imported ({type(error).__name__}: {error}); check the "
             "spelling, and that its package is installed and works, or lies in this folder"
@@ -229,6 +241,7 @@ _REGISTRIES: Mapping[str, Registry[Any]] = {
 }
 
 
+@typed
 def register(kind: str, name: str, thing: Any) -> None:
     """Add something of your own under a name, for this process and not for its workers.
 

@@ -5,13 +5,89 @@ import tiny
 import torch
 
 from transfer import NAMM, NAMMConfig, attach
+from transfer.cache.policy import Pruning
 from transfer.errors import UserError
+from transfer.policies.h2o import H2O
 
 
 def run(memory, tokens=100, batch=1):
     ids = torch.randint(3, 97, (batch, tokens))
     with torch.no_grad():
         return memory.adapter.model(ids, cache=memory.new_cache()).logits
+
+
+def prefilled(tokens, policy="h2o", **settings):
+    """A memory through which so many tokens went in one call."""
+    with attach(tiny.llama(), policy, **settings) as memory:
+        run(memory, tokens)
+    return memory
+
+
+@pytest.mark.parametrize(
+    ("tokens", "interval"),
+    [(1, 32), (127, 32), (255, 32), (256, 64), (700, 128), (2047, 256), (2048, 512), (9000, 512)],
+)
+def test_the_interval_fits_the_first_call(tokens, interval):
+    pruning = Pruning(H2O(), None, 8)
+    assert pruning.fitted(tokens).update_interval == interval
+    assert pruning.fitted(tokens).fitted(5).update_interval == interval
+    assert Pruning(H2O(), 48, 8).fitted(tokens).update_interval == 48
+
+
+def test_a_fitted_interval_is_one_the_policy_can_follow():
+    class Coarse(H2O):
+        multiple_of = 48
+
+    found = [Pruning(Coarse(), None, 8).fitted(tokens).update_interval for tokens in (1, 700, 9000)]
+    assert found == [48, 144, 528]
+
+
+def test_by_default_each_cache_takes_its_interval_from_its_first_call():
+    model = tiny.llama()
+    ids = torch.randint(3, 97, (1, 300))
+    with attach(model, "h2o", budget=8) as memory, torch.no_grad():
+        first, second = memory.new_cache(), memory.new_cache()
+        model(ids, cache=first)
+        model(ids[:, :100], cache=second)
+        assert {layer.pruning.update_interval for layer in first.pruned} == {64}
+        assert {layer.pruning.update_interval for layer in second.pruned} == {32}
+        second.reset()
+        model(ids, cache=second)
+        for one, other in zip(first.pruned, second.pruned):
+            assert all(map(torch.equal, one.positions(), other.positions()))
+        alone = model(ids, use_cache=False).logits
+    with attach(model, "h2o", 64, budget=8) as memory, torch.no_grad():
+        assert torch.equal(model(ids, use_cache=False).logits, alone)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "settings", "said"),
+    [
+        (700, {"budget": 24}, "last pruned at token 640, 60 since (every 128 tokens)"),
+        (
+            700,
+            {"budget": 24, "n_up": 512},
+            "last pruned at token 512, 188 since (every 512 tokens)",
+        ),
+        (20, {"budget": 24}, "not pruned yet, first at token 32 (every 32 tokens)"),
+        (64, {"budget": 24}, "last pruned at token 64, 0 since (every 32 tokens)"),
+        (64, {"policy": "full"}, "nothing is evicted"),
+    ],
+)
+def test_the_report_says_when_tokens_left(tokens, settings, said):
+    assert said in str(prefilled(tokens, **settings).report()).splitlines()
+
+
+def test_kept_are_the_positions_of_each_sequence_and_head():
+    with attach(tiny.llama(), "recency", 32, budget=6, sinks=2) as memory:
+        with pytest.raises(UserError, match="nothing went through the cache"):
+            memory.kept(0)
+        run(memory, tokens=70, batch=2)
+        kept = memory.kept(1)
+    newest = [0, 1, 60, 61, 62, 63, *range(64, 70)]
+    assert [[head.tolist() for head in heads] for heads in kept] == [[newest] * 2] * 2
+    with pytest.raises(UserError, match=r"layer 3 is not pruned; pruned layers: \[0, 1, 2\]"):
+        memory.kept(3)
 
 
 def test_attach_and_detach_leave_the_model_as_it_was():

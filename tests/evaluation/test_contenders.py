@@ -12,8 +12,11 @@ from transfer.cache.footprint import LayerShape
 from transfer.cache.policy import Pruning
 from transfer.errors import UserError
 from transfer.evaluation.contenders import full, plan
+from transfer.evaluation.control import ControlEval
 from transfer.evaluation.digest import namm_digest
+from transfer.evaluation.language import LanguageEval
 from transfer.evaluation.options import ContenderOptions
+from transfer.namm.checkpoint import namm_place
 from transfer.plugins import POLICIES
 from transfer.policies.h2o import H2O
 from transfer.policies.namm import NAMMPolicy
@@ -151,6 +154,18 @@ def test_rules_have_the_bytes_of_the_first_namm_and_namms_their_tokens():
         ("recency:eviction=exakt", r"^unknown eviction 'exakt'; use exact or reference$"),
         ("recency:sinks=many", r"^sinks of policy recency is 'many'; use a number, such as 4$"),
         ("namm:recal", r"^unknown NAMM 'recal'; did you mean recall"),
+        ("sinks=0:budget=8", r"^policy 'sinks=0:budget=8' begins with a setting; begin with a"),
+        ("recency:sinks=1:sinks=2", r"^policy 'recency:sinks=1:sinks=2' says sinks twice"),
+        ("recency:sinks=1,sinks=1", r"says sinks twice; say it once$"),
+        ("fifo:sinks=2", r"^policy 'fifo:sinks=2' says sinks twice"),
+        ("h2o:budget=3:budget=4", r"says budget twice"),
+        ("toy_benchmark:Own:every=1:every=2", r"says every twice"),
+        ("namm:namm=x", r"^policy 'namm:namm=x' has the setting namm; name a NAMM as in namm:re"),
+        ("recency:sinks=True", r"^sinks of policy recency is True; use a number, such as 4$"),
+        (
+            "toy_benchmark.py:Own",
+            r"names a file; name its module from the .*, as toy_benchmark:Own",
+        ),
         ("toy_benchmark:Own", r"^policy toy_benchmark:Own needs every; give every=\.\.\.$"),
         ("toy_benchmark:Owm", r"^policy 'toy_benchmark:Owm' cannot be imported \(AttributeError"),
         ("toy_bench:Own", r"^policy 'toy_bench:Own' cannot be imported \(ModuleNotFoundError"),
@@ -163,12 +178,41 @@ def test_a_mistake_is_one_sentence(policy, sentence):
     assert "\n" not in str(caught.value)
 
 
+def test_what_is_named_twice_is_one_contender(tmp_path, monkeypatch):
+    NAMM(NAMMConfig()).save_pretrained(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    assert names("h2o", "h2o", budget=(24, 24.0, 24)) == ["h2o"]
+    assert names("h2o", budget=(0.25, 0.25)) == ["h2o"]
+    assert names("recency:sinks=0", "fifo", "fifo:budget=24") == ["recency:sinks=0"]
+    assert names("recency", "recency:sinks=4", "transfer.policies.recency:Recency") == ["recency"]
+    assert names("recency:sinks=1,budget=3", "recency:budget=3:sinks=1") == [
+        "recency:sinks=1,budget=3"
+    ]
+    shipped = str(namm_place("recall"))
+    same = ("recall", "namm-recall", shipped, "random")
+    assert names("namm", namm=same) == ["namm:recall", "namm:random"]
+    assert names("namm", "namm:namm-recall", namm=("recall",)) == ["namm"]
+    folders = ("mine", "./mine", str(tmp_path / "mine"), "mine/../mine")
+    assert names("namm", namm=folders) == ["namm"]
+    # A token and everything are two things, whatever their numbers are to Python.
+    assert names("h2o:budget=1", "h2o:budget=1.0") == ["h2o:budget=1", "h2o:budget=1.0"]
+
+
+def test_tasks_and_returns_named_twice_are_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = ("a.jsonl", "./a.jsonl", str(tmp_path / "a.jsonl"), "recall", "recall")
+    config = LanguageEval(model="llama-recall", task=files, length=(64, 64))
+    assert (config.task, config.length) == (("a.jsonl", "recall"), (64,))
+    control = ControlEval(model="x", target_return=(3.0, 3.0, 4.0), memory=("full", "full"))
+    assert (control.target_return, control.memory) == ((3.0, 4.0), ("full",))
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"policy": ("h2o", "h2o")}, "policy h2o h2o: name each once"),
         ({"budget": ()}, "no budget was named"),
-        ({"budget": (24, 24.0)}, "budget 24 24.0: name each once"),
+        ({"budget": (1, 1.0)}, "budget 1 is one token and budget 1.0 is all of them"),
+        ({"budget": (24.5,)}, "budget 24.5 is not a fraction"),
         ({"budget": (0,)}, "budget 0 keeps nothing; use 1 token or more"),
         ({"budget": (1.5,)}, "budget 1.5 is not a fraction; use a number above 0"),
         ({"budget": (float("nan"),)}, "budget nan is not a fraction"),

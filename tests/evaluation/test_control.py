@@ -235,6 +235,7 @@ def test_fifo_stands_beside_policies_that_have_a_budget(config):
     assert names(memory=("window",), policy=("full",)) == ["window", "full"]
     assert names(memory=(), policy=("fastgen",), budget=(None,)) == ["fastgen"]
     assert names(memory=(), policy=("fifo", "h2o")) == ["fifo", "h2o"]
+    assert names(memory=(), policy=("h2o", "recency:sinks=0")) == ["h2o", "recency:sinks=0"]
 
 
 def test_an_unknown_memory_is_refused(config):

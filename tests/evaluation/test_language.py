@@ -178,12 +178,10 @@ def test_the_command_line_prints_a_table_and_json(config, capsys):
         ({"seed": -1}, "seed is -1"),
         ({"length": (0,)}, "length is 0"),
         ({"task": ("recal",)}, "unknown task 'recal'; did you mean recall"),
-        ({"task": ("recall", "recall")}, "task recall recall: name each once"),
+        ({"task": ("recal.json",)}, r"your own questions ends in \.jsonl and has lines of"),
         ({"policy": ("h20",)}, "unknown policy 'h20'"),
         ({"policy": ("namm",), "namm": ("nobody",)}, "unknown NAMM 'nobody'"),
         ({"budget": (None,)}, "give it a budget"),
-        ({"budget": (24, 24.0)}, "budget 24 24.0: name each once"),
-        ({"policy": ("h2o", "h2o")}, "name each once"),
         ({"length": (5000,)}, "longer than the 4096 positions"),
         ({"length": (20,)}, "cannot hold"),
         # The first document fits into 50 tokens, a later one does not.

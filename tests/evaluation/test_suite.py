@@ -68,6 +68,13 @@ def test_sections_by_the_beginning_of_their_names():
         SuiteEval(section=("contrl/hopper-expert",)).sections()
 
 
+def test_sections_that_are_not_named_are_not_all_of_them():
+    with pytest.raises(UserError, match="no section was named; name at least one"):
+        SuiteEval(section=())
+    with pytest.raises(UserError, match="unknown section ''"):
+        SuiteEval(section=("",)).sections()
+
+
 def test_every_section_gets_the_same_namms_and_threads_and_its_own_folder(tmp_path):
     run = RunOptions(out=tmp_path, threads=3)
     for name, section in SuiteEval(namm=("recall", "random"), run=run).sections().items():

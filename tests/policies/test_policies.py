@@ -125,6 +125,30 @@ def test_policy_keeps_what_its_definition_keeps(policy, settings, budget, rule):
     assert kept_by(get_policy(policy, **settings), budget) == replay(rule, budget)
 
 
+def test_sinks_leave_room_for_the_newest_token_while_a_fraction_is_small():
+    updates = kept_by(get_policy("recency"), 0.1)
+    # Of 4, 7 and 10 tokens at 32, 64 and 96: all sinks stay that did at the first update.
+    assert updates[0] == [[0, 1, 2, 31]] * HEADS
+    assert updates[1] == [[0, 1, 2, 60, 61, 62, 63]] * HEADS
+    assert updates[2] == [[0, 1, 2, *range(89, 96)]] * HEADS
+    assert kept_by(get_policy("recency"), 0.01)[-1] == [[95]] * HEADS
+
+
+@pytest.mark.parametrize(
+    ("sinks", "budget", "kept"),
+    [
+        (4, 1, [95]),
+        (4, 2, [0, 95]),
+        (4, 4, [0, 1, 2, 95]),
+        (4, 5, [0, 1, 2, 3, 95]),
+        (9, 3, [0, 1, 95]),
+        (0, 2, [94, 95]),
+    ],
+)
+def test_the_newest_token_stays_whatever_the_sinks_are(sinks, budget, kept):
+    assert kept_by(get_policy("recency", sinks=sinks), budget)[-1] == [kept] * HEADS
+
+
 def test_fastgen_keeps_the_cheapest_set_that_recovers_enough_attention():
     first, recent, heavy, recovery = 4, 0.3, 0.3, 0.8
 
@@ -251,6 +275,9 @@ def test_an_unknown_policy_is_answered_with_the_nearest():
         ("snapkv", {"observe": 0}),
         ("snapkv", {"kernel": 4}),
         ("fastgen", {"recovery": 1.5}),
+        ("fastgen", {"first": -1}),
+        ("random", {"seed": None}),
+        ("recency", {"sinks": True}),
     ],
 )
 def test_settings_out_of_range_are_refused(name, settings):

@@ -11,7 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedConfig, PreTrainedModel
 
+from transfer.arguments import typed
 from transfer.cache.cache import PrunedCache
+from transfer.cache.layer import PrunedLayer
 from transfer.errors import UserError
 from transfer.plugins import ADAPTERS
 
@@ -29,6 +31,7 @@ class Adapter:
         UserError: pruning this model would be silently wrong; the cause is named.
     """
 
+    @typed
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         self.refuse()
@@ -99,15 +102,12 @@ class Adapter:
             UserError: the layer is not pruned, nothing ran yet, or the model was attached without
                 `expose_attention=True`.
         """
-        layers = {pruned.index: pruned for pruned in cache.pruned}
-        if layer not in layers:
-            raise UserError(f"layer {layer} is not pruned; pruned layers: {sorted(layers)}")
-        pruning = layers[layer].pruning
-        if not pruning.expose_attention:
+        pruned = pruned_layer(cache, layer)
+        if not pruned.pruning.expose_attention:
             raise UserError(
                 "this cache did not remember its queries; attach with expose_attention=True"
             )
-        return layers[layer].attention()
+        return pruned.attention()
 
     def probe(self, batch: int, tokens: int) -> Probe:
         """A fixed pseudo-random input for `check_adapter`."""
@@ -117,11 +117,24 @@ class Adapter:
         )
 
 
+def pruned_layer(cache: PrunedCache, layer: int) -> PrunedLayer:
+    """A layer of a cache, by its index in the model.
+
+    Raises:
+        UserError: it is not pruned.
+    """
+    layers = {pruned.index: pruned for pruned in cache.pruned}
+    if layer not in layers:
+        raise UserError(f"layer {layer} is not pruned; pruned layers: {sorted(layers)}")
+    return layers[layer]
+
+
+@typed
 def get_adapter(model: PreTrainedModel) -> Adapter:
     """The adapter of a model; families nobody named are taken for plain decoders.
 
     Raises:
-        UserError: pruning this model would be silently wrong.
+        UserError: this is no model, or pruning it would be silently wrong.
     """
     kind = str(model.config.model_type)
     adapter: type[Adapter] = ADAPTERS.get(kind) if kind in ADAPTERS else Adapter

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from transfer.arguments import typed
 from transfer.attachment.adapter import Adapter, Probe, get_adapter
 from transfer.attachment.memory import Memory
 from transfer.cache import dense
 from transfer.cache.cache import PrunedCache
 from transfer.cache.policy import Pruning
+from transfer.errors import UserError
 from transfer.policies.full import Full
 from transfer.policies.random import Random
 
@@ -60,6 +62,7 @@ class Check:
         )
 
 
+@typed
 @torch.no_grad()
 def check_adapter(model: PreTrainedModel, tokens: int = 160, update_interval: int = 32) -> Check:
     """Run a model full, pruned and masked, and compare.
@@ -70,8 +73,13 @@ def check_adapter(model: PreTrainedModel, tokens: int = 160, update_interval: in
         update_interval: update interval of the probe.
 
     Raises:
-        UserError: pruning this model would be silently wrong; the cause is named.
+        UserError: pruning this model would be silently wrong; the cause is named. Or an argument is
+            of the wrong type or out of range.
     """
+    if tokens <= update_interval:
+        raise UserError(
+            f"a probe of {tokens} tokens is never pruned every {update_interval}; use more tokens"
+        )
     was_training = model.training
     model.eval()
     try:

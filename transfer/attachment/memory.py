@@ -3,11 +3,12 @@
 from types import TracebackType
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfer.attachment.adapter import Adapter, get_adapter
+from transfer.arguments import typed
+from transfer.attachment.adapter import Adapter, get_adapter, pruned_layer
 from transfer.attachment.report import Report
 from transfer.cache.attention import IMPLEMENTATION, register
 from transfer.cache.binding import Binding
@@ -27,6 +28,7 @@ class Memory:
         cache: the cache made last.
     """
 
+    @typed
     def __init__(self, adapter: Adapter, pruning: Pruning) -> None:
         self.adapter = adapter
         self.pruning = pruning
@@ -70,6 +72,21 @@ class Memory:
         """
         return Report.of(self._used_cache())
 
+    @typed
+    def kept(self, layer: int) -> list[list[Int[Tensor, " tokens"]]]:
+        """Which tokens one layer of the cache made last holds, `[batch][kv_head]`.
+
+        Returns:
+            Positions in the input from 0 on, ascending; padding on the left counts, and is never
+            held.
+
+        Raises:
+            UserError: the layer is not pruned, or nothing ran through the cache yet.
+        """
+        pruned = pruned_layer(self._used_cache(), layer)
+        return [pruned.positions_of(sequence) for sequence in range(pruned.batch_size)]
+
+    @typed
     def attention(self, layer: int) -> Float[Tensor, "batch heads queries tokens"]:
         """`Adapter.attention` of the cache made last."""
         return self.adapter.attention(self._used_cache(), layer)
@@ -105,10 +122,11 @@ class Memory:
         return self.cache
 
 
+@typed
 def attach(
     model: PreTrainedModel,
     policy: Policy | NAMM | str,
-    update_interval: int = 512,
+    update_interval: int | None = None,
     budget: int | float | None = None,
     eviction: str = "exact",
     expose_attention: bool = False,
@@ -120,7 +138,10 @@ def attach(
     Args:
         model: any transformers model with the attention interface.
         policy: a NAMM, a policy, or a policy's name.
-        update_interval: tokens between two updates (paper: 512).
+        update_interval: tokens between two updates (paper: 512). None: fixed at the first call of
+            each cache from the tokens of that call, a power of two from 32 to 512 (see
+            `Pruning.fitted`). Only a number makes results independent of how a prompt is cut into
+            calls.
         budget: tokens each head keeps, or a fraction (a float up to 1) of the tokens seen; turns
             any policy into top-k by its score. None: the policy's own threshold.
         eviction: `exact` or `reference`, see `Pruning`.
@@ -132,7 +153,8 @@ def attach(
         A context manager; at its end, or at `detach()`, the model is as it was.
 
     Raises:
-        UserError: unknown policy, a setting out of range, or a model that would be silently wrong.
+        UserError: unknown policy, a setting of the wrong type or out of range, or a model that
+            would be silently wrong.
     """
     if isinstance(policy, str):
         policy = get_policy(policy, **settings)

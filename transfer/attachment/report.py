@@ -14,6 +14,8 @@ class Report:
 
     Attributes:
         seen: tokens that went through the model, padding included.
+        tokens: of each sequence, padding left out.
+        interval: tokens between two updates; None: nothing is ever evicted.
         layers: index of each pruned layer that tokens went through.
         kept: tokens held, `[layer][batch][kv_head]`.
         bytes: held now, all state included.
@@ -22,6 +24,8 @@ class Report:
     """
 
     seen: int
+    tokens: list[int]
+    interval: int | None
     layers: list[int]
     kept: list[list[list[int]]]
     bytes: int
@@ -35,6 +39,8 @@ class Report:
         used = [layer for layer in cache.pruned if layer.seen]
         return cls(
             seen=max(layer.seen for layer in used),
+            tokens=used[0].counts(),
+            interval=used[0].pruning.interval if used[0].pruning.policy.evicts else None,
             layers=[layer.index for layer in used],
             kept=[layer.kept() for layer in used],
             bytes=cache.bytes(),
@@ -60,5 +66,21 @@ class Report:
         return (
             f"{self.seen} tokens seen, {self.kept_fraction:.1%} kept; "
             f"{self.bytes / 1e6:.2f} MB held (peak {self.peak_bytes / 1e6:.2f}), "
-            f"{self.full_bytes / 1e6:.2f} MB by the full cache\n{capture.get()}"
+            f"{self.full_bytes / 1e6:.2f} MB by the full cache\n"
+            f"{self.updates}\n{capture.get()}"
         )
+
+    @property
+    def updates(self) -> str:
+        """When tokens left last, or will for the first time."""
+        if self.interval is None:
+            return "nothing is evicted"
+        since = sorted(tokens % self.interval for tokens in self.tokens)
+        most = max(self.tokens)
+        if most < self.interval:
+            last = f"not pruned yet, first at token {self.interval}"
+        elif min(self.tokens) == most:
+            last = f"last pruned at token {most - since[0]}, {since[0]} since"
+        else:
+            last = f"last pruned {since[0]} to {since[-1]} tokens ago"
+        return f"{last} (every {self.interval} tokens)"

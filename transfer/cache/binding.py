@@ -42,8 +42,8 @@ class Binding:
         now = self.config._attn_implementation
         if now != self.implementation:
             raise UserError(
-                f"the attention of this model was set to {now!r} after attach, which a pruned cache"
-                " cannot follow; leave it as attach sets it, or detach and use the model's own cache"
+                f"the attention of this model was set to {now!r} after attach, and a pruned cache "
+                "cannot follow; leave it as attach sets it, or detach and use the model's own cache"
             )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Binding":

@@ -6,7 +6,6 @@ pass of the attached model, or with the last layer where only a part of the mode
 """
 
 import threading
-
 from collections.abc import Collection
 from copy import copy
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import (
-    CacheLayerMixin,
     DummyLayer,
     DynamicLayer,
     LinearAttentionCacheLayerMixin,
@@ -111,7 +109,12 @@ class PrunedCache(DynamicCache):
         return sum(layer.bytes() for layer in self.pruned)
 
     def peak_bytes(self) -> int:
-        """The most the pruned layers held, summed over layers."""
+        """The most the pruned layers held, summed over layers.
+
+        Not counted, as other memory of a forward pass, is what layers keep until its end to be able
+        to go back: nothing, unless an update falls into the middle of a call, and then at most what
+        they held before.
+        """
         return sum(layer.peak_bytes for layer in self.pruned)
 
     def full_bytes(self) -> int:
@@ -189,7 +192,7 @@ class PrunedCache(DynamicCache):
             UserError: a layer with a recurrent state took part in it, which cannot go back.
         """
         if self._ended:
-            return self.end_step()
+            self.end_step()
         begun = self._order[: self._done]
         recurrent = [i for i in begun if isinstance(self.layers[i], LinearAttentionCacheLayerMixin)]
         if recurrent:

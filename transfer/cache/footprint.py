@@ -67,7 +67,7 @@ def held(shape: LayerShape, pruning: Pruning, seen: int) -> Footprint:
     Equal to what `PrunedLayer.bytes` measures after one call with the whole prompt, or two that
     part at an update.
     """
-    late = seen % pruning.update_interval
+    late = seen % pruning.interval
     kept = _kept(pruning, seen - late)
     observed = late if late >= pruning.stride and pruning.policy.reads_attention else 0
     return _footprint(shape, pruning, kept + late, _room(pruning, seen), kept + observed)
@@ -75,11 +75,11 @@ def held(shape: LayerShape, pruning: Pruning, seen: int) -> Footprint:
 
 def peak(shape: LayerShape, pruning: Pruning, seen: int) -> Footprint:
     """The most it held on the way: what was kept before the last whole window, and that window."""
-    last = seen - seen % pruning.update_interval
+    last = seen - seen % pruning.interval
     steps = [held(shape, pruning, seen)]
     if last:
-        kept = _kept(pruning, last - pruning.update_interval)
-        tokens = kept + pruning.update_interval
+        kept = _kept(pruning, last - pruning.interval)
+        tokens = kept + pruning.interval
         observed = tokens if pruning.policy.reads_attention else kept
         steps += [
             held(shape, pruning, last),
@@ -90,11 +90,11 @@ def peak(shape: LayerShape, pruning: Pruning, seen: int) -> Footprint:
 
 def _room(pruning: Pruning, seen: int) -> int:
     """Free slots of a row: of a window after an update, few once few tokens come at a time."""
-    late, slack = seen % pruning.update_interval, min(pruning.update_interval, STRIDE)
-    if seen < pruning.update_interval:
+    late, slack = seen % pruning.interval, min(pruning.interval, STRIDE)
+    if seen < pruning.interval:
         return max(slack - late, 0)
-    few = 0 < late <= slack and pruning.update_interval - late > 2 * slack
-    return (slack if few else pruning.update_interval) - late
+    few = 0 < late <= slack and pruning.interval - late > 2 * slack
+    return (slack if few else pruning.interval) - late
 
 
 def _kept(pruning: Pruning, seen: int) -> int:

@@ -6,8 +6,8 @@ interval. Layer l's eviction reads only layer l's queries and keys and everythin
 result does not depend on how a prompt is cut into calls, nor, since each sequence counts its own
 tokens, on padding and on who else is in the batch.
 
-A call works on a copy of what is held (the buffers are shared, nothing old is written over), so that
-a forward pass that ends in the middle can be taken back. What is due after the last token of a call
+A call works on a copy of what is held (buffers are shared, nothing old is written over), so that a
+forward pass that ends in the middle can be taken back. What is due after the last token of a call
 waits for `settle`, when all layers have had their turn: nothing that left is needed any more.
 """
 
@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from weakref import ref
 
 import torch
@@ -126,13 +127,14 @@ class PrunedLayer(CacheLayerMixin):
 
     def __init__(self, pruning: Pruning, index: int, alone: bool = True) -> None:
         super().__init__()
-        self.pruning = pruning
+        self._given = pruning
         self.index = index
         self.alone = alone
         self.reset()
 
     def reset(self) -> None:
         """Forget everything."""
+        self.pruning = self._given
         self.now: Contents | None = None
         self.before: Contents | None = None
         self.first = 0
@@ -146,8 +148,9 @@ class PrunedLayer(CacheLayerMixin):
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Take shapes, dtype and device from the first keys and values."""
         self.batch_size, self.kv_heads = key_states.shape[:2]
+        self.pruning = self.pruning.fitted(key_states.shape[2])
         policy, batch = self.pruning.policy, self.batch_size
-        slack = min(self.pruning.update_interval, STRIDE) if policy.evicts else None
+        slack = min(self.pruning.interval, STRIDE) if policy.evicts else None
         store = PackedTokens(key_states, value_states, policy.state_size, policy.half_state, slack)
         updates: list[list[tuple[int, list[Tensor]]]] = [[] for _ in range(batch)]
         self.now = Contents(store, None, Columns(), [0] * batch, updates=updates)
@@ -161,7 +164,7 @@ class PrunedLayer(CacheLayerMixin):
     @property
     def seen(self) -> int:
         """Columns that went through, padding included."""
-        return self.first + self.now.columns.seen if self.now else self.first
+        return self.now.columns.seen if self.now else 0
 
     # transformers' cache protocol
 
@@ -247,20 +250,16 @@ class PrunedLayer(CacheLayerMixin):
     # what is held
 
     def tensors(self) -> list[Tensor]:
-        """Every tensor this layer holds; what a call under way can be taken back to among them."""
-        found = []
-        for contents in (self.now, self.before):
-            if contents is not None:
-                log, columns = contents.log, contents.columns
-                found += [*contents.store.tensors, *([log.query, log.lse] if log else [])]
-                found += [each for each in (columns.padding, columns.dropped) if each is not None]
-        return found
+        """Every tensor this layer holds, but for what a step under way could be taken back to."""
+        if self.now is None:
+            return []
+        log, columns = self.now.log, self.now.columns
+        masks = [each for each in (columns.padding, columns.dropped) if each is not None]
+        return [*self.now.store.tensors, *([log.query, log.lse] if log else []), *masks]
 
     def bytes(self) -> int:
         """Bytes of everything held: keys, values, positions, policy state, window, free slots."""
-        tensors = {id(tensor): tensor for tensor in self.tensors()}
-        storages = [tensor.untyped_storage() for tensor in tensors.values()]
-        return sum({each.data_ptr(): each.nbytes() for each in storages}.values())
+        return sum(tensor.untyped_storage().nbytes() for tensor in self.tensors())
 
     def full_bytes(self) -> int:
         """Bytes the stock cache would hold after the same tokens."""
@@ -277,6 +276,10 @@ class PrunedLayer(CacheLayerMixin):
         heads = self.kv_heads
         lengths = self.store.lengths
         return [lengths[start : start + heads] for start in range(0, len(lengths), heads)]
+
+    def counts(self) -> list[int]:
+        """Tokens of each sequence that came, padding left out; they decide when updates come."""
+        return [self._at(b) for b in range(self.batch_size)]
 
     def positions(self) -> list[Tensor]:
         """Columns of the tokens held, one tensor for each (sequence, KV head)."""
@@ -376,7 +379,7 @@ class PrunedLayer(CacheLayerMixin):
 
     def _pieces(self, new: int, valid: Bool[Tensor, "batch new"] | None) -> list[Piece]:
         """A call's new tokens, cut where an update comes."""
-        update_interval, sequences = self.pruning.update_interval, range(self.batch_size)
+        update_interval, sequences = self.pruning.interval, range(self.batch_size)
         phases = {self._at(b) % update_interval for b in sequences}
         if valid is not None or (len(phases) > 1 and new > 1):
             return self._rounds(torch.ones(self.batch_size, new).bool() if valid is None else valid)
@@ -384,7 +387,7 @@ class PrunedLayer(CacheLayerMixin):
         cuts = [0, *range(first, new, update_interval), new]
         return [
             Piece(slice(start, stop), None, [stop - start] * self.batch_size)
-            for start, stop in zip(cuts, cuts[1:])
+            for start, stop in pairwise(cuts)
         ]
 
     def _rounds(self, valid: Bool[Tensor, "batch new"]) -> list[Piece]:
@@ -392,7 +395,7 @@ class PrunedLayer(CacheLayerMixin):
         left = [row.nonzero()[:, 0] for row in valid]
         at, interval, rounds = (
             list(map(self._at, range(len(left)))),
-            self.pruning.update_interval,
+            self.pruning.interval,
             [],
         )
         while any(len(columns) for columns in left):
@@ -423,7 +426,7 @@ class PrunedLayer(CacheLayerMixin):
         now.counts = [old + new for old, new in zip(now.counts, piece.counts)]
         if self.pruning.reads_attention:
             self._remember(piece, query, lse)
-        at_update = self.pruning.update_interval
+        at_update = self.pruning.interval
         now.due = [b for b, new in enumerate(piece.counts) if new and self._at(b) % at_update == 0]
         # Where a long piece came another may follow, and would have to move everything.
         self._room = at_update if query.shape[2] > STRIDE else min(at_update, STRIDE)
@@ -438,7 +441,8 @@ class PrunedLayer(CacheLayerMixin):
             early = self.first % pruning.piece
             now.log = QueryLog(query, lse, pruning.carried, pruning.stride, early)
         if piece.valid is None and max(now.log.pending) + query.shape[2] <= now.log.room:
-            return now.log.add_to_all(query, lse)
+            now.log.add_to_all(query, lse)
+            return
         came = [b for b, count in enumerate(piece.counts) if count]
         for sequences in self._alike(came, piece.counts):
             one = sequences[0]
@@ -478,7 +482,7 @@ class PrunedLayer(CacheLayerMixin):
         assert self.now.log is not None
         started, pruning, store = time.perf_counter(), self.pruning, self.now.store
         # Update intervals are multiples of what the policy needs.
-        at_update = self._at(sequences[0]) % pruning.update_interval == 0
+        at_update = self._at(sequences[0]) % pruning.interval == 0
         late = 0 if at_update else queries.new % pruning.piece
         shown = queries.part(0, queries.rows - late, queries.new - late)
         if store.longest and pruning.policy.state_size:
@@ -599,7 +603,7 @@ class PrunedLayer(CacheLayerMixin):
         assert self.now is not None
         if self.now.log is None:
             return None
-        at, interval = self._at(sequences[0]), self.pruning.update_interval
+        at, interval = self._at(sequences[0]), self.pruning.interval
         held = self.now.log.held(sequences, at)
         return held.part(0, held.rows, min(held.rows, at % interval or min(at, interval)))
 

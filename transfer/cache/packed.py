@@ -107,7 +107,8 @@ class PackedTokens:
         alike = valid is None and len(set(first)) == 1
         if alike and kernels.fused(key):
             self._append_in_one_launch(key, value, first[0])
-            return self._grown(counts)
+            self._grown(counts)
+            return
         exact = {"dtype": torch.int32, "device": key.device}
         start = first[0] if alike else 0
         positions = torch.arange(start, start + new, **exact)
@@ -177,7 +178,7 @@ class PackedTokens:
         self.observed = observed
 
     def shortened(self, lengths: Sequence[int]) -> "PackedTokens":
-        """The same buffers, as far as each row's first `lengths` tokens; needs `mend` to be used."""
+        """The same buffers, up to each row's first `lengths` tokens; `mend` before use."""
         old = copy(self)
         old.lengths = list(lengths)
         return old

@@ -6,12 +6,13 @@ returns one score a token; what leaves is decided in `transfer.cache.eviction`.
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
 
+from transfer.arguments import check_fields
 from transfer.cache.queries import STRIDE, TILE
 from transfer.cache.window import AttentionWindow
 from transfer.errors import UserError
@@ -72,13 +73,18 @@ class Policy(ABC):
         """
 
 
+#: Update intervals that are fitted to a prompt; the longest is the paper's.
+SHORTEST_INTERVAL, LONGEST_INTERVAL = 32, 512
+
+
 @dataclass(frozen=True)
 class Pruning:
     """How a cache is pruned.
 
     Args:
         policy: who scores the tokens.
-        update_interval: tokens between two updates (the paper's n_up).
+        update_interval: tokens between two updates (the paper's n_up). None: each cache takes one
+            that fits the first call it sees, see `fitted`.
         budget: tokens each head keeps (int), or a fraction of the tokens seen (float below 1);
             None: what the policy's own threshold says.
         eviction: `exact`: a token that scores below the threshold leaves its head, heads may
@@ -88,45 +94,76 @@ class Pruning:
         trace: remember which positions were kept at each update.
 
     Raises:
-        UserError: a setting is out of range or the policy needs a budget and has none.
+        UserError: a setting is of the wrong type or out of range, the policy needs a budget and has
+            none, or it has no name.
     """
 
     policy: Policy
-    update_interval: int = 512
+    update_interval: int | None = LONGEST_INTERVAL
     budget: int | float | None = None
     eviction: str = "exact"
     expose_attention: bool = False
     trace: bool = False
 
     def __post_init__(self) -> None:
-        name = self.policy.name
+        check_fields(self)
+        if not isinstance(getattr(self.policy, "name", None), str):
+            raise UserError(f"{type(self.policy).__name__} has no name; give the class one, a text")
         if self.eviction not in ("exact", "reference"):
             raise UserError(f"unknown eviction {self.eviction!r}; use exact or reference")
-        multiple = self.policy.multiple_of
-        if self.update_interval < 1 or self.update_interval % multiple:
+        self._check_interval()
+        self._check_budget()
+
+    def _check_interval(self) -> None:
+        interval, multiple = self.update_interval, self.policy.multiple_of
+        if interval is not None and (interval < 1 or interval % multiple):
             raise UserError(
-                f"update interval {self.update_interval} does not fit policy {name}; use a positive"
+                f"update interval {interval} does not fit policy {self.policy.name}; use a positive"
                 + (f" multiple of {multiple} tokens" if multiple > 1 else " number of tokens")
             )
-        if self.budget is not None and not isinstance(self.budget, int | float):
-            raise UserError(
-                f"budget {self.budget!r} is a {type(self.budget).__name__}; use an int or a float"
-            )
-        if self.budget is not None and not self.policy.evicts:
-            raise UserError(f"policy {name} keeps everything; leave the budget out")
-        if self.budget is None:
-            if self.policy.threshold is None:
+
+    def _check_budget(self) -> None:
+        budget, policy = self.budget, self.policy
+        if budget is None:
+            if policy.threshold is None:
                 raise UserError(
-                    f"policy {name} has no threshold of its own; give it a budget "
+                    f"policy {policy.name} has no threshold of its own; give it a budget "
                     "(tokens per head, or a fraction of the tokens seen)"
                 )
-        elif not math.isfinite(self.budget) or self.budget <= 0:
-            raise UserError(f"budget {self.budget} keeps nothing; use a positive number")
-        elif self.budget > 1 and self.budget != int(self.budget):
+            return
+        if not policy.evicts:
+            raise UserError(f"policy {policy.name} keeps everything; leave the budget out")
+        if not math.isfinite(budget) or budget <= 0:
+            raise UserError(f"budget {budget} keeps nothing; use a positive number")
+        if budget > 1 and budget != int(budget):
             raise UserError(
-                f"budget {self.budget} is neither a fraction nor whole tokens; "
+                f"budget {budget} is neither a fraction nor whole tokens; "
                 "use a number up to 1 or a whole number"
             )
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the budget is a fraction of the tokens seen."""
+        return isinstance(self.budget, float) and self.budget <= 1
+
+    @property
+    def interval(self) -> int:
+        """The update interval, once it is known."""
+        assert self.update_interval is not None, "fitted at a cache's first call"
+        return self.update_interval
+
+    def fitted(self, tokens: int) -> "Pruning":
+        """The same with an update interval, for a cache whose first call has so many tokens.
+
+        It is the largest power of two up to a quarter of them, at least 32 and at most 512 (the
+        paper's), rounded up to what the policy can follow; so a prompt of 128 tokens and more is
+        pruned four times to seven before its end, or every 512 tokens.
+        """
+        if self.update_interval is not None:
+            return self
+        quarter = 1 << (max(tokens // 4, 1).bit_length() - 1)
+        interval = min(max(quarter, SHORTEST_INTERVAL), LONGEST_INTERVAL)
+        return replace(self, update_interval=_up_to_multiple(interval, self.policy.multiple_of))
 
     @property
     def reads_attention(self) -> bool:
@@ -142,8 +179,8 @@ class Pruning:
     def carried(self) -> int:
         """How many queries the layer keeps after the policy saw them."""
         return max(
-            self.policy.looks_back(self.update_interval),
-            self.update_interval if self.expose_attention else 0,
+            self.policy.looks_back(self.interval),
+            self.interval if self.expose_attention else 0,
         )
 
     @property
@@ -154,7 +191,7 @@ class Pruning:
     @property
     def stride(self) -> int:
         """Queries after which the policy looks at them, at an update at the latest."""
-        return min(self.update_interval, _up_to_multiple(STRIDE, self.piece))
+        return min(self.interval, _up_to_multiple(STRIDE, self.piece))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Pruning":
         """Itself: copies of a cache are pruned by the same policy, with the same weights."""
@@ -164,7 +201,7 @@ class Pruning:
         """The budget in tokens for a sequence of `seen` tokens; None without a budget."""
         if self.budget is None:
             return None
-        if isinstance(self.budget, float) and self.budget <= 1:
+        if self.is_share:
             return max(1, math.ceil(round(self.budget * seen, 9)))
         return int(self.budget)
 

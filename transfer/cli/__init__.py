@@ -9,9 +9,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from types import NoneType
 from typing import Any
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
 
 import transfer
 from transfer.errors import SimulationError, UserError
@@ -92,7 +94,23 @@ def _parsed(
         args=list(words),
         description=about,
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+        registry=_registry(),
     )
+
+
+def _registry() -> ConstructorRegistry:
+    """Where None is an answer, none is too."""
+    registry = ConstructorRegistry()
+    said = PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="{None}",
+        choices=("None", "none"),
+        instance_from_str=lambda words: None,
+        is_instance=lambda value: value is None,
+        str_from_instance=lambda value: ["None"],
+    )
+    registry.primitive_rule(lambda info: said if info.type is NoneType else None)
+    return registry
 
 
 def _stand_in(name: str) -> type:

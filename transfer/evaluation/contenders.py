@@ -16,6 +16,7 @@ from transfer.cache.footprint import LayerShape
 from transfer.cache.policy import Policy, Pruning
 from transfer.errors import UserError
 from transfer.evaluation.options import Budget, ContenderOptions
+from transfer.namm.checkpoint import namm_place
 from transfer.namm.network import NAMM
 from transfer.plugins import POLICIES
 from transfer.policies import get_policy
@@ -81,20 +82,24 @@ class Spelling:
         """Take a spelling apart.
 
         Raises:
-            UserError: its settings are no `name=value`.
+            UserError: it begins with no name, or its settings are no `name=value` or given twice.
         """
         name, *rest = text.split(":")
-        settings = rest.pop() if rest and ("=" in rest[-1] or not rest[-1]) else ""
+        if "=" in name:
+            raise UserError(
+                f"policy {text!r} begins with a setting; begin with a name, as in recency:sinks=0"
+            )
+        settings = [part for part in rest if "=" in part]
+        inner = ":".join(part for part in rest if part and part not in settings)
         if name in ALIASES:
             name, meant = ALIASES[name].split(":")
-            settings = f"{meant},{settings}"
-        inner = ":".join(rest)
+            settings = [meant, *settings]
         policy, namm = (f"{name}:{inner}", None) if inner else (name, None)
         if inner and name == "namm":
             policy, namm = name, inner
         elif inner and name in POLICIES:
-            settings = f"{inner},{settings}"
-        return cls(text, policy, namm, dict(_setting(text, part) for part in _parts(settings)))
+            settings = [inner, *settings]
+        return cls(text, policy, namm, _settings(text, ",".join(settings)))
 
     def pruning(self, policy: Policy, budget: Budget, options: ContenderOptions) -> Pruning:
         """How a policy of this spelling prunes; what the spelling says goes first.
@@ -114,21 +119,51 @@ class Spelling:
                 raise UserError(f"policy {self.text!r} has the {name} {value!r}; use {words}")
         return Pruning(policy, **{**settings, **own})
 
-    def policies(self, namms: Sequence[str]) -> Iterator[tuple[str, Policy]]:
+    def policies(self, namms: "NAMMs") -> Iterator[tuple[str, Policy]]:
         """The policy by its name in the results; without a NAMM of its own one for each of these.
 
         Raises:
             UserError: unknown policy, NAMM or setting.
         """
         settings = {key: value for key, value in self.settings.items() if key not in _OF_PRUNING}
+        if self.policy == "namm" and "namm" in settings:
+            raise UserError(
+                f"policy {self.text!r} has the setting namm; name a NAMM as in namm:recall"
+            )
         if self.policy != "namm":
             yield self.text, get_policy(self.policy, **settings)
             return
-        chosen = [self.namm] if self.namm else namms
+        chosen = [self.namm] if self.namm else namms.names
         for name, namm in zip(_short(chosen), chosen):
             alone = len(chosen) == 1
             label = self.text if alone else self.text.replace("namm", f"namm:{name}", 1)
-            yield label, get_policy("namm", namm=NAMM.from_pretrained(namm), **settings)
+            yield label, get_policy("namm", namm=namms.load(namm), **settings)
+
+
+class NAMMs:
+    """The NAMMs of a command line, each loaded once, however it is spelled.
+
+    Attributes:
+        names: of the policy namm where it names none, each once.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._loaded: dict[str | Path, NAMM] = {}
+        first: dict[str | Path, str] = {}
+        for name in names:
+            first.setdefault(namm_place(name), name)
+        self.names = list(first.values())
+
+    def load(self, name: str) -> NAMM:
+        """One of them, or another.
+
+        Raises:
+            UserError: there is none, or its files are damaged.
+        """
+        place = namm_place(name)
+        if place not in self._loaded:
+            self._loaded[place] = NAMM.from_pretrained(name)
+        return self._loaded[place]
 
 
 def plan(
@@ -147,7 +182,8 @@ def plan(
     everyone = "all" in options.policy
     names = [*(POLICIES.built_in if everyone else ()), *options.policy]
     spelled = [Spelling.of(name) for name in dict.fromkeys(names) if name not in ("all", "full")]
-    named = [(one, *pair) for one in spelled for pair in one.policies(options.namm)]
+    namms = NAMMs(options.namm)
+    named = [(one, *pair) for one in spelled for pair in one.policies(namms)]
     found: list[Contender] = []
     for place, budget in enumerate(options.budget):
         same = [
@@ -159,22 +195,29 @@ def plan(
             if place == 0 or "budget" not in one.settings
         ]
         found += _at_equal_bytes(same, shape, tokens) if options.equal_bytes and shape else same
-    return _each_once(found)
+    return each_once(found)
 
 
-def _each_once(found: Sequence[Contender]) -> list[Contender]:
-    """Contenders of different names; two that differ under one name could not be told apart.
+def each_once(found: Sequence[Contender]) -> list[Contender]:
+    """Contenders of different names that prune differently, each by its first name.
 
     Raises:
-        UserError: there are two.
+        UserError: two differ under one name, and could not be told apart.
     """
     kept: dict[tuple[str, Budget], Contender] = {}
     for one in found:
-        if kept.setdefault(one.key, one).pruning != one.pruning:
+        alike = (each for each in kept.values() if _alike(each, one))
+        if kept.setdefault(next(alike, one).key, one).pruning != one.pruning:
             raise UserError(
                 f"two policies would be called {one.name!r}; name one of them by its whole path"
             )
     return list(kept.values())
+
+
+def _alike(one: Contender, other: Contender) -> bool:
+    """Whether both prune in one way; a budget of 1 is a token, one of 1.0 is everything."""
+    shares = [each.pruning is not None and each.pruning.is_share for each in (one, other)]
+    return one.pruning == other.pruning and shares[0] == shares[1]
 
 
 def _at_equal_bytes(same: Sequence[Contender], shape: LayerShape, tokens: int) -> list[Contender]:
@@ -206,8 +249,14 @@ def _short(namms: Sequence[str]) -> Sequence[str]:
     return short if len(set(short)) == len(short) else namms
 
 
-def _parts(settings: str) -> list[str]:
-    return [part for part in settings.split(",") if part]
+def _settings(text: str, settings: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for part in filter(None, settings.split(",")):
+        name, value = _setting(text, part)
+        if name in found:
+            raise UserError(f"policy {text!r} says {name} twice; say it once")
+        found[name] = value
+    return found
 
 
 def _setting(text: str, part: str) -> tuple[str, Any]:

@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from transfer.arguments import check_fields
 from transfer.errors import UserError, check_at_least
 from transfer.evaluation.options import (
     ContenderOptions,
     EvalConfig,
     RunOptions,
+    name_once,
 )
 
 DEFAULT_BUDGET = 12
@@ -88,11 +90,15 @@ class ControlEval(EvalConfig):
     run: RunOptions = field(default_factory=lambda: RunOptions(threads=1), kw_only=True)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_at_least(
             1, self, "episodes", "context", "max_steps", "num_envs", "noise_every", "noise_length"
         )
         if not self.memory and not self.contenders.policy:
             raise UserError("neither a memory nor a policy was named; name at least one of either")
+        for name in ("memory", "target_return"):
+            if getattr(self, name):
+                name_once(self, name)
         self._check_numbers()
         if self.video is not None and self.video.suffix not in VIDEO_SUFFIXES:
             raise UserError(
@@ -108,8 +114,6 @@ class ControlEval(EvalConfig):
             raise UserError(f"noise is {self.noise}; use a standard deviation of 0 or more")
         if self.scale is not None and not 0 < self.scale < math.inf:
             raise UserError(f"scale is {self.scale}; use a number above 0")
-        if len(set(self.target_return)) < len(self.target_return):
-            raise UserError("a target return is named twice; name each once")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             given = " ".join(map(str, self.seeds)) or "none"
             raise UserError(f"seeds are {given}; use different whole numbers from 0 on")

@@ -23,7 +23,7 @@ from transfer.envs.noise import Noise
 from transfer.envs.rollout import Clock, Frame, stream
 from transfer.errors import UserError, unknown_name
 from transfer.evaluation.benchmark import Benchmark, Block, Row
-from transfer.evaluation.contenders import Contender, full, plan
+from transfer.evaluation.contenders import Contender, each_once, full, plan
 from transfer.evaluation.control import ControlEval, Remembered
 from transfer.evaluation.digest import model_digest
 from transfer.evaluation.measure import KINDS, MeasuredController
@@ -82,7 +82,7 @@ class ControlBenchmark(Benchmark):
             fifo = replace(options, policy=("fifo",), equal_bytes=False)
             budgets = tuple(budget for budget in options.budget if budget is not None)
             found += plan(replace(fifo, budget=budgets)) if budgets else []
-        return list({one.key: one for one in found}.values())
+        return each_once(found)
 
     def blocks(self) -> Sequence[Block]:
         """Episodes that run together, for each target return."""

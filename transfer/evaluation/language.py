@@ -3,15 +3,13 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from transfer.arguments import check_fields
 from transfer.errors import UserError, check_at_least
 from transfer.evaluation.options import (
     ContenderOptions,
     EvalConfig,
-    check_names,
+    name_once,
 )
-
-#: How the name of a task file ends.
-RECORDS = ".jsonl"
 
 
 @dataclass(frozen=True)
@@ -49,10 +47,11 @@ class LanguageEval(EvalConfig):
     )
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_at_least(1, self, "documents", "batch")
         for name in ("task", "length"):
-            check_names(self, name)
-        check_names(self.contenders, "policy")
+            name_once(self, name)
+        name_once(self.contenders, "policy")
         if self.seed < 0:
             raise UserError(f"seed is {self.seed}; use 0 or more")
         if min(self.length) < 1:

@@ -10,15 +10,22 @@ from transfer.adapters.scoring import check_length, score_batch
 from transfer.attachment.adapter import get_adapter
 from transfer.attachment.memory import Memory
 from transfer.cache.footprint import LayerShape
-from transfer.errors import UserError
+from transfer.errors import UserError, unknown_name
 from transfer.evaluation.benchmark import Benchmark, Block, Row
 from transfer.evaluation.contenders import Contender, full, plan
 from transfer.evaluation.digest import model_digest, path_digest
-from transfer.evaluation.language import RECORDS, LanguageEval
+from transfer.evaluation.language import LanguageEval
+from transfer.evaluation.options import RECORDS
 from transfer.tasks.base import TokenBatch
-from transfer.tasks.recall import get_task, make_batch
+from transfer.tasks.recall import TASKS, get_task, make_batch
 from transfer.tasks.records import Record, encode_record, read_records
 from transfer.tasks.text import language_for
+
+#: What a task may be beside a name.
+_READ = (
+    f"a file of your own questions ends in {RECORDS} and has lines of "
+    '{"prompt": "... Answer:", "answer": "red"}, a benchmark of your own is package.module:Class'
+)
 
 #: Length and seeds in, a document for each seed out.
 Maker = Callable[[int, Sequence[int]], TokenBatch]
@@ -75,6 +82,8 @@ class LanguageBenchmark(Benchmark):
         Raises:
             UserError: there is no such task.
         """
+        if task not in TASKS:
+            raise unknown_name("task", task, TASKS, _READ)
         made = get_task(task, self.config.depth)
         return lambda length, seeds: make_batch(made, length, seeds, self.says)
 

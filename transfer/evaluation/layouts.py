@@ -21,6 +21,7 @@ from transfer.evaluation.tables import (
     Line,
     any_entry,
     budget_text,
+    budget_words,
     build,
     difference,
     interval_text,
@@ -47,6 +48,8 @@ def tables(results: Results) -> Group:
         parts += _by_groups(cell, results.metrics[0], _GROUPED.get(results.kind, _Grouped()))
     contexts = {entry.get("context") for entry in results.summary}
     notes = [_drift(context) for context in contexts if context]
+    if budgets := budget_words(entry["budget"] for entry in results.summary):
+        notes.insert(0, budgets)
     return Group(*parts, *_failures(results), *map(Text, notes))
 
 

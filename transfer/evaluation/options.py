@@ -8,11 +8,14 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from transfer.arguments import check_fields
 from transfer.errors import UserError, check_at_least
 from transfer.namm.config import DEFAULT_NAMM
 from transfer.plugins import BENCHMARKS
 
 Budget = int | float | None
+#: How the name of a task file ends.
+RECORDS = ".jsonl"
 
 
 @dataclass(frozen=True)
@@ -41,18 +44,17 @@ class ContenderOptions:
     eviction: Literal["exact", "reference"] = "exact"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_at_least(1, self, "update_interval")
+        object.__setattr__(self, "budget", tuple(map(_budget, self.budget)))
+        if {(1, int), (1, float)} <= {(budget, type(budget)) for budget in self.budget}:
+            raise UserError(
+                "budget 1 is one token and budget 1.0 is all of them, and a table could not tell "
+                "them apart; run each alone"
+            )
         # Without a policy there are still those that a benchmark compares with.
         for name in ("policy", "namm", "budget") if self.policy else ("namm", "budget"):
-            check_names(self, name)
-        for budget in self.budget:
-            if isinstance(budget, float) and not 0 < budget <= 1:
-                raise UserError(
-                    f"budget {budget} is not a fraction; "
-                    "use a number above 0 and up to 1, or a whole number of tokens"
-                )
-            if isinstance(budget, int) and budget < 1:
-                raise UserError(f"budget {budget} keeps nothing; use 1 token or more")
+            name_once(self, name)
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class RunOptions:
     json: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_at_least(1, self, "threads", "workers")
 
 
@@ -115,7 +118,7 @@ class EvalConfig:
 
 def _is_outside(task: str) -> bool:
     """Whether a task is a benchmark that another package adds, by name or `module:attribute`."""
-    if task.endswith(".jsonl") or task in BENCHMARKS.built_in:
+    if task.endswith(RECORDS) or task in BENCHMARKS.built_in:
         return False
     return ":" in task or task in BENCHMARKS
 
@@ -130,14 +133,35 @@ def flat_options(config: Any) -> Iterator[tuple[str, Any]]:
             yield option.name, value
 
 
-def check_names(config: Any, name: str) -> None:
-    """Refuse an option that names nothing, or one thing twice.
+def name_once(config: Any, name: str) -> None:
+    """Leave out of an option what it names again; a file is the same in every spelling.
 
     Raises:
-        UserError: it does.
+        UserError: it names nothing.
     """
     values = getattr(config, name)
     if not values:
         raise UserError(f"no {name} was named; name at least one")
-    if len(set(values)) < len(values):
-        raise UserError(f"{name} {' '.join(map(str, values))}: name each once")
+    named: dict[Any, Any] = {}
+    for value in values:
+        file = isinstance(value, str) and value.endswith(RECORDS)
+        named.setdefault(Path(value).resolve() if file else value, value)
+    object.__setattr__(config, name, tuple(named.values()))
+
+
+def _budget(budget: Budget) -> Budget:
+    """As it is meant: 24.0 is 24 tokens.
+
+    Raises:
+        UserError: it is neither a fraction nor tokens.
+    """
+    if isinstance(budget, float) and budget > 1 and budget.is_integer():
+        return int(budget)
+    if isinstance(budget, float) and not 0 < budget <= 1:
+        raise UserError(
+            f"budget {budget} is not a fraction; "
+            "use a number above 0 and up to 1, or a whole number of tokens"
+        )
+    if isinstance(budget, int) and budget < 1:
+        raise UserError(f"budget {budget} keeps nothing; use 1 token or more")
+    return budget

@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from transfer.arguments import typed
 from transfer.evaluation.benchmark import Row
 from transfer.evaluation.digest import namm_digests, source_digests
 from transfer.evaluation.options import FREE, EvalConfig, RunOptions, flat_options
@@ -21,6 +22,7 @@ from transfer.provenance import command_line, versions
 from transfer.workers.engines import make_engine
 
 
+@typed
 def evaluate(config: EvalConfig) -> Results:
     """Ask everything of every contender, and summarise it.
 

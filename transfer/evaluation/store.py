@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from transfer.arguments import typed
 from transfer.errors import UserError
 from transfer.evaluation.options import Budget
 from transfer.files import locked, read_json_lines, read_json_object, replacing, write_json
@@ -216,6 +217,7 @@ def write_results(folder: Path, results: Results) -> None:
         writer.writerows(results.summary)
 
 
+@typed
 def read_results(folder: Path) -> Results:
     """Read back what a run has written.
 

@@ -8,6 +8,7 @@ heavy is imported, because the command line reads `SuiteEval` for its help.
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
+from transfer.arguments import check_fields
 from transfer.errors import check_at_least, unknown_name
 from transfer.evaluation.control import DEFAULT_BUDGET, ControlEval
 from transfer.evaluation.language import LanguageEval
@@ -15,7 +16,7 @@ from transfer.evaluation.options import (
     ContenderOptions,
     EvalConfig,
     RunOptions,
-    check_names,
+    name_once,
 )
 from transfer.evaluation.video import VideoEval
 from transfer.namm.config import DEFAULT_NAMM
@@ -26,6 +27,8 @@ _LANGUAGE_TASKS = ("recall", "overwritten", "decoys", "passkey")
 _VIDEO_MODEL = "llava-next-video"
 _ENVS = ("hopper", "halfcheetah", "walker2d")
 _QUALITIES = ("medium", "medium-replay", "expert")
+#: Instead of the names of sections.
+EVERY_SECTION = "all"
 _RULES = ("fastgen", "h2o", "h2o_age", "l2_norm", "random", "recency", "snapkv", "tova")
 
 Config = ControlEval | LanguageEval | VideoEval
@@ -44,7 +47,8 @@ class SuiteEval(EvalConfig):
     Args:
         suite: zero-shot.
         namm: shipped names, folders or hub ids; the first decides the bytes of the rules.
-        section: only these, by name or the beginning of a name, such as `control/hopper`.
+        section: only these, by name or the beginning of a name, such as `control/hopper`; all:
+            every one.
         quick: few documents, questions, episodes and tasks, to see it work in under five minutes.
         documents: of each language task.
         questions: about videos; there are 672.
@@ -57,7 +61,7 @@ class SuiteEval(EvalConfig):
 
     suite: Literal["zero-shot"] = "zero-shot"
     namm: tuple[str, ...] = (DEFAULT_NAMM,)
-    section: tuple[str, ...] = ()
+    section: tuple[str, ...] = (EVERY_SECTION,)
     quick: bool = False
     documents: int = 200
     questions: int = 672
@@ -66,8 +70,10 @@ class SuiteEval(EvalConfig):
     run: RunOptions = field(default_factory=lambda: RunOptions(threads=1), kw_only=True)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_at_least(1, self, "documents", "questions", "episodes", "num_envs")
-        check_names(self, "namm")
+        for name in ("namm", "section"):
+            name_once(self, name)
 
     def sections(self) -> dict[str, Config]:
         """What is to be run, in order, by the name of its subfolder.
@@ -76,11 +82,12 @@ class SuiteEval(EvalConfig):
             UserError: no section is named as asked.
         """
         everything = {**self._language(), **self._video(), **self._control()}
+        if EVERY_SECTION in self.section:
+            return everything
         for wanted in self.section:
-            if not any(name.startswith(wanted) for name in everything):
+            if not any(name.startswith(wanted) for name in everything if wanted):
                 raise unknown_name("section", wanted, everything)
-        asked = tuple(self.section) or ("",)
-        return {name: one for name, one in everything.items() if name.startswith(asked)}
+        return {name: one for name, one in everything.items() if name.startswith(self.section)}
 
     def _language(self) -> dict[str, Config]:
         return {

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from transfer.arguments import typed
 from transfer.errors import UserError
 from transfer.evaluation.runner import evaluate
 from transfer.evaluation.store import (
@@ -24,6 +25,7 @@ from transfer.provenance import command_line, versions
 MARKDOWN_FILE = "table.md"
 
 
+@typed
 def evaluate_suite(config: SuiteEval) -> Results:
     """Run every section that is not finished, and summarise them together.
 

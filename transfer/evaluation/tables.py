@@ -119,6 +119,18 @@ def number_text(value: int | float | None, form: str, unit: float = 1.0) -> str:
     return "-" if value is None else format(value if unit == 1 else value / unit, form)
 
 
+def budget_words(budgets: Iterable[int | float | None]) -> str | None:
+    """What was read as budgets, in a line under the tables; None where there is none."""
+    said = dict.fromkeys(_budget_words(budget) for budget in budgets if budget is not None)
+    return f"Budget of a head: {', '.join(said)}" if said else None
+
+
+def _budget_words(budget: int | float) -> str:
+    if isinstance(budget, float) and budget <= 1:
+        return f"{budget * 100:g} % of the tokens seen"
+    return "1 token" if budget == 1 else f"{budget:g} tokens"
+
+
 def budget_text(budget: int | float | None) -> str:
     """`25%` or `64` tokens; `-` for none."""
     if budget is None:

@@ -4,11 +4,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from transfer.arguments import check_fields
 from transfer.errors import UserError, check_at_least
 from transfer.evaluation.options import (
     ContenderOptions,
     EvalConfig,
-    check_names,
+    name_once,
 )
 
 DEFAULT_TASK = "video-recall"
@@ -59,8 +60,9 @@ class VideoEval(EvalConfig):
     )
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_at_least(1, self, "frames", "questions", "chunk")
-        check_names(self.contenders, "policy")
+        name_once(self.contenders, "policy")
         if self.fps is not None and not self.fps > 0:
             raise UserError(f"fps is {self.fps}; use a positive number")
         if (self.sampling == "fps") != (self.fps is not None):

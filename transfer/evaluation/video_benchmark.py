@@ -33,6 +33,11 @@ from transfer.tasks.video_prompts import VideoTask
 from transfer.tasks.video_records import BrokenRecord, Prompt, VideoQuestion
 from transfer.video.frames import Clip, read_clip
 
+#: What a task may be beside a name.
+_READ = (
+    "a file of your own questions is read with --task jsonl --data FILE.jsonl, "
+    "a benchmark of your own is package.module:Class"
+)
 _SECONDS = ("decode_seconds", "vision_seconds", "prefill_seconds", "answer_seconds")
 _TOKENS = ("kept_video_tokens", "kept_text_tokens", "video_tokens", "frames")
 
@@ -85,7 +90,7 @@ class VideoBenchmark(Benchmark):
             UserError: there are none.
         """
         if name not in VIDEO_TASKS:
-            raise unknown_name("task", name, VIDEO_TASKS)
+            raise unknown_name("task", name, VIDEO_TASKS, _READ)
         return VIDEO_TASKS[name]
 
     def contenders(self) -> Sequence[Contender]:

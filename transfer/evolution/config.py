@@ -8,6 +8,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from transfer.adapters.control_names import control_model
+from transfer.arguments import check_fields
 from transfer.cache.policy import Pruning
 from transfer.errors import UserError, check_at_least, unknown_name
 from transfer.evolution.search import SEARCHES, SearchSettings
@@ -106,6 +107,7 @@ class EvolveConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         names = (name for words in self.tasks for name in words.split(",") if name)
         object.__setattr__(self, "tasks", tuple(names))
         self.search_settings(0)

@@ -12,6 +12,7 @@ from functools import partial
 
 import numpy as np
 
+from transfer.arguments import typed
 from transfer.errors import UserError
 from transfer.evolution.card import write_card
 from transfer.evolution.cases import Case, fitness_cases, validation_cases
@@ -37,6 +38,7 @@ from transfer.workers.base import Engine
 from transfer.workers.engines import make_engine
 
 
+@typed
 def evolve(config: EvolveConfig) -> NAMM:
     """Evolve a NAMM, or go on with a run that was stopped.
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float64
 
+from transfer.arguments import check_fields
 from transfer.errors import UserError, unknown_name
 
 Vector = Float64[np.ndarray, " params"]
@@ -40,6 +41,7 @@ class SearchSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.population < 2:
             raise UserError(
                 f"a population of {self.population} has nothing to choose from; use 2 or more"

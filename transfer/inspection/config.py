@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from transfer.arguments import check_fields
 from transfer.errors import UserError, check_at_least
 from transfer.namm.config import DEFAULT_NAMM
 
@@ -46,6 +47,7 @@ class InspectConfig:
     out: Path = Path("kept.png")
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_at_least(1, self, "frames", "update_interval")
         if self.policy == "all":
             raise UserError("policy is all and a picture shows one; name one policy")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from transfer.adapters.preprocessing import Preprocessing
 from transfer.adapters.video_model import VideoModel, load_video_model
+from transfer.arguments import typed
 from transfer.attachment.memory import Memory
 from transfer.cache.cache import PrunedCache
 from transfer.evaluation.contenders import Contender, full, plan
@@ -23,6 +24,7 @@ from transfer.video.frames import probe, read_clip
 _FRAMES, _REPLY_TOKENS = 32, 32
 
 
+@typed
 def keep_video(config: InspectConfig) -> str:
     """Let a policy see the video, draw what it keeps, and say it in a few lines.
 

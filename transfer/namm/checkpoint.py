@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from transfer.arguments import typed
 from transfer.checkpoints import shipped
 from transfer.errors import UserError, unknown_name
 from transfer.files import read_json, replacing, write_json
@@ -44,6 +45,7 @@ Configuration: {config}.
 """
 
 
+@typed
 def save_namm(config: NAMMConfig, tensors: Mapping[str, Tensor], folder: str | Path) -> None:
     """Write both files into `folder`, each whole or not at all."""
     plain = {name: tensors[name].cpu().contiguous() for name in _TENSORS}
@@ -52,6 +54,7 @@ def save_namm(config: NAMMConfig, tensors: Mapping[str, Tensor], folder: str | P
     write_json(Path(folder) / CONFIG_FILE, {"format": FORMAT, **asdict(config)})
 
 
+@typed
 def read_namm(name: str | Path) -> Saved:
     """What makes a NAMM, by shipped name, from a local folder or from the Hub, in this order.
 
@@ -63,7 +66,7 @@ def read_namm(name: str | Path) -> Saved:
     """
     name = str(name)
     known = _shipped()
-    folder = known.get(name.removeprefix(_PREFIX), Path(name))
+    folder = _folder(name, known)
     if folder.is_file():
         raise UserError(
             f"{name} is a file; give the folder of a saved NAMM, or import an original ckpt.pt "
@@ -74,6 +77,16 @@ def read_namm(name: str | Path) -> Saved:
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
         return _read(*_download(name, known))
     raise unknown_name("NAMM", name, known)
+
+
+def namm_place(name: str | Path) -> str | Path:
+    """What all spellings of one NAMM have in common: its folder; of one on the Hub, its name."""
+    folder = _folder(str(name), _shipped())
+    return folder.resolve() if folder.is_dir() else str(name)
+
+
+def _folder(name: str, known: Mapping[str, Path]) -> Path:
+    return known.get(name.removeprefix(_PREFIX), Path(name))
 
 
 def _shipped() -> dict[str, Path]:

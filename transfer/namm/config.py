@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
+from transfer.arguments import check_fields
 from transfer.errors import UserError
 from transfer.plugins import FEATURES, SCORERS
 
 #: The shipped NAMM that is meant when none is named.
 DEFAULT_NAMM = "recall"
+#: The most that `hidden` may be.
+WIDEST = 4096
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class NAMMConfig:
         gamma: decay of the features a query.
 
     Raises:
-        UserError: a field has an unknown name or a value out of range.
+        UserError: a field is of the wrong type, has an unknown name or a value out of range.
     """
 
     features: str = "spec"
@@ -35,10 +38,13 @@ class NAMMConfig:
     gamma: float = 0.99
 
     def __post_init__(self) -> None:
+        check_fields(self)
         FEATURES.get(self.features)
         SCORERS.get(self.scorer)
-        if self.hidden < 1:
-            raise UserError(f"NAMM hidden width {self.hidden}: use a whole number from 1 up")
+        if not 1 <= self.hidden <= WIDEST:
+            raise UserError(
+                f"NAMM hidden width {self.hidden}: use a whole number from 1 to {WIDEST}"
+            )
         if not 0 < self.gamma < 1:
             raise UserError(f"NAMM gamma {self.gamma}: use a number between 0 and 1, as 0.99")
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from transfer.arguments import typed
 from transfer.errors import UserError
 from transfer.namm.checkpoint import push_namm, read_namm, save_namm
 from transfer.namm.config import NAMMConfig
@@ -40,6 +41,7 @@ class NAMM:
         UserError: a length does not fit the configuration, or a number is not finite.
     """
 
+    @typed
     def __init__(
         self,
         config: NAMMConfig,
@@ -60,13 +62,16 @@ class NAMM:
 
     def _check(self) -> None:
         width = (self.feature.width,)
-        wanted = {"vector": (self.population, self.config.size), "mean": width, "std": width}
+        members = max(self.population, 1)
+        wanted = {"vector": (members, self.config.size), "mean": width, "std": width}
         for name, shape in wanted.items():
             tensor = self.tensors[name]
             if tensor.shape != shape:
+                axes = tensor.shape[-1:] if tensor.shape[:-1] == shape[:-1] else tensor.shape
                 raise UserError(
-                    f"the NAMM's {name} has {tensor.shape[-1]} numbers, its configuration needs "
-                    f"{shape[-1]}; use the numbers and the configuration of one NAMM"
+                    f"the NAMM's {name} has {' x '.join(map(str, axes)) or 1} numbers, its "
+                    f"configuration needs {shape[-1]}; use the numbers and the configuration of "
+                    "one NAMM"
                 )
             if not tensor.isfinite().all():
                 raise UserError(
@@ -129,6 +134,7 @@ class NAMM:
         return self._cast[key]
 
     @classmethod
+    @typed
     def from_pretrained(cls, name: str | Path) -> "NAMM":
         """Load a shipped NAMM by name, one from a local folder, or one from the Hugging Face Hub.
 
@@ -141,10 +147,12 @@ class NAMM:
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
 
+    @typed
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `config.json` and `namm.safetensors` into `folder`."""
         save_namm(self.config, self.tensors, folder)
 
+    @typed
     def push_to_hub(self, repo_id: str) -> str:
         """Upload to the Hugging Face Hub and return the page's address.
 

@@ -1,8 +1,10 @@
 """Who goes: one small file for each eviction rule, selected by name."""
 
 from inspect import Parameter, signature
+from numbers import Real
 from typing import Any
 
+from transfer.arguments import typed
 from transfer.cache.policy import Policy
 from transfer.errors import UserError, unknown_name
 from transfer.plugins import POLICIES
@@ -10,6 +12,7 @@ from transfer.plugins import POLICIES
 __all__ = ["POLICIES", "get_policy"]
 
 
+@typed
 def get_policy(name: str, /, **settings: Any) -> Policy:
     """Make a policy by name, e.g. `get_policy("recency", sinks=0)`.
 
@@ -19,7 +22,8 @@ def get_policy(name: str, /, **settings: Any) -> Policy:
 
     Raises:
         UserError: no policy has this name, or it has no such setting, of which the nearest are
-            given; or a setting is missing, or no number where it has to be one.
+            given; a setting is missing, or no number where it has to be one; or the policy's
+            constructor raises, whatever it is.
     """
     policy: Any = POLICIES.get(name)
     known = {
@@ -35,11 +39,22 @@ def get_policy(name: str, /, **settings: Any) -> Policy:
             )
         if setting not in known:
             raise unknown_name(f"setting of policy {name}", setting, known)
-        if isinstance(known[setting], int | float) and not isinstance(value, int | float):
+        if _is_number(known[setting]) and not _is_number(value):
             raise UserError(
                 f"{setting} of policy {name} is {value!r}; use a number, such as {known[setting]}"
             )
     for setting, default in known.items():
         if default is Parameter.empty and setting not in settings:
             raise UserError(f"policy {name} needs {setting}; give {setting}=...")
-    return policy(**settings)
+    try:
+        return policy(**settings)
+    except UserError:
+        raise
+    # Somebody else's constructor may raise anything.
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"policy {name} cannot be made ({reason}); check its settings") from error
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

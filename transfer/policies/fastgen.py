@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from transfer.arguments import check_fields
 from transfer.cache.window import AttentionWindow
 from transfer.errors import UserError
 from transfer.policies.attention_sum import AttentionSum
@@ -36,9 +37,12 @@ class FastGen(AttentionSum):
     threshold: ClassVar[float | None] = 0.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for field in ("recovery", "recent", "heavy"):
             if not 0 <= getattr(self, field) <= 1:
                 raise UserError(f"fastgen {field} {getattr(self, field)}: use a share from 0 to 1")
+        if self.first < 0:
+            raise UserError(f"fastgen cannot keep the first {self.first} tokens; use 0 or more")
 
     def score(
         self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 1"]

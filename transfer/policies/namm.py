@@ -6,6 +6,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
+from transfer.arguments import check_fields
 from transfer.cache.policy import Policy
 from transfer.cache.window import AttentionWindow
 from transfer.namm.network import NAMM
@@ -30,6 +31,7 @@ class NAMMPolicy(Policy):
     threshold: ClassVar[float | None] = 0.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("state_size", "half_state", "multiple_of"):
             object.__setattr__(self, name, getattr(self.namm.feature, name))
 

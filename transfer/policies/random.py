@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from transfer.arguments import check_fields
 from transfer.cache.policy import Policy
 from transfer.cache.window import AttentionWindow
 
@@ -26,6 +27,9 @@ class Random(Policy):
 
     name: ClassVar[str] = "random"
     state_size: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def score(
         self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 1"]

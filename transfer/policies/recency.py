@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from transfer.arguments import check_fields
 from transfer.cache.policy import Policy
 from transfer.cache.window import AttentionWindow
 from transfer.errors import UserError
@@ -17,7 +18,9 @@ class Recency(Policy):
     """Keeps the first `sinks` tokens of a sequence and the most recent ones.
 
     Args:
-        sinks: first tokens that always stay; they count towards the budget. 0 is plain FIFO.
+        sinks: first tokens that always stay. They count towards the budget, of which the newest
+            token always has one: a budget that is no larger than the sinks holds the first of them
+            and the newest token. 0 is plain FIFO.
     """
 
     sinks: int = 4
@@ -25,6 +28,7 @@ class Recency(Policy):
     name: ClassVar[str] = "recency"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.sinks < 0:
             raise UserError(f"recency cannot keep {self.sinks} sinks; use 0 or more")
 
@@ -32,6 +36,8 @@ class Recency(Policy):
         self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 0"]
     ) -> tuple[Float[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens 0"]]:
         """A token's position; the sinks come before all others."""
+        assert window.budget is not None
+        sinks = (window.budget - 1).clamp(max=self.sinks)[:, None, None]
         position = window.positions - window.first
         score = position.to(state.dtype)
-        return score.masked_fill(position < self.sinks, torch.inf), state
+        return score.masked_fill(position < sinks, torch.inf), state

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool1d
 
+from transfer.arguments import check_fields
 from transfer.cache.policy import Policy
 from transfer.cache.window import AttentionWindow
 from transfer.errors import UserError
@@ -31,6 +32,7 @@ class SnapKV(Policy):
     reads_attention: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.observe < 1:
             raise UserError(f"snapkv cannot observe {self.observe} queries; use 1 or more")
         if self.kernel < 1 or self.kernel % 2 == 0:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from transfer.arguments import check_fields, typed
 from transfer.errors import UserError, unknown_name
 from transfer.tasks.base import DIGITS, KEYS, NOISE, VALUES, Language, Piece, TokenBatch
 from transfer.tasks.prose import sentences
@@ -46,6 +47,7 @@ class RecallTask:
     interleaved: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         least, most = self.facts
         if not 1 <= least <= most <= KEYS:
             raise UserError(f"facts {self.facts}: give least and most, from 1 up to {KEYS}")
@@ -71,6 +73,7 @@ TASKS: dict[str, RecallTask] = {
 }
 
 
+@typed
 def get_task(name: str, depth: float | None = None) -> RecallTask:
     """A task by name, its facts at a chosen depth if one is given.
 
@@ -82,6 +85,7 @@ def get_task(name: str, depth: float | None = None) -> RecallTask:
     return TASKS[name] if depth is None else replace(TASKS[name], depth=depth)
 
 
+@typed
 def make_batch(
     task: RecallTask, length: int, seeds: Sequence[int], language: Language | None = None
 ) -> TokenBatch:
@@ -100,6 +104,8 @@ def make_batch(
     """
     if not seeds:
         raise UserError("no documents were asked for; give one seed or more")
+    if min(seeds) < 0:
+        raise UserError(f"a document's seed is {min(seeds)}; use 0 or more")
     language = Symbols() if language is None else language
     return TokenBatch.of([make_document(task, length, seed, language) for seed in seeds])
 

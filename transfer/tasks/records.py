@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transfer.arguments import typed
 from transfer.errors import UserError
 from transfer.files import read_json_lines
 from transfer.tasks.base import TokenBatch
@@ -21,6 +22,7 @@ class Record:
     answer: str
 
 
+@typed
 def read_records(path: str | Path) -> list[Record]:
     """Read lines like `{"prompt": "... Question: ...? Answer:", "answer": "red"}`.
 

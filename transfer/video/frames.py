@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
+from transfer.arguments import typed
 from transfer.errors import UserError
 from transfer.video.decord_reader import DecordReader
 from transfer.video.folder_reader import FolderReader
@@ -72,6 +73,7 @@ class Reader(Protocol):
         ...
 
 
+@typed
 def read_clip(
     video: Path,
     frames: int | None,
@@ -118,6 +120,7 @@ def read_clip(
     return _first_that_works(video, clip, folder_fps)
 
 
+@typed
 def probe(video: Path, folder_fps: int | float = 1.0) -> VideoInfo:
     """Length and size of a video.
 

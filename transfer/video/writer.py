@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import UInt8
 
+from transfer.arguments import typed
 from transfer.errors import UserError
 from transfer.files import replacing
 
@@ -41,6 +42,7 @@ def check_writable(path: Path) -> None:
         ) from error
 
 
+@typed
 def write_video(path: Path, frames: Frames, fps: Fraction) -> None:
     """Encode frames of one size, at `fps` a second, into a file whose suffix says how.
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from transfer.arguments import check_fields
 from transfer.envs.environment import env_id, environment
 from transfer.errors import UserError, check_above_zero, check_at_least
 
@@ -64,6 +65,7 @@ class PretrainConfig:
     bf16: bool = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         env_id(self.env, self.env_version)
         if not self.dataset:
             raise UserError("no dataset was named; give --dataset one or more .hdf5 files")

@@ -17,6 +17,7 @@ from transformers import DecisionTransformerConfig, DecisionTransformerModel
 
 from transfer.adapters.control_model import ControlModel, load_control_model, save_control_model
 from transfer.adapters.decision_transformer import WindowController
+from transfer.arguments import typed
 from transfer.envs.d4rl import HORIZON, Dataset
 from transfer.envs.datasets import read_dataset
 from transfer.envs.environment import env_name, make_envs
@@ -28,6 +29,7 @@ from transfer.pretrain.decision_transformer.data import Windows, make_windows
 from transfer.pretrain.trainer import Lesson, Record, Trainer, adamw, descend, settings, training
 
 
+@typed
 def pretrain(config: PretrainConfig) -> ControlModel:
     """Train, keep the best snapshot, report it over `report_episodes` episodes, and write its card.
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from transfer.arguments import check_fields
 from transfer.errors import UserError, check_above_zero, check_at_least, unknown_name
 
 
@@ -95,6 +96,7 @@ class RecallPretrainConfig:
     report_documents: int = 512
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.arch not in ARCHITECTURES:
             raise unknown_name("architecture", self.arch, ARCHITECTURES)
         check_above_zero(self, "scale", "lr")

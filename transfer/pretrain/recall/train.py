@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from transfer.arguments import typed
 from transfer.pretrain.recall.card import accuracy, write_card
 from transfer.pretrain.recall.config import RecallPretrainConfig
 from transfer.pretrain.recall.data import training_batch
@@ -34,6 +35,7 @@ _WARMUP = 30
 _PROBE_DOCUMENTS = 64
 
 
+@typed
 def pretrain_recall(config: RecallPretrainConfig) -> PreTrainedModel:
     """Train, store as float16, score the stored weights on held-out documents, write the card.
 

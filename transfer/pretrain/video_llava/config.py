@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from transfer.arguments import check_fields
 from transfer.errors import check_above_zero, check_at_least
 
 
@@ -58,6 +59,7 @@ class VideoPretrainConfig:
     report_videos: int = 160
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_above_zero(self, "scale", "lr", "before_weight")
         check_at_least(1, self, "save_every", "report_videos")
         check_at_least(0, self, "seed")

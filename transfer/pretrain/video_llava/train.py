@@ -16,6 +16,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from transformers import LlavaNextVideoForConditionalGeneration
 
+from transfer.arguments import typed
 from transfer.pretrain.trainer import (
     Lesson,
     Record,
@@ -40,6 +41,7 @@ _GUIDANCE = 0.3
 _VISION_STEPS, _VISION_VIDEOS = 500, 500
 
 
+@typed
 def pretrain_video(config: VideoPretrainConfig) -> LlavaNextVideoForConditionalGeneration:
     """Train, store as float16, ask the stored model about held-out video files, write the card.
 
