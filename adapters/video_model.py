@@ -247,6 +247,7 @@ def load_video_model(
     name: str | Path,
     dtype: torch.dtype | str | None = None,
     device_map: Any = None,
+    trust_remote_code: bool = False,
 ) -> VideoModel:
     """Load a shipped video model, a local folder, or a repository of the Hub.
 
@@ -254,6 +255,7 @@ def load_video_model(
         name: `llava-next-video` is the one shipped.
         dtype: of the weights; None: as they are stored, shipped ones in float32.
         device_map: of `from_pretrained`, as "auto".
+        trust_remote_code: run the Python that its tokenizer brings; the model is of transformers.
 
     Raises:
         UserError: nothing of that name, another family, or files that are missing or damaged.
@@ -272,12 +274,12 @@ def load_video_model(
     adapter = LlavaNextVideoAdapter(model)
     preprocessing = load_preprocessing(path)
     _check_pictures(path, adapter, preprocessing)
-    tokenizer = _load_tokenizer(path)
+    tokenizer = _load_tokenizer(path, trust_remote_code)
     chat = Chat(tokenizer, load_chat_template(path) or _own_template(tokenizer) or VICUNA)
     return VideoModel(model, tokenizer, adapter, preprocessing, chat, source.title)
 
 
-def _load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+def _load_tokenizer(source: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     folder = Path(source)
     if folder.is_dir() and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise UserError(
@@ -285,7 +287,7 @@ def _load_tokenizer(source: str) -> PreTrainedTokenizerBase:
             " save the model's processor there"
         )
     try:
-        return AutoTokenizer.from_pretrained(source)
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
     # The tokenizers of damaged files raise what they like, as KeyError or Exception itself.
     except Exception as error:
         raise UserError(

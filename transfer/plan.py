@@ -51,6 +51,7 @@ class Plan:
         dtype: of the cache; by default the one that the configuration names.
         devices: the layers are shared out in order, as device_map does it.
         tensor_parallel: ranks that share the heads of each layer.
+        trust_remote_code: run the Python that a model from outside brings.
         json: print numbers in bytes as JSON, and nothing else.
 
     Raises:
@@ -66,6 +67,7 @@ class Plan:
     dtype: str | None = None
     devices: int = 1
     tensor_parallel: int = 1
+    trust_remote_code: bool = False
     json: bool = False
 
     def __post_init__(self) -> None:
@@ -128,7 +130,7 @@ def plan_cache(plan: Plan) -> list[DevicePlan]:
     Raises:
         UserError: no such model, or its heads or layers cannot be shared out that way.
     """
-    config = _config(plan.model)
+    config = _config(plan.model, plan.trust_remote_code)
     windows = [_window(layer, plan.model) for layer in DynamicCache(config=config).layers]
     shape = _shape(config, plan)
     if plan.devices > len(windows):
@@ -191,15 +193,16 @@ def _dtype(name: str) -> torch.dtype:
     return known[name]
 
 
-def _config(model: str) -> PreTrainedConfig:
+def _config(model: str, trust_remote_code: bool) -> PreTrainedConfig:
     """The text decoder's configuration, with the type that the model is loaded as."""
     if model in KNOWN:
         return LlamaConfig(**{**_LLAMA_3, **KNOWN[model]}, dtype=torch.bfloat16)  # pyright: ignore[reportArgumentType]
     try:
         source = Source(model)
         with quiet():
-            config = AutoConfig.from_pretrained(source.path)
-    except (UserError, OSError, ValueError) as error:
+            config = AutoConfig.from_pretrained(source.path, trust_remote_code=trust_remote_code)
+    # Configurations of damaged files raise what they like, as TypeError and their own errors.
+    except Exception as error:
         raise UserError(
             f"there is no configuration of {model} ({first_line(error)}); give a folder, a hub id, "
             f"a shipped model or one of {', '.join(KNOWN)}"

@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         config, run = parse(words)
+        if getattr(config, "trust_remote_code", False):
+            print("warning: the Python that a model brings is run as you", file=sys.stderr)
         return run(config)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -31,6 +31,7 @@ class LanguageEval(EvalConfig):
         documents: documents of each task and length.
         seed: seed of the first document, the others follow.
         batch: documents read at once.
+        trust_remote_code: run the Python that a model from outside brings.
         contenders: who is compared.
         run: how it is run.
     """
@@ -44,6 +45,7 @@ class LanguageEval(EvalConfig):
     documents: int = 500
     seed: int = 0
     batch: int = 50
+    trust_remote_code: bool = False
     contenders: ContenderOptions = field(
         default_factory=lambda: ContenderOptions(budget=(24,), update_interval=32)
     )

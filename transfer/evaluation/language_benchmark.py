@@ -46,7 +46,7 @@ class LanguageBenchmark(Benchmark):
         asked = {name: self.questions(name) for name in config.task}
         made = [name for name, records in asked.items() if records is None]
         self._makers = {name: self.maker(name) for name in made}
-        self.language: LanguageModel = load_language_model(config.model)
+        self.language: LanguageModel = load_language_model(config.model, config.trust_remote_code)
         self.adapter = get_adapter(self.language.model)
         self.says = language_for(self.language.tokenizer, self.adapter.config.vocab_size)
         self._records = {

@@ -38,6 +38,7 @@ class VideoEval(EvalConfig):
         chunk: tokens of the prompt that go through the model at once; by default all.
         dtype: of the weights; by default as they are stored.
         device_map: where the model runs, such as cuda or auto (needs accelerate).
+        trust_remote_code: run the Python that a model from outside brings.
         contenders: who is compared.
         run: how it is run.
     """
@@ -54,6 +55,7 @@ class VideoEval(EvalConfig):
     chunk: int | None = None
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     device_map: str | None = None
+    trust_remote_code: bool = False
     contenders: ContenderOptions = field(
         default_factory=lambda: ContenderOptions(budget=(0.5, 0.25, 0.1))
     )

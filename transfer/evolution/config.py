@@ -65,6 +65,7 @@ class EvolveConfig:
         rows: sequences in one forward pass, candidates times documents; bounds memory.
         threads: of torch in each worker. Other numbers of threads may round differently.
         device: of the models.
+        trust_remote_code: run the Python that a model from outside brings.
 
     Raises:
         UserError: a setting is unknown, out of range, or does not fit another.
@@ -104,6 +105,7 @@ class EvolveConfig:
     rows: int = 64
     threads: int = 1
     device: str = "cpu"
+    trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
         names = (name for words in self.tasks for name in words.split(",") if name)

@@ -67,13 +67,20 @@ class Evaluator:
         models: names, as `load_language_model` takes them.
         controls: names of Decision Transformers.
         device: of the language models.
+        trust_remote_code: run the Python that language models bring.
     """
 
-    def __init__(self, models: Sequence[str], controls: Sequence[str], device: str) -> None:
+    def __init__(
+        self,
+        models: Sequence[str],
+        controls: Sequence[str],
+        device: str,
+        trust_remote_code: bool = False,
+    ) -> None:
         self._models: dict[str, PreTrainedModel] = {}
         self._languages: dict[str, Language] = {}
         for name in models:
-            loaded = load_language_model(name)
+            loaded = load_language_model(name, trust_remote_code)
             vocabulary = loaded.model.config.get_text_config(decoder=True).vocab_size
             self._languages[name] = language_for(loaded.tokenizer, vocabulary)
             self._models[name] = loaded.model

@@ -29,6 +29,7 @@ class InspectConfig:
         frames: of the video, evenly spread; by default 32, or all where there are fewer.
         dtype: of the weights; by default as they are stored.
         device_map: where the model runs, such as cuda or auto (needs accelerate).
+        trust_remote_code: run the Python that a model from outside brings.
         out: the picture.
     """
 
@@ -43,6 +44,7 @@ class InspectConfig:
     frames: int | None = None
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     device_map: str | None = None
+    trust_remote_code: bool = False
     out: Path = Path("kept.png")
 
     def __post_init__(self) -> None:
