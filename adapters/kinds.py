@@ -161,12 +161,12 @@ def _check_config(path: Path, config: Mapping[str, Any]) -> None:
             _check_config(path, value)
         most = _MOST.get(name)
         # Some families give a list, for each layer its own.
-        if most and value is not None and not isinstance(value, list):
-            if type(value) is not int or not 1 <= value <= most:
-                raise UserError(
-                    f"{path} says {name} {value!r}, not a whole number from 1 to {most:,}; "
-                    "download or save the model again"
-                )
+        single = most and value is not None and not isinstance(value, list)
+        if single and (type(value) is not int or not 1 <= value <= most):
+            raise UserError(
+                f"{path} says {name} {value!r}, not a whole number from 1 to {most:,}; "
+                "download or save the model again"
+            )
         if "attn_implementation" in name and "/" in str(value):
             raise UserError(
                 f"{path} says {name} {value!r}, which is code from the Hub and is not run; "
