@@ -128,7 +128,14 @@ class Spelling:
         for name, namm in zip(_short(chosen), chosen):
             alone = len(chosen) == 1
             label = self.text if alone else self.text.replace("namm", f"namm:{name}", 1)
-            yield label, get_policy("namm", namm=NAMM.from_pretrained(namm), **settings)
+            yield label, get_policy("namm", namm=_single(namm), **settings)
+
+
+def _single(name: str) -> NAMM:
+    namm = NAMM.from_pretrained(name)
+    if namm.population > 1:
+        raise UserError(f"NAMM {name} is a population of {namm.population}; save one of them")
+    return namm
 
 
 def plan(

@@ -37,8 +37,8 @@ class NAMMConfig:
     def __post_init__(self) -> None:
         FEATURES.get(self.features)
         SCORERS.get(self.scorer)
-        if self.hidden < 1:
-            raise UserError(f"NAMM hidden width {self.hidden}: use a whole number from 1 up")
+        if not 1 <= self.hidden <= 4096:
+            raise UserError(f"NAMM hidden width {self.hidden}: use a whole number from 1 to 4096")
         if not 0 < self.gamma < 1:
             raise UserError(f"NAMM gamma {self.gamma}: use a number between 0 and 1, as 0.99")
 
