@@ -21,7 +21,7 @@ from transfer.adapters.kinds import Source
 from transfer.adapters.loading import first_line, quiet
 from transfer.cache.footprint import LayerShape, held, peak
 from transfer.cache.policy import Pruning
-from transfer.errors import UserError, unknown_name
+from transfer.errors import UserError, check_at_least, unknown_name
 from transfer.evaluation.tables import WIDTH, new_table
 from transfer.namm.network import NAMM, NAMMConfig
 from transfer.policies import POLICIES, get_policy
@@ -72,9 +72,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         self.tokens  # noqa: B018  (says what is wrong with it)
-        for name in ("batch", "devices", "tensor_parallel"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} {getattr(self, name)}: use a whole number from 1 up")
+        check_at_least(1, self, "batch", "devices", "tensor_parallel", "update_interval")
         if not 0 < self.budget <= 1:
             raise UserError(f"budget {self.budget}: use a share above 0, up to 1")
         pruning = sorted(set(POLICIES) - {"full"})
@@ -86,7 +84,7 @@ class Plan:
     @property
     def tokens(self) -> int:
         """The context as a number."""
-        match = re.fullmatch(r"(\d+)(k?)", self.context.lower())
+        match = re.fullmatch(r"([0-9]{1,10})(k?)", self.context.lower())
         if not match or not int(match[1]):
             raise UserError(f"context {self.context!r}: use a number of tokens, such as 4096, 128k")
         return int(match[1]) * (1024 if match[2] else 1)

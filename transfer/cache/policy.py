@@ -14,7 +14,7 @@ from torch import Tensor
 
 from transfer.cache.queries import STRIDE, TILE
 from transfer.cache.window import AttentionWindow
-from transfer.errors import UserError
+from transfer.errors import MOST_TOKENS, UserError
 
 
 class Policy(ABC):
@@ -103,6 +103,11 @@ class Pruning:
         if self.eviction not in ("exact", "reference"):
             raise UserError(f"unknown eviction {self.eviction!r}; use exact or reference")
         multiple = self.policy.multiple_of
+        if self.update_interval > MOST_TOKENS:
+            raise UserError(
+                f"update interval {self.update_interval} is never reached; use at most "
+                f"{MOST_TOKENS:,} tokens"
+            )
         if self.update_interval < 1 or self.update_interval % multiple:
             raise UserError(
                 f"update interval {self.update_interval} does not fit policy {name}; use a positive"
@@ -122,6 +127,10 @@ class Pruning:
                 )
         elif not math.isfinite(self.budget) or self.budget <= 0:
             raise UserError(f"budget {self.budget} keeps nothing; use a positive number")
+        elif self.budget > MOST_TOKENS:
+            raise UserError(
+                f"budget {self.budget} is too large; use at most {MOST_TOKENS:,} tokens"
+            )
         elif self.budget > 1 and self.budget != int(self.budget):
             raise UserError(
                 f"budget {self.budget} is neither a fraction nor whole tokens; "

@@ -5,6 +5,7 @@ whose docstring is the help, and `run`. Only the file of the command that is ask
 so that help does not wait for torch.
 """
 
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -71,6 +72,10 @@ def parse(words: Sequence[str]) -> tuple[Any, Callable[[Any], int]]:
         UserError: an option has a bad value.
         SystemExit: the words are no command, or ask for help.
     """
+    for before, word in zip(["transfer", *words], words):
+        # An empty path would be the folder one stands in.
+        if not word or re.fullmatch(r"--[\w-]+=", word):
+            raise UserError(f"{word or before} says nothing; give it a value")
     name = next(iter(words), "")
     if name not in COMMANDS:
         stand_ins = {each: _stand_in(each) for each in COMMANDS}

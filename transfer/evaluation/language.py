@@ -3,13 +3,15 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from transfer.errors import UserError, check_at_least
+from transfer.errors import MOST_SEED, MOST_TOKENS, UserError, check_at_least
 from transfer.evaluation.options import (
     ContenderOptions,
     EvalConfig,
     check_names,
 )
 
+#: Tokens of the documents of a batch.
+_MOST_AT_ONCE = 10**8
 #: How the name of a task file ends.
 RECORDS = ".jsonl"
 
@@ -55,10 +57,14 @@ class LanguageEval(EvalConfig):
         for name in ("task", "length"):
             check_names(self, name)
         check_names(self.contenders, "policy")
-        if self.seed < 0:
-            raise UserError(f"seed is {self.seed}; use 0 or more")
-        if min(self.length) < 1:
-            raise UserError(f"length is {min(self.length)}; use a positive number of tokens")
+        check_at_least(0, self, "seed", most=MOST_SEED)
+        check_at_least(1, self, "length", most=MOST_TOKENS)
+        tokens = min(self.batch, self.documents) * max(self.length)
+        if tokens > _MOST_AT_ONCE:
+            raise UserError(
+                f"--batch {self.batch} documents of {max(self.length)} tokens are {tokens:,} at "
+                f"once; use a smaller --batch, for at most {_MOST_AT_ONCE:,}"
+            )
 
     @property
     def tasks(self) -> tuple[str, ...]:

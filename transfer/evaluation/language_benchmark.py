@@ -59,7 +59,8 @@ class LanguageBenchmark(Benchmark):
         seeds = range(config.seed, config.seed + config.documents)
         for length, make in product(config.length, self._makers.values()):
             # Refuses a length that does not hold what one of them asks about.
-            make(length, seeds)
+            for start in range(0, len(seeds), config.batch):
+                make(length, seeds[start : start + config.batch])
 
     def questions(self, task: str) -> Sequence[Record] | None:
         """The questions of a task that has its own; None where documents are made.

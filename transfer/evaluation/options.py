@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from transfer.errors import UserError, check_at_least
+from transfer.errors import MOST_TOKENS, UserError, check_at_least
 from transfer.namm.config import DEFAULT_NAMM
 from transfer.plugins import BENCHMARKS
 
@@ -53,6 +53,8 @@ class ContenderOptions:
                 )
             if isinstance(budget, int) and budget < 1:
                 raise UserError(f"budget {budget} keeps nothing; use 1 token or more")
+            if isinstance(budget, int) and budget > MOST_TOKENS:
+                raise UserError(f"budget {budget} is too large; use at most {MOST_TOKENS:,} tokens")
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class RunOptions:
     json: bool = False
 
     def __post_init__(self) -> None:
-        check_at_least(1, self, "threads", "workers")
+        check_at_least(1, self, "threads", "workers", most=1024)
 
 
 #: Options that change no result.

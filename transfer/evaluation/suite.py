@@ -66,7 +66,8 @@ class SuiteEval(EvalConfig):
     run: RunOptions = field(default_factory=lambda: RunOptions(threads=1), kw_only=True)
 
     def __post_init__(self) -> None:
-        check_at_least(1, self, "documents", "questions", "episodes", "num_envs")
+        check_at_least(1, self, "documents", "questions", "episodes")
+        check_at_least(1, self, "num_envs", most=10_000)
         check_names(self, "namm")
 
     def sections(self) -> dict[str, Config]:

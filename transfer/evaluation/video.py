@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from transfer.errors import UserError, check_at_least
+from transfer.errors import UserError, check_above_zero, check_at_least
 from transfer.evaluation.options import (
     ContenderOptions,
     EvalConfig,
@@ -63,8 +63,7 @@ class VideoEval(EvalConfig):
     def __post_init__(self) -> None:
         check_at_least(1, self, "frames", "questions", "chunk")
         check_names(self.contenders, "policy")
-        if self.fps is not None and not self.fps > 0:
-            raise UserError(f"fps is {self.fps}; use a positive number")
+        check_above_zero(self, "fps", most=1000)
         if (self.sampling == "fps") != (self.fps is not None):
             raise UserError(
                 f"sampling is {self.sampling} and fps {self.fps}; give --sampling fps and --fps"

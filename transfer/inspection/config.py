@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from transfer.errors import UserError, check_at_least
+from transfer.evaluation.options import ContenderOptions
 from transfer.namm.config import DEFAULT_NAMM
 
 
@@ -49,6 +50,7 @@ class InspectConfig:
 
     def __post_init__(self) -> None:
         check_at_least(1, self, "frames", "update_interval")
+        ContenderOptions(budget=(self.budget,))
         if self.policy == "all":
             raise UserError("policy is all and a picture shows one; name one policy")
         if self.out.suffix != ".png":

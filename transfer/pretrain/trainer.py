@@ -191,7 +191,7 @@ def schedule(steps: Sequence[int], peak: float, warmup: int) -> list[Step]:
     for stage, count in enumerate(steps):
         for index in range(count):
             decay = 1 - index / count if stage == len(steps) - 1 else 1.0
-            rate = peak * min(1.0, (len(found) + 1) / warmup) * max(_FINAL_RATE, decay)
+            rate = peak * min(1.0, (len(found) + 1) / max(1, warmup)) * max(_FINAL_RATE, decay)
             found.append(Step(stage, index, index == count - 1, rate))
     return found
 
