@@ -146,12 +146,17 @@ def write_d4rl(
             rest as float32.
         metadata: entries under `metadata/`, such as `algorithm` and `policy/fc0/weight`.
     """
-    with replacing(path) as partial, h5py.File(partial, "w") as file:
+    # In memory first: HDF5 ends the process where the disk is full while it compresses.
+    with h5py.File(str(path), "w", driver="core", backing_store=False) as file:
         for key, values in arrays.items():
             dtype = np.bool_ if key in _FLAGS else np.float32
             file.create_dataset(key, data=np.asarray(values).astype(dtype), compression="gzip")
         for key, value in (metadata or {}).items():
             file[f"metadata/{key}"] = value
+        file.flush()
+        image = file.id.get_file_image()
+    with replacing(path) as partial:
+        partial.write_bytes(image)
 
 
 def file_sha256(path: str | Path) -> str:

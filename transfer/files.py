@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from transfer.errors import UserError
 
 #: Bytes of the longest text that is read; what is longer is no file of ours, or has no end.
@@ -29,7 +31,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary sibling of `path` that becomes `path` when the block ends without error.
 
     Raises:
-        UserError: the folder cannot be made or written to.
+        UserError: the folder cannot be made or written to, or the disk is full; what was at `path`
+            is still there.
     """
     path = Path(path)
     if path.is_dir():
@@ -46,13 +49,30 @@ def replacing(path: str | Path) -> Iterator[Path]:
     os.close(descriptor)
     partial = Path(name)
     try:
-        yield partial
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        partial.chmod(0o644)
-        partial.replace(path)
+        with writing(path):
+            yield partial
+            with partial.open("rb") as written:
+                os.fsync(written.fileno())
+            partial.chmod(0o644)
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what a full or broken disk raises into one sentence about `path`.
+
+    Raises:
+        UserError: it does.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        cause = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"cannot write {path}: {cause}; make room there, and repeat the command"
+        ) from error
 
 
 @contextmanager

@@ -5,6 +5,8 @@ whose docstring is the help, and `run`. Only the file of the command that is ask
 so that help does not wait for torch.
 """
 
+import errno
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +20,7 @@ import transfer
 from transfer.errors import SimulationError, UserError
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EPIPE)
 _DESCRIPTION = (
     "Prune the KV cache of any transformer with one evolved network. "
     "`transfer COMMAND --help` explains a command, `transfer --version` says the version."
@@ -53,16 +56,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         config, run = parse(words)
         if getattr(config, "trust_remote_code", False):
             print("warning: the Python that a model brings is run as you", file=sys.stderr)
-        return run(config)
+        code = run(config)
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
+    except OSError as error:
+        return _unwritten(error)
     except SimulationError as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _unwritten(error: OSError) -> int:
+    """The sentence for a disk or a standard output that takes no more; other errors go on."""
+    if error.errno not in _FULL:
+        raise error
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # What is left in its buffer would be tried again at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    what = error.filename or "the output"
+    print(f"error: cannot write {what}: {error.strerror}; make room for it", file=sys.stderr)
+    return BAD_INPUT
 
 
 def parse(words: Sequence[str]) -> tuple[Any, Callable[[Any], int]]:
