@@ -30,6 +30,7 @@ from transfer.adapters.preprocessing import (
     load_preprocessing,
 )
 from transfer.errors import UserError
+from transfer.tasks.text import check_text
 from transfer.tasks.video_records import FRAME, VIDEO, Prompt
 from transfer.video.frames import Clip
 
@@ -95,6 +96,8 @@ class VideoModel:
             UserError: the prompt is longer than the model's positions, or its parts are wrong.
         """
         here = self._frames_of_parts(prompt, frames)
+        for text in (prompt.system, *prompt.parts):
+            check_text(text, self.tokenizer, self.adapter.positions, "a part of the prompt")
         token = str(self.tokenizer.convert_ids_to_tokens(self.model.config.video_token_index))
         room = [token * count * self.tokens_per_frame for count in here]
         user = "".join(text or part for text, part in zip(room, prompt.parts))

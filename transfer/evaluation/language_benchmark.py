@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from transfer.adapters.language_model import LanguageModel, load_language_model
-from transfer.adapters.scoring import check_length, score_batch
+from transfer.adapters.scoring import check_length, positions_of, score_batch
 from transfer.attachment.adapter import get_adapter
 from transfer.attachment.memory import Memory
 from transfer.cache.footprint import LayerShape
@@ -18,7 +18,7 @@ from transfer.evaluation.language import RECORDS, LanguageEval
 from transfer.tasks.base import TokenBatch
 from transfer.tasks.recall import get_task, make_batch
 from transfer.tasks.records import Record, encode_record, read_records
-from transfer.tasks.text import language_for
+from transfer.tasks.text import check_text, language_for
 
 #: Length and seeds in, a document for each seed out.
 Maker = Callable[[int, Sequence[int]], TokenBatch]
@@ -140,6 +140,10 @@ class LanguageBenchmark(Benchmark):
             raise UserError(
                 f"{self.config.model} has no tokenizer to read {name} with; use a model of text"
             )
+        positions = positions_of(self.language.model)
+        for number, record in enumerate(records, 1):
+            for text in (record.prompt, record.answer):
+                check_text(text, tokenizer, positions, f"question {number} of {name}")
         batches = [encode_record(record, tokenizer) for record in records]
         for number, batch in enumerate(batches, 1):
             check_length(self.language.model, batch.ids.shape[1], f"question {number} of {name}")

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfer.adapters.language_model import load_language_model
-from transfer.adapters.scoring import Scores, score_batch
+from transfer.adapters.scoring import Scores, check_length, score_batch
 from transfer.attachment.memory import attach
 from transfer.cache.cache import PrunedCache
 from transfer.cache.window import AttentionWindow
@@ -68,6 +68,10 @@ class Evaluator:
         controls: names of Decision Transformers.
         device: of the language models.
         trust_remote_code: run the Python that language models bring.
+        longest: tokens of the longest document.
+
+    Raises:
+        UserError: a model cannot be loaded, or has fewer positions.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class Evaluator:
         controls: Sequence[str],
         device: str,
         trust_remote_code: bool = False,
+        longest: int = 0,
     ) -> None:
         self._models: dict[str, PreTrainedModel] = {}
         self._languages: dict[str, Language] = {}
@@ -84,6 +89,7 @@ class Evaluator:
             vocabulary = loaded.model.config.get_text_config(decoder=True).vocab_size
             self._languages[name] = language_for(loaded.tokenizer, vocabulary)
             self._models[name] = loaded.model
+            check_length(loaded.model, longest, "a document")
             loaded.model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
         self._control = ControlTasks(controls)
         self._documents = lru_cache(maxsize=32)(self._make_documents)
