@@ -77,3 +77,17 @@ def test_a_model_of_no_numbers_is_a_failure_in_words(tmp_path, capsys, value):
     said = capsys.readouterr()
     assert "error: every item of full" in said.err
     assert "answer_probability is nan; use another --dtype" in said.out
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "random:seed=1000000000000000000000", "random:seed=0.5", "snapkv:kernel=10000000001",
+        "snapkv:kernel=5.0", "snapkv:observe=2.5", "recency:sinks=1e300", "recency:sinks=True",
+        "fastgen:first=99999999999",
+    ],
+)  # fmt: skip
+def test_settings_of_a_policy_are_whole_and_bounded(policy, capsys):
+    words = f"eval language --model llama-recall --documents 1 --length 96 --policy {policy}"
+    assert main(words.split()) == 2
+    assert "use a whole number up to 10,000,000" in capsys.readouterr().err

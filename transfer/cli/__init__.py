@@ -97,6 +97,9 @@ def parse(words: Sequence[str]) -> tuple[Any, Callable[[Any], int]]:
         # An empty path would be the folder one stands in.
         if not word or re.fullmatch(r"--[\w-]+=", word):
             raise UserError(f"{word or before} says nothing; give it a value")
+        # Neither results nor tables could repeat it.
+        if not word.isascii() and word.encode(errors="ignore").decode() != word:
+            raise UserError(f"{word!a} is no text in UTF-8; rename what it names")
     name = next(iter(words), "")
     if name not in COMMANDS:
         stand_ins = {each: _stand_in(each) for each in COMMANDS}

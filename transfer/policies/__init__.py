@@ -4,7 +4,7 @@ from inspect import Parameter, signature
 from typing import Any
 
 from transfer.cache.policy import Policy
-from transfer.errors import UserError, unknown_name
+from transfer.errors import MOST_TOKENS, UserError, unknown_name
 from transfer.plugins import POLICIES
 
 __all__ = ["POLICIES", "get_policy"]
@@ -39,7 +39,20 @@ def get_policy(name: str, /, **settings: Any) -> Policy:
             raise UserError(
                 f"{setting} of policy {name} is {value!r}; use a number, such as {known[setting]}"
             )
+        _check_number(name, setting, value, known[setting])
     for setting, default in known.items():
         if default is Parameter.empty and setting not in settings:
             raise UserError(f"policy {name} needs {setting}; give {setting}=...")
     return policy(**settings)
+
+
+def _check_number(name: str, setting: str, value: Any, default: Any) -> None:
+    """Refuse fractions where the default is whole, and what no sequence is as long as."""
+    if type(default) not in (int, float):
+        return
+    whole = type(default) is int and type(value) is not int
+    if whole or not -MOST_TOKENS <= value <= MOST_TOKENS:
+        kind = "whole number" if type(default) is int else "number"
+        raise UserError(
+            f"{setting} of policy {name} is {value!r}; use a {kind} up to {MOST_TOKENS:,}"
+        )
