@@ -159,7 +159,7 @@ def _check_config(path: Path, config: Mapping[str, Any]) -> None:
     for name, value in config.items():
         if isinstance(value, Mapping):
             _check_config(path, value)
-        most = _MOST.get(name)
+        most = _MOST.get(name, 0)
         # Some families give a list, for each layer its own.
         single = most and value is not None and not isinstance(value, list)
         if single and (type(value) is not int or not 1 <= value <= most):

@@ -44,19 +44,21 @@ def member(path: Path, group: h5py.Group, key: str) -> h5py.Group | h5py.Dataset
     Raises:
         UserError: it lies in another file or place, or is named by what is no group.
     """
+    found: object = group
     for name in key.split("/"):
-        if not isinstance(group, h5py.Group):
-            raise UserError(f"{group.name} of dataset {path} is no group; {_REMEDY}")
-        link = group.get(name, getlink=True) if name in group.keys() else None  # noqa: SIM118
-        if link is None:
+        if not isinstance(found, h5py.Group):
+            raise UserError(f"{key!r} of dataset {path} is in no group; {_REMEDY}")
+        # `in` a group itself asks whether a link's end is there.
+        if name not in set(found.keys()):
             return None
+        link = found.get(name, getlink=True)
         if not isinstance(link, h5py.HardLink):
             raise UserError(
                 f"{key!r} of dataset {path} is a link to another place or file, which is not "
                 f"followed; {_REMEDY}"
             )
-        group = group[name]
-    return group
+        found = found[name]
+    return found if isinstance(found, h5py.Group | h5py.Dataset) else None
 
 
 def read_array(path: Path, key: str, entry: object) -> np.ndarray:
