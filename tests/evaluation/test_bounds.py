@@ -91,3 +91,45 @@ def test_settings_of_a_policy_are_whole_and_bounded(policy, capsys):
     words = f"eval language --model llama-recall --documents 1 --length 96 --policy {policy}"
     assert main(words.split()) == 2
     assert "use a whole number up to 10,000,000" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("num_hidden_layers", -1, "num_hidden_layers -1, not a whole number from 1 to 10,000"),
+        ("num_hidden_layers", 10**12, "not a whole number from 1 to 10,000"),
+        ("num_hidden_layers", True, "num_hidden_layers True, not a whole number"),
+        ("num_hidden_layers", 1, "a layer that its config.json leaves out"),
+        ("num_hidden_layers", 9, "lack 'model.layers.3"),
+        ("num_attention_heads", 0, "num_attention_heads 0, not a whole number"),
+        ("hidden_size", 10**18, "not a whole number from 1 to 10,000,000"),
+        ("vocab_size", "64", "vocab_size '64', not a whole number"),
+        ("max_position_embeddings", 1.5, "max_position_embeddings 1.5, not a whole number"),
+    ],
+)
+def test_a_config_that_describes_no_model(tmp_path, capsys, name, value, said):
+    from shutil import copytree
+
+    from transfer.checkpoints import shipped
+
+    folder = tmp_path / "model"
+    copytree(shipped("config.json")["llama-recall"], folder)
+    told = json.loads((folder / "config.json").read_text())
+    assert name in told
+    (folder / "config.json").write_text(json.dumps(told | {name: value}))
+    assert main(["eval", "--model", str(folder), "--documents", "1"]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_controller_of_no_numbers_is_a_failure_in_words(tmp_path, capsys):
+    from tiny_control import save_tiny_control
+
+    from transfer.adapters.control_model import load_control_model, save_control_model
+
+    control = load_control_model(save_tiny_control(tmp_path / "model"))
+    with torch.no_grad():
+        control.model.predict_action[0].weight.fill_(float("nan"))
+    save_control_model(control, tmp_path / "model")
+    words = f"eval control --model {tmp_path / 'model'} --episodes 2 --policy recency"
+    assert main([*words.split(), "--max-steps", "9"]) == 1
+    assert "error: every item of" in capsys.readouterr().err
