@@ -44,7 +44,7 @@ NEEDED = {
     "import": "x y",
     "report": "x",
 }
-MANY = {"plan": 60, "language": 30, "control": 30, "evolve": 15}
+MANY = {"plan": 30, "language": 20, "control": 20, "evolve": 8}
 #: What starts other processes, or asks for what is not on this machine.
 LONG = {"engine", "device"}
 
@@ -98,7 +98,7 @@ def test_every_command_is_drawn_from():
 
 
 @given(data=st.data())
-@drawn(80)
+@drawn(60)
 def test_configurations_are_made_or_refused(data):
     words = data.draw(st.sampled_from(sorted(KINDS)))
     told = [*words.split(), *NEEDED.get(words, "").split(), *data.draw(options(KINDS[words]))]
