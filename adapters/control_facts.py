@@ -7,7 +7,7 @@ statistics of the training data, or names D4RL's.
 
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import ZipFile
 
 import numpy as np
 
@@ -16,7 +16,10 @@ from transfer.adapters.published_control import d4rl_statistics, published_copy,
 from transfer.envs.environment import data_quality, env_name, environment
 from transfer.errors import UserError, unknown_name
 from transfer.files import read_json_object
+from transfer.plugins import check_installed
 
+#: Of an archive of statistics, which are a few hundred numbers.
+_MOST_BYTES = 2**20
 _DEFAULTS = {"quality": "unknown", "context": 20, "scale": 1000.0, "data": {}, "delayed": False}
 _ENTRIES = ("state_mean", "state_std", "target_returns", "env", *_DEFAULTS)
 
@@ -74,10 +77,12 @@ def _own(source: Source, folder: Path) -> dict[str, Any] | None:
     if named := published_models().get(source.name):
         return _d4rl(*named)
     path = folder / "control.json"
-    if path.is_file():
-        return read_json_object(path)
-    copied = published_copy(folder)
-    return _d4rl(*copied) if copied else None
+    if not path.is_file():
+        copied = published_copy(folder)
+        return _d4rl(*copied) if copied else None
+    own = read_json_object(path)
+    check_installed(path, str(own.get("env")))
+    return own
 
 
 def _d4rl(env: str, quality: str) -> dict[str, Any]:
@@ -130,10 +135,23 @@ def _refuse_others(who: str, said: dict[str, Any], env: str | None, quality: str
 
 
 def _arrays(path: Path) -> dict[str, Any]:
+    if path.is_file() and path.stat().st_size > _MOST_BYTES:
+        raise UserError(f"{path} has more than {_MOST_BYTES:,} bytes; check the path")
     try:
-        with np.load(path) as arrays:
-            return {name: arrays[name].tolist() for name in arrays.files}
-    except (OSError, ValueError, BadZipFile) as error:
+        with ZipFile(path) as archive:
+            declared = sum(entry.file_size for entry in archive.infolist())
+        with np.load(path, allow_pickle=False) as arrays:
+            # None: refused below, for what it would unpack to.
+            names = arrays.files if declared <= _MOST_BYTES else ()
+            found = {name: arrays[name].tolist() for name in names}
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); check the path") from error
+    # Damaged archives make zipfile, zlib and numpy raise nearly anything.
+    except Exception as error:
         raise UserError(
-            f"{path} cannot be read ({error}); save it with numpy.savez, or as JSON"
+            f"{path} is no whole archive of numbers; save it with numpy.savez from arrays of "
+            "numbers and texts, or as JSON"
         ) from error
+    if not found:
+        raise UserError(f"{path} unpacks to {declared:,} bytes, or to nothing; check the path")
+    return found

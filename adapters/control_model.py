@@ -1,9 +1,11 @@
 """A Decision Transformer with its statistics: loading, saving, and refusing what does not fit."""
 
+import math
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import torch
@@ -21,6 +23,8 @@ from transfer.envs.environment import HOPPER, data_quality, env_name, environmen
 from transfer.errors import UserError
 from transfer.files import replacing, write_json
 
+#: Steps of the longest context.
+_MOST_STEPS = 10**6
 _FILES = ["config.json", "control.json", "model.safetensors", "pytorch_model.bin"]
 
 
@@ -61,6 +65,19 @@ class ControlModel:
                     f"{name} has {len(values)} numbers but the model's state dimension is"
                     f" {expected}; take the statistics of the data that it was trained on"
                 )
+            if not values.isfinite().all():
+                raise UserError(f"{name} holds NaN or infinity; take the statistics anew")
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        if not 1 <= self.context <= _MOST_STEPS:
+            raise UserError(f"context is {self.context}; use 1 to {_MOST_STEPS:,} steps")
+        if not 0 < self.scale < math.inf:
+            raise UserError(f"scale is {self.scale}; use a number above 0")
+        if not self.target_returns or not all(map(math.isfinite, self.target_returns)):
+            raise UserError(
+                f"target returns are {self.target_returns}; name one or more, all finite"
+            )
         if not (self.state_std > 0).all():
             raise UserError(
                 f"state_std has {float(self.state_std.min())}, by which no state can be divided; "
@@ -114,7 +131,8 @@ def load_control_model(
         settings = _settings(facts)
     except KeyError as error:
         raise UserError(f"{where} has no entry {error}; save the model again") from error
-    except (TypeError, AttributeError, ValueError) as error:
+    # torch raises RuntimeError for numbers that no float holds.
+    except (TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise UserError(f"{where} is not usable ({error}); save it again") from error
     model = load_weights(
         DecisionTransformerModel, str(folder), _unreadable, dtype=torch.float32,
@@ -196,16 +214,30 @@ def _facts(control: ControlModel) -> dict[str, Any]:
 
 def _settings(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "state_mean": torch.tensor(facts["state_mean"], dtype=torch.float32),
-        "state_std": torch.tensor(facts["state_std"], dtype=torch.float32),
-        "target_returns": tuple(float(target) for target in facts["target_returns"]),
-        "env": str(facts["env"]),
-        "quality": str(facts["quality"]),
-        "context": int(facts["context"]),
-        "scale": float(facts["scale"]),
+        "state_mean": _numbers(facts, "state_mean"),
+        "state_std": _numbers(facts, "state_std"),
+        "target_returns": tuple(map(float, facts["target_returns"])),
+        "env": _typed(facts, "env", str),
+        "quality": _typed(facts, "quality", str),
+        "context": _typed(facts, "context", int),
+        "scale": float(_typed(facts, "scale", int | float)),
         "data": dict(facts["data"]),
-        "delayed": bool(facts.get("delayed", False)),
+        "delayed": _typed(facts, "delayed", bool) if "delayed" in facts else False,
     }
+
+
+def _numbers(facts: Mapping[str, Any], name: str) -> Float[Tensor, " _"]:
+    values = torch.tensor(facts[name], dtype=torch.float32)
+    if values.ndim != 1:
+        raise ValueError(f"{name} is no list of numbers")
+    return values
+
+
+def _typed(facts: Mapping[str, Any], name: str, kind: type | UnionType) -> Any:
+    value = facts[name]
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{name} is {value!r}")
+    return value
 
 
 def _download(repo: str) -> Path:

@@ -4,6 +4,7 @@ config.json says it, not the name. The command line asks before it shows help, s
 transformers is imported.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,14 @@ ALIASES = {CONTROL: "decision-transformer-hopper-mixed", VIDEO: "llava-next-vide
 
 #: `config.model_type` of the families that are no language models.
 _TYPES: dict[str, Kind] = {"decision_transformer": "control", "llava_next_video": "video"}
+#: Numbers of a configuration, nested ones too, and the most that is believed.
+_MOST = {
+    **dict.fromkeys(("num_hidden_layers", "num_layers", "n_layer"), 10_000),
+    **dict.fromkeys(("num_attention_heads", "num_key_value_heads", "n_head", "head_dim"), 10**5),
+    **dict.fromkeys(("hidden_size", "n_embd", "intermediate_size", "n_inner"), 10**7),
+    **dict.fromkeys(("state_dim", "act_dim", "image_size", "patch_size"), 10**5),
+    **dict.fromkeys(("vocab_size", "n_positions", "max_position_embeddings", "max_ep_len"), 10**9),
+}
 _IN_WORDS = {
     "language": "a language model",
     "video": "a LLaVA-NeXT-Video",
@@ -75,16 +84,17 @@ class Source:
         """What config.json says.
 
         Raises:
-            UserError: there is none, it is damaged, or the Hub cannot be reached.
+            UserError: there is none, it is damaged or describes no model, or the Hub cannot be
+                reached.
         """
-        if self.folder is None:
-            return read_json_object(_downloaded(self.name))
-        path = self.folder / "config.json"
+        path = _downloaded(self.name) if self.folder is None else self.folder / "config.json"
         if not path.is_file():
             raise UserError(
                 f"folder {self.folder} has no config.json; save a model there, or check the path"
             )
-        return read_json_object(path)
+        config = read_json_object(path)
+        _check_config(path, config)
+        return config
 
     @property
     def kind(self) -> Kind:
@@ -144,6 +154,26 @@ def find_model(name: str | Path, kind: Kind) -> Source:
 def shipped_models(kind: Kind) -> list[str]:
     """Names of the models of one kind that come with the package."""
     return [name for name in _shipped() if Source(name).kind == kind]
+
+
+def _check_config(path: Path, config: Mapping[str, Any]) -> None:
+    """Refuse sizes that no model has, before one is built of them, and kernels from outside."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            _check_config(path, value)
+        most = _MOST.get(name, 0)
+        # Some families give a list, for each layer its own.
+        single = most and value is not None and not isinstance(value, list)
+        if single and (type(value) is not int or not 1 <= value <= most):
+            raise UserError(
+                f"{path} says {name} {value!r}, not a whole number from 1 to {most:,}; "
+                "download or save the model again"
+            )
+        if "attn_implementation" in name and "/" in str(value):
+            raise UserError(
+                f"{path} says {name} {value!r}, which is code from the Hub and is not run; "
+                "take the entry out"
+            )
 
 
 def _shipped() -> dict[str, Path]:

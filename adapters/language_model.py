@@ -36,13 +36,16 @@ class LanguageModel:
 
 
 @typed
-def load_language_model(name_or_path: str | Path, **settings: Any) -> LanguageModel:
+def load_language_model(
+    name_or_path: str | Path, trust_remote_code: bool = False, **settings: Any
+) -> LanguageModel:
     """Load a shipped language model, a local folder, or a repository of the Hub.
 
     Models of symbols (no tokenizer) are float32 in memory, others of the type they are stored in.
 
     Args:
         name_or_path: of the model.
+        trust_remote_code: run the Python that the model and its tokenizer bring.
         settings: of `from_pretrained`, as `device_map` and `distributed_config`, to shard it.
 
     Raises:
@@ -50,18 +53,19 @@ def load_language_model(name_or_path: str | Path, **settings: Any) -> LanguageMo
             cut or of other shapes.
     """
     source = find_model(name_or_path, "language")
-    tokenizer = _load_tokenizer(source)
+    tokenizer = _load_tokenizer(source, trust_remote_code)
     settings = {"dtype": "auto" if tokenizer else torch.float32, **settings}
     explain = partial(unloadable, "language")
-    model = load_weights(AutoModelForCausalLM, source.path, explain, **settings)
+    model = load_weights(AutoModelForCausalLM, source.path, explain, trust_remote_code, **settings)
     return LanguageModel(model, tokenizer, source.title)
 
 
-def _load_tokenizer(source: Source) -> PreTrainedTokenizerBase | None:
+def _load_tokenizer(source: Source, trust_remote_code: bool) -> PreTrainedTokenizerBase | None:
     folder = source.folder
     if folder and not any((folder / file).is_file() for file in _TOKENIZER_FILES):
         return None
     try:
-        return AutoTokenizer.from_pretrained(source.path)
-    except (OSError, ValueError, ImportError) as error:
+        return AutoTokenizer.from_pretrained(source.path, trust_remote_code=trust_remote_code)
+    # The tokenizers of damaged files raise what they like, as KeyError or Exception itself.
+    except Exception as error:
         raise unloadable("language", source.path, error) from error

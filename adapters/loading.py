@@ -1,6 +1,11 @@
-"""Loading transformers models: quietly, and with every weight there."""
+"""Loading transformers models: quietly, with every weight there, and without Python from outside.
 
-from collections.abc import Callable, Iterator
+A model may bring Python of its own. It runs for `trust_remote_code=True` alone, which is passed on
+explicitly everywhere, because transformers asks on standard input where nothing is said.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from logging import CRITICAL
 from typing import Any
@@ -10,9 +15,16 @@ from transformers.utils import logging
 from transfer.adapters.kinds import Kind, shipped_models
 from transfer.errors import UserError
 
+#: The number of a layer within the name of a weight.
+_NUMBER = re.compile(r"\.\d+\.")
+
 
 def load_weights(
-    model_class: Any, path: str, explain: Callable[[str, Exception], UserError], **settings: Any
+    model_class: Any,
+    path: str,
+    explain: Callable[[str, Exception], UserError],
+    trust_remote_code: bool = False,
+    **settings: Any,
 ) -> Any:
     """`model_class.from_pretrained`, in evaluation mode.
 
@@ -20,14 +32,18 @@ def load_weights(
         model_class: of transformers.
         path: a folder or a hub id.
         explain: what is wrong, for an error of transformers or safetensors.
+        trust_remote_code: run the Python that the model brings.
         settings: of `from_pretrained`, as `dtype` and `device_map`.
 
     Raises:
-        UserError: the weights cannot be loaded, or one is missing.
+        UserError: the weights cannot be loaded, one is missing, or they have more layers than
+            config.json says.
     """
     try:
         with quiet():
-            model, report = model_class.from_pretrained(path, output_loading_info=True, **settings)
+            model, report = model_class.from_pretrained(
+                path, output_loading_info=True, trust_remote_code=trust_remote_code, **settings
+            )
     # safetensors' own error for a damaged file derives from Exception alone.
     except Exception as error:
         raise explain(path, error) from error
@@ -36,7 +52,21 @@ def load_weights(
             f"the weights of {path} lack {min(report['missing_keys'])!r};"
             " download or save the model again"
         )
+    _refuse_further_layers(path, report["unexpected_keys"], model.state_dict())
     return model.eval()
+
+
+def _refuse_further_layers(path: str, unexpected: Iterable[str], known: Iterable[str]) -> None:
+    """Weights that are named like those of a layer of the model belong to layers it has not."""
+    layers = {_NUMBER.sub(".#.", name) for name in known}
+    more = [
+        name for name in unexpected if _NUMBER.search(name) and _NUMBER.sub(".#.", name) in layers
+    ]
+    if more:
+        raise UserError(
+            f"the weights of {path} have {min(more)!r}, a layer that its config.json leaves out;"
+            " download or save the model again"
+        )
 
 
 def unloadable(kind: Kind, path: str, error: Exception) -> UserError:
@@ -49,6 +79,8 @@ def unloadable(kind: Kind, path: str, error: Exception) -> UserError:
 
 def first_line(error: Exception) -> str:
     """What an error of another library says first."""
+    if "trust_remote_code" in str(error):
+        return "it brings Python of its own, which runs with --trust-remote-code alone"
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")
 
 

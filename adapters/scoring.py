@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from transfer.errors import UserError
+from transfer.errors import MOST_TOKENS, UserError
 from transfer.tasks.base import TokenBatch
 
 if TYPE_CHECKING:
@@ -72,13 +72,18 @@ def check_length(model: "PreTrainedModel", tokens: int, what: str = "a prompt") 
     Raises:
         UserError: `what` is too long.
     """
-    config = model.config.get_text_config(decoder=True)
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is not None and tokens > positions:
+    positions = positions_of(model)
+    if tokens > positions:
         raise UserError(
             f"{what} of {tokens} tokens is longer than the {positions} positions of"
-            f" {model.name_or_path or config.model_type}; use at most {positions}"
+            f" {model.name_or_path or model.config.model_type}; use at most {positions}"
         )
+
+
+def positions_of(model: "PreTrainedModel") -> int:
+    """How many tokens it can read; of one that does not say it, how many anybody would."""
+    config = model.config.get_text_config(decoder=True)
+    return getattr(config, "max_position_embeddings", None) or MOST_TOKENS
 
 
 def _predictions(

@@ -31,6 +31,7 @@ from transfer.adapters.preprocessing import (
 )
 from transfer.arguments import typed
 from transfer.errors import UserError
+from transfer.tasks.text import check_text
 from transfer.tasks.video_records import FRAME, VIDEO, Prompt
 from transfer.video.frames import Clip
 
@@ -98,6 +99,8 @@ class VideoModel:
             UserError: the prompt is longer than the model's positions, or its parts are wrong.
         """
         here = self._frames_of_parts(prompt, frames)
+        for text in (prompt.system, *prompt.parts):
+            check_text(text, self.tokenizer, self.adapter.positions, "a part of the prompt")
         token = str(self.tokenizer.convert_ids_to_tokens(self.model.config.video_token_index))
         room = [token * count * self.tokens_per_frame for count in here]
         user = "".join(text or part for text, part in zip(room, prompt.parts))
@@ -258,6 +261,7 @@ def load_video_model(
     name: str | Path,
     dtype: torch.dtype | str | None = None,
     device_map: Any = None,
+    trust_remote_code: bool = False,
 ) -> VideoModel:
     """Load a shipped video model, a local folder, or a repository of the Hub.
 
@@ -265,6 +269,7 @@ def load_video_model(
         name: `llava-next-video` is the one shipped.
         dtype: of the weights; None: as they are stored, shipped ones in float32.
         device_map: of `from_pretrained`, as "auto".
+        trust_remote_code: run the Python that its tokenizer brings; the model is of transformers.
 
     Raises:
         UserError: nothing of that name, another family, or files that are missing or damaged.
@@ -283,12 +288,12 @@ def load_video_model(
     adapter = LlavaNextVideoAdapter(model)
     preprocessing = load_preprocessing(path)
     _check_pictures(path, adapter, preprocessing)
-    tokenizer = _load_tokenizer(path)
+    tokenizer = _load_tokenizer(path, trust_remote_code)
     chat = Chat(tokenizer, load_chat_template(path) or _own_template(tokenizer) or VICUNA)
     return VideoModel(model, tokenizer, adapter, preprocessing, chat, source.title)
 
 
-def _load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+def _load_tokenizer(source: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     folder = Path(source)
     if folder.is_dir() and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise UserError(
@@ -296,7 +301,7 @@ def _load_tokenizer(source: str) -> PreTrainedTokenizerBase:
             " save the model's processor there"
         )
     try:
-        return AutoTokenizer.from_pretrained(source)
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
     # The tokenizers of damaged files raise what they like, as KeyError or Exception itself.
     except Exception as error:
         raise UserError(

@@ -107,7 +107,9 @@ def main() -> None:
     torch.set_num_threads(1)
     disable_progress_bar()
     request = json.load(sys.stdin)
-    model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        sys.argv[1], dtype=torch.float32, trust_remote_code=False
+    ).eval()
     ids = torch.tensor([request["ids"]])
     results = [{**job, **in_a_fork(run_job, model, ids, job)} for job in request["jobs"]]
     for result in results:

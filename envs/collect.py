@@ -66,8 +66,11 @@ class CollectConfig:
         if environment(self.env, self.env_version).name not in ENVIRONMENTS.built_in:
             # Actions from -1 to 1, and a simulator whose state can be recorded.
             raise unknown_name("environment of D4RL", self.env, ENVIRONMENTS.built_in)
-        check_at_least(1, self, "steps", "eval_every", "eval_episodes")
-        check_at_least(1, self, "medium_transitions", "expert_transitions")
+        check_at_least(1, self, "steps", "eval_every", most=10**9)
+        check_at_least(1, self, "medium_transitions", "expert_transitions", most=10**8)
+        check_at_least(1, self, "eval_episodes")
+        # The learner's own limit, with the seeds of episodes that follow it.
+        check_at_least(0, self, "seed", most=10**9)
         if not 0 < self.medium_fraction <= 1:
             raise UserError(
                 f"--medium-fraction is {self.medium_fraction}; use more than 0 and at most 1"

@@ -16,12 +16,15 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from transfer.arguments import typed
+from transfer.envs.hdf5 import check_plain, member, opened, read_array
 from transfer.errors import UserError
 from transfer.files import replacing
 
 #: Steps after which D4RL's environments end an episode.
 HORIZON = 1000
 _REQUIRED = ("observations", "actions", "rewards", "terminals")
+#: What rounding may make of an action of 1.
+_LARGEST_ACTION = 1.001
 _FLAGS = ("terminals", "timeouts")
 _ORIGIN = ("command", "seed", "environment", "iteration", "versions")
 
@@ -122,7 +125,8 @@ def make_dataset(
     """Check arrays that were read from `path`, and say where episodes end.
 
     Raises:
-        UserError: their shapes do not fit each other, or a number is not finite.
+        UserError: their shapes do not fit each other, a number is not finite, or an action is not
+            between -1 and 1.
     """
     _check_shapes(path, arrays)
     if "timeouts" not in arrays:
@@ -144,12 +148,17 @@ def write_d4rl(
             rest as float32.
         metadata: entries under `metadata/`, such as `algorithm` and `policy/fc0/weight`.
     """
-    with replacing(path) as partial, h5py.File(partial, "w") as file:
+    # In memory first: HDF5 ends the process where the disk is full while it compresses.
+    with h5py.File(str(path), "w", driver="core", backing_store=False) as file:
         for key, values in arrays.items():
             dtype = np.bool_ if key in _FLAGS else np.float32
             file.create_dataset(key, data=np.asarray(values).astype(dtype), compression="gzip")
         for key, value in (metadata or {}).items():
             file[f"metadata/{key}"] = value
+        file.flush()
+        image = file.id.get_file_image()
+    with replacing(path) as partial:
+        partial.write_bytes(image)
 
 
 def file_sha256(path: str | Path) -> str:
@@ -162,44 +171,45 @@ def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     remedy = "download it again or name a D4RL-format .hdf5 file"
     if not path.is_file():
         raise UserError(f"dataset {path} does not exist; {remedy}")
-    try:
-        with h5py.File(path, "r") as file:
-            missing = [key for key in _REQUIRED if key not in file]
-            if missing:
-                raise UserError(f"dataset {path} has no array {missing[0]!r}; {remedy}")
-            present = [key for key in (*_REQUIRED, "timeouts") if key in file]
-            arrays = {key: read_array(path, key, file[key]) for key in present}
-            return arrays, _origin(file)
-    except OSError as error:
-        reason = "is empty" if path.stat().st_size == 0 else "is cut or is not an HDF5 file"
-        raise UserError(f"dataset {path} {reason}; {remedy}") from error
+    with opened(path) as file:
+        entries = {key: member(path, file, key) for key in (*_REQUIRED, "timeouts")}
+        missing = [key for key in _REQUIRED if entries[key] is None]
+        if missing:
+            raise UserError(f"dataset {path} has no array {missing[0]!r}; {remedy}")
+        there = {key: entry for key, entry in entries.items() if entry is not None}
+        arrays = {key: read_numbers(path, key, entry) for key, entry in there.items()}
+        return arrays, _origin(path, file)
 
 
-def _origin(file: h5py.File) -> dict[str, str]:
-    found = {key: file.get(f"metadata/{key}") for key in _ORIGIN}
-    entries = {
-        key: entry[()]
-        for key, entry in found.items()
-        if isinstance(entry, h5py.Dataset) and entry.shape == ()
-    }
-    return {
-        key: value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-        for key, value in entries.items()
-    }
+def _origin(path: Path, file: h5py.File) -> dict[str, str]:
+    found = {key: member(path, file, f"metadata/{key}") for key in _ORIGIN}
+    said: dict[str, str] = {}
+    for key, entry in found.items():
+        if isinstance(entry, h5py.Dataset) and entry.shape == ():
+            check_plain(path, key, entry)
+            value = entry[()]
+            text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+            said[key] = text
+    return said
 
 
-def read_array(path: Path, key: str, entry: object) -> np.ndarray:
+def read_numbers(path: Path, key: str, entry: object) -> np.ndarray:
     """An array as float32, flags as bool, of shape (N,) where there is one number a step.
 
     Raises:
-        UserError: it is not numeric.
+        UserError: it is not numeric, its bytes are not in the file, or a flag is neither 0 nor 1.
     """
-    if not isinstance(entry, h5py.Dataset) or entry.dtype.kind not in "fiub":
-        raise UserError(f"array {key!r} of dataset {path} is not numeric; record it again")
-    values = np.asarray(entry)
+    values = read_array(path, key, entry)
     if key in (*_FLAGS, "rewards") and values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
-    return values.astype(bool if key in _FLAGS else np.float32)
+    if key not in _FLAGS:
+        with np.errstate(over="ignore"):
+            return values.astype(np.float32)
+    if not np.isin(values, (0, 1)).all():
+        raise UserError(
+            f"array {key!r} of dataset {path} holds other numbers than 0 and 1; record it again"
+        )
+    return values.astype(bool)
 
 
 def _check_shapes(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -218,6 +228,12 @@ def _check_shapes(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
             raise UserError(
                 f"array {key!r} of dataset {path} holds NaN or infinity; record it again"
             )
+    beyond = float(np.abs(arrays["actions"]).max(initial=0.0))
+    if beyond > _LARGEST_ACTION:
+        raise UserError(
+            f"array 'actions' of dataset {path} reaches {beyond:g}, and a Decision Transformer's "
+            "actions lie between -1 and 1; scale them"
+        )
 
 
 def _timeouts_by_length(terminals: np.ndarray) -> np.ndarray:

@@ -4,16 +4,19 @@ A folder holds `data/main_data.hdf5` with a group for each episode, which has on
 than actions. Minari's `mujoco/...` datasets are of v5 environments: they are not D4RL's.
 """
 
+import re
 from importlib import import_module
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from transfer.envs.d4rl import Dataset, file_sha256, make_dataset, read_array
+from transfer.envs.d4rl import Dataset, file_sha256, make_dataset, read_numbers
+from transfer.envs.hdf5 import member, opened
 from transfer.errors import UserError
 
 _FILE = Path("data", "main_data.hdf5")
+_EPISODE = re.compile(r"episode_(\d{1,9})")
 #: Their names here and there.
 _ARRAYS = {
     "observations": "observations",
@@ -59,32 +62,26 @@ def read_minari(folder: Path) -> Dataset:
         raise UserError(
             f"folder {folder} has no {_FILE}; name a Minari dataset's folder or an .hdf5 file"
         )
-    try:
-        with h5py.File(path, "r") as file:
-            episodes = [_episode(path, group) for group in _in_order(file)]
-    except OSError as error:
-        raise UserError(
-            f"dataset {path} is cut or is not an HDF5 file; download it again"
-        ) from error
+    with opened(path) as file:
+        episodes = [_episode(path, group) for group in _in_order(path, file)]
     if not episodes:
         raise UserError(f"dataset {path} holds no episode; download it again")
     arrays = {key: np.concatenate([episode[key] for episode in episodes]) for key in _ARRAYS}
     return make_dataset(folder, file_sha256(path), arrays, {})
 
 
-def _in_order(file: h5py.File) -> list[h5py.Group]:
-    numbers = sorted(
-        int(name) for key in file if (name := str(key).removeprefix("episode_")).isdecimal()
-    )
-    names = [f"episode_{number}" for number in numbers]
-    return [group for group in map(file.get, names) if isinstance(group, h5py.Group)]
+def _in_order(path: Path, file: h5py.File) -> list[h5py.Group]:
+    numbers = {int(match[1]): str(key) for key in file if (match := _EPISODE.fullmatch(str(key)))}
+    groups = [member(path, file, numbers[number]) for number in sorted(numbers)]
+    return [group for group in groups if isinstance(group, h5py.Group)]
 
 
 def _episode(path: Path, group: h5py.Group) -> dict[str, np.ndarray]:
-    for theirs in _ARRAYS.values():
-        if theirs not in group:
+    entries = {key: member(path, group, theirs) for key, theirs in _ARRAYS.items()}
+    for key, theirs in _ARRAYS.items():
+        if entries[key] is None:
             raise UserError(f"{group.name} of dataset {path} has no {theirs!r}; download it again")
-    arrays = {key: read_array(path, key, group[theirs]) for key, theirs in _ARRAYS.items()}
+    arrays = {key: read_numbers(path, key, entry) for key, entry in entries.items()}
     arrays["observations"] = arrays["observations"][:-1]
     # A group is an episode even if its recording was stopped: it must not run on into the next.
     arrays["timeouts"][-1:] |= ~arrays["terminals"][-1:]

@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transfer import NAMM, attach
 
 model_name, prompt, *namm_name = sys.argv[1:]
-tokenizer = AutoTokenizer.from_pretrained(model_name)
-model = AutoModelForCausalLM.from_pretrained(model_name).eval()
+tokenizer = AutoTokenizer.from_pretrained(model_name, trust_remote_code=False)
+model = AutoModelForCausalLM.from_pretrained(model_name, trust_remote_code=False).eval()
 inputs = tokenizer(prompt, return_tensors="pt")
 
 with attach(model, NAMM.from_pretrained(*namm_name or ["recall"])) as memory:

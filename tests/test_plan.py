@@ -129,7 +129,7 @@ def test_sliding_windows_hold_their_window(tmp_path):
         ({"context": "0"}, "context '0'"),
         ({"budget": 0.0}, "budget 0.0"),
         ({"budget": 1.5}, "budget 1.5"),
-        ({"devices": 0}, "devices 0"),
+        ({"devices": 0}, "--devices is 0"),
         ({"policy": "h20"}, "did you mean h2o"),
         ({"policy": "full"}, "unknown policy that prunes 'full'"),
         ({"dtype": "int3"}, "unknown dtype 'int3'"),

@@ -44,17 +44,18 @@ class Finding:
         return f"{'ok' if self.ok else 'NO' if self.needed else '--':2} {self.name:10} {self.text}"
 
 
-def examine(model: str | None = None) -> Iterator[Finding]:
+def examine(model: str | None = None, trust_remote_code: bool = False) -> Iterator[Finding]:
     """Try everything, one finding after the other.
 
     Args:
         model: a shipped name, folder or hub id whose pruning is to be checked too.
+        trust_remote_code: run the Python that it brings.
 
     Raises:
         UserError: no such model, or one that cannot be pruned.
     """
     # First, though it is said last: Triton, loaded after Mesa's renderer, would end the process.
-    checked = [] if model is None else [_checked(model)]
+    checked = [] if model is None else [_checked(model, trust_remote_code)]
     found = ", ".join(f"{name} {version}" for name, version in versions().items())
     yield Finding("versions", True, found)
     yield _tried("simulator", _simulator, "pip install 'gymnasium[mujoco]' 'mujoco<5'", True)
@@ -148,21 +149,20 @@ def _shipped() -> list[Finding]:
     ]
 
 
-def _checked(name: str) -> Finding:
+def _checked(name: str, trust_remote_code: bool) -> Finding:
     from transfer.attachment.check import check_adapter
 
-    check = check_adapter(_model(name))
+    check = check_adapter(_model(name, trust_remote_code))
     return Finding("adapter", check.ok, f"{name}, {check}", needed=True)
 
 
-def _model(name: str) -> "PreTrainedModel":
+def _model(name: str, trust_remote_code: bool) -> "PreTrainedModel":
     from transfer.adapters.control_model import load_control_model
     from transfer.adapters.language_model import load_language_model
     from transfer.adapters.video_model import load_video_model
 
-    loaders = {
-        "control": load_control_model,
-        "language": load_language_model,
-        "video": load_video_model,
-    }
-    return loaders[kind_of(name)](name).model
+    kind = kind_of(name)
+    if kind == "control":
+        return load_control_model(name).model
+    load = load_language_model if kind == "language" else load_video_model
+    return load(name, trust_remote_code=trust_remote_code).model

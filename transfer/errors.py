@@ -1,8 +1,12 @@
 """The two exceptions of which the command line prints only the sentence, and common reasons."""
 
-import math
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+#: The most of anything that is counted, unless its option says otherwise; and of tokens and seeds.
+MOST, MOST_TOKENS, MOST_SEED = 10**6, 10**7, 2**32 - 1
+#: Numbers between these survive being squared in single precision.
+LEAST, HUGE = 1e-12, 1e12
 
 
 class UserError(Exception):
@@ -28,25 +32,42 @@ def unknown_name(kind: str, name: str, known: Iterable[str], more: str = "") -> 
     return UserError(f"unknown {kind} {name!r}; {hint}" + (f" ({more})" if more else ""))
 
 
-def check_at_least(least: int, config: object, *names: str) -> None:
-    """Refuse options below a number; those that are None are left alone.
+def check_at_least(least: int, config: object, *names: str, most: int = MOST) -> None:
+    """Refuse options out of range; those that are None are left alone.
+
+    Raises:
+        UserError: the first of them, or the first of its values where it has many.
+    """
+    for name in names:
+        told = getattr(config, name)
+        for value in told if isinstance(told, tuple) else (told,):
+            if value is not None and not least <= value <= most:
+                bound = f"{least} or more" if value < least else f"at most {most:,}"
+                raise UserError(f"--{name.replace('_', '-')} is {value}; use {bound}")
+
+
+def check_above_zero(config: object, *names: str, most: int | float = MOST) -> None:
+    """Refuse options that are no number above 0, or a larger one than makes sense.
 
     Raises:
         UserError: the first of them.
     """
     for name in names:
         value = getattr(config, name)
-        if value is not None and value < least:
-            raise UserError(f"--{name.replace('_', '-')} is {value}; use {least} or more")
+        if value is not None and not LEAST <= value <= most:
+            bound = "above 0" if not value > 0 else f"from {LEAST:g} to {most:g}"
+            raise UserError(f"--{name.replace('_', '-')} is {value}; use a number {bound}")
 
 
-def check_above_zero(config: object, *names: str) -> None:
-    """Refuse options that are no finite number above 0.
+def check_finite(config: object, *names: str, least: int | float = -HUGE) -> None:
+    """Refuse options with values that are no numbers, or beyond those of single precision.
 
     Raises:
-        UserError: the first of them.
+        UserError: the first of them, or the first of its values where it has many.
     """
     for name in names:
-        value = getattr(config, name)
-        if not 0 < value < math.inf:
-            raise UserError(f"--{name.replace('_', '-')} is {value}; use a number above 0")
+        told = getattr(config, name)
+        for value in told if isinstance(told, tuple) else (told,):
+            if value is not None and not least <= value <= HUGE:
+                bound = f"from {least:g} to {HUGE:g}"
+                raise UserError(f"--{name.replace('_', '-')} is {value}; use a number {bound}")

@@ -2,13 +2,22 @@
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from transfer.errors import UserError
+
+#: Bytes of the longest text that is read; what is longer is no file of ours, or has no end.
+MOST_TEXT = 2**30
+#: Of a whole number: floats end there.
+_MOST_DIGITS = 308
+_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def cache_folder() -> Path:
@@ -22,7 +31,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary sibling of `path` that becomes `path` when the block ends without error.
 
     Raises:
-        UserError: the folder cannot be made or written to.
+        UserError: the folder cannot be made or written to, or the disk is full; what was at `path`
+            is still there.
     """
     path = Path(path)
     if path.is_dir():
@@ -39,13 +49,30 @@ def replacing(path: str | Path) -> Iterator[Path]:
     os.close(descriptor)
     partial = Path(name)
     try:
-        yield partial
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        partial.chmod(0o644)
-        partial.replace(path)
+        with writing(path):
+            yield partial
+            with partial.open("rb") as written:
+                os.fsync(written.fileno())
+            partial.chmod(0o644)
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what a full or broken disk raises into one sentence about `path`.
+
+    Raises:
+        UserError: it does.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        cause = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"cannot write {path}: {cause}; make room there, and repeat the command"
+        ) from error
 
 
 @contextmanager
@@ -95,16 +122,64 @@ def write_json(path: str | Path, content: Any) -> None:
         partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
+def parse_json(text: str) -> Any:
+    """What JSON text says.
+
+    Raises:
+        ValueError: it is none, or says what nothing here could work with: a key twice, a number
+            beyond every range, half a character, or lists nested without end.
+    """
+    try:
+        content = json.loads(text, object_pairs_hook=_once, parse_int=_whole)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if _HALF_CHARACTER.search(text):
+        # Halves that belong together are a character; a lone one cannot be encoded.
+        json.dumps(content, ensure_ascii=False).encode()
+    return content
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"it has {next(n for n in names if names.count(n) > 1)!r} twice")
+    return found
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"it has a number of {len(digits)} digits")
+    return int(digits)
+
+
+def read_text(path: str | Path) -> str:
+    """A text file in UTF-8.
+
+    Raises:
+        UserError: it cannot be read, is too large for what it should hold, or is no text.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(MOST_TEXT + 1)
+        if len(content) > MOST_TEXT:
+            raise UserError(f"{path} has more than {MOST_TEXT:,} bytes; check the path")
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror}); check the file") from error
+    except ValueError as error:
+        raise UserError(f"cannot read {path} ({error}); check the file") from error
+
+
 def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
     Raises:
         UserError: the file is missing or is not JSON.
     """
+    text = read_text(path)
     try:
-        return json.loads(Path(path).read_text())
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; check the path") from error
+        return parse_json(text)
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}); make or download it again") from error
 
@@ -126,17 +201,14 @@ def read_json_lines(
     Raises:
         UserError: the file cannot be read, or without `damaged`, a line is not JSON.
     """
-    try:
-        # Not `splitlines`: JSON may hold U+2028 and its like as they are.
-        *lines, last = Path(path).read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path} ({error}); check the file") from error
+    # Not `splitlines`: JSON may hold U+2028 and its like as they are.
+    *lines, last = read_text(path).split("\n")
     values: dict[int, Any] = {}
     for number, line in enumerate([*lines, "" if cut else last], 1):
         if not line.strip():
             continue
         try:
-            values[number] = json.loads(line)
+            values[number] = parse_json(line)
         except ValueError as error:
             if damaged is None:
                 raise UserError(

@@ -59,6 +59,7 @@ class PrunedVideoModel(lmms):
         dtype: float32, bfloat16 or float16; None: as stored.
         device: where the model runs, as lmms-eval's `--device` says.
         device_map: of `from_pretrained`, instead of the device.
+        trust_remote_code: run the Python that its tokenizer brings.
         batch_size: 1.
         **ignored: what else lmms-eval tells every model.
 
@@ -80,6 +81,7 @@ class PrunedVideoModel(lmms):
         dtype: str | None = None,
         device: str | None = None,
         device_map: str | None = None,
+        trust_remote_code: bool = False,
         batch_size: int | str = 1,
         **ignored: Any,
     ) -> None:
@@ -96,7 +98,7 @@ class PrunedVideoModel(lmms):
         check_sampling(frames, sampling, None)
         settings = {"namm": NAMM.from_pretrained(namm)} if policy == "namm" else {}
         pruning = Pruning(get_policy(policy, **settings), update_interval, budget, eviction)
-        self.video = load_video_model(pretrained, dtype, device_map or device)
+        self.video = load_video_model(pretrained, dtype, device_map or device, trust_remote_code)
         self.memory = Memory(self.video.adapter, pruning) if pruning.policy.evicts else None
         self.frames, self.sampling, self.chunk = frames, sampling, chunk
         self._last: tuple[str, VideoFeatures] | None = None

@@ -22,7 +22,7 @@ from transfer.adapters.loading import first_line, quiet
 from transfer.arguments import check_fields, typed
 from transfer.cache.footprint import LayerShape, held, peak
 from transfer.cache.policy import Pruning
-from transfer.errors import UserError, unknown_name
+from transfer.errors import UserError, check_at_least, unknown_name
 from transfer.evaluation.tables import WIDTH, new_table
 from transfer.namm.network import NAMM, NAMMConfig
 from transfer.policies import POLICIES, get_policy
@@ -52,6 +52,7 @@ class Plan:
         dtype: of the cache; by default the one that the configuration names.
         devices: the layers are shared out in order, as device_map does it.
         tensor_parallel: ranks that share the heads of each layer.
+        trust_remote_code: run the Python that a model from outside brings.
         json: print numbers in bytes as JSON, and nothing else.
 
     Raises:
@@ -67,14 +68,13 @@ class Plan:
     dtype: str | None = None
     devices: int = 1
     tensor_parallel: int = 1
+    trust_remote_code: bool = False
     json: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
         self.tokens  # noqa: B018  (says what is wrong with it)
-        for name in ("batch", "devices", "tensor_parallel"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} {getattr(self, name)}: use a whole number from 1 up")
+        check_at_least(1, self, "batch", "devices", "tensor_parallel", "update_interval")
         if not 0 < self.budget <= 1:
             raise UserError(f"budget {self.budget}: use a share above 0, up to 1")
         pruning = sorted(set(POLICIES) - {"full"})
@@ -86,7 +86,7 @@ class Plan:
     @property
     def tokens(self) -> int:
         """The context as a number."""
-        match = re.fullmatch(r"(\d+)(k?)", self.context.lower())
+        match = re.fullmatch(r"([0-9]{1,10})(k?)", self.context.lower())
         if not match or not int(match[1]):
             raise UserError(f"context {self.context!r}: use a number of tokens, such as 4096, 128k")
         return int(match[1]) * (1024 if match[2] else 1)
@@ -131,7 +131,7 @@ def plan_cache(plan: Plan) -> list[DevicePlan]:
     Raises:
         UserError: no such model, or its heads or layers cannot be shared out that way.
     """
-    config = _config(plan.model)
+    config = _config(plan.model, plan.trust_remote_code)
     windows = [_window(layer, plan.model) for layer in DynamicCache(config=config).layers]
     shape = _shape(config, plan)
     if plan.devices > len(windows):
@@ -194,15 +194,16 @@ def _dtype(name: str) -> torch.dtype:
     return known[name]
 
 
-def _config(model: str) -> PreTrainedConfig:
+def _config(model: str, trust_remote_code: bool) -> PreTrainedConfig:
     """The text decoder's configuration, with the type that the model is loaded as."""
     if model in KNOWN:
         return LlamaConfig(**{**_LLAMA_3, **KNOWN[model]}, dtype=torch.bfloat16)  # pyright: ignore[reportArgumentType]
     try:
         source = Source(model)
         with quiet():
-            config = AutoConfig.from_pretrained(source.path)
-    except (UserError, OSError, ValueError) as error:
+            config = AutoConfig.from_pretrained(source.path, trust_remote_code=trust_remote_code)
+    # Configurations of damaged files raise what they like, as TypeError and their own errors.
+    except Exception as error:
         raise UserError(
             f"there is no configuration of {model} ({first_line(error)}); give a folder, a hub id, "
             f"a shipped model or one of {', '.join(KNOWN)}"

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,22 @@ from transfer.arguments import shown, typed
 from transfer.errors import UserError, unknown_name
 
 T = TypeVar("T")
+
+
+def check_installed(where: Path, name: str) -> None:
+    """Refuse `module:attribute` that a file names and whose module lies in the current folder only.
+
+    What a user names may lie there; what a stranger's file names may have come with it.
+
+    Raises:
+        UserError: it does, or there is no such module.
+    """
+    top = name.partition(":")[0].partition(".")[0]
+    if ":" in name and top not in sys.modules and not (top.isidentifier() and find_spec(top)):
+        raise UserError(
+            f"{where} names {name!r}, and no module {top} is installed; install it, or set "
+            "PYTHONPATH to the folder it is in if you trust it"
+        )
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_control import save_tiny_control
 from transformers import DecisionTransformerConfig, DecisionTransformerModel, DynamicCache
 
+from transfer.adapters.control_facts import read_statistics
 from transfer.adapters.decision_transformer import (
     CachedController,
     ControlModel,
@@ -419,7 +421,7 @@ def test_files_that_hold_no_statistics(bare, tmp_path):
     (tmp_path / "other.npz").write_text("no archive")
     for name, sentence in (
         ("other.json", "has no entry 'state_std'; it needs state_mean and"),
-        ("other.npz", r"other\.npz cannot be read"),
+        ("other.npz", r"other\.npz is no whole archive"),
         ("none.npz", r"none\.npz cannot be read"),
         ("none.json", r"cannot read .*none\.json"),
     ):
@@ -475,3 +477,62 @@ def test_shipped_models_load_and_move(name):
     )
     assert episode.length == 60
     assert not Path(next(iter(control.data))).is_absolute()
+
+
+#: What control.json cannot say of a model, and the words for it.
+UNUSABLE = {
+    "state_std": ([0.0] * 11, "state_std has 0"),
+    "state_mean": ([1e300] * 11, "state_mean holds NaN or infinity"),
+    "target_returns": ([], "target returns are"),
+    "context": (0, "context is 0"),
+    "scale": (0.0, "scale is 0"),
+    "delayed": ("no", "is not usable .delayed is 'no'"),
+    "quality": (None, "is not usable .quality is None"),
+    "env": (["hopper"], "is not usable .env is"),
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_facts_that_no_model_has(tmp_path, name):
+    value, sentence = UNUSABLE[name]
+    folder = save_tiny_control(tmp_path)
+    told = json.loads((folder / "control.json").read_text())
+    (folder / "control.json").write_text(json.dumps(told | {name: value}))
+    with pytest.raises(UserError, match=sentence):
+        load_control_model(folder)
+
+
+@pytest.mark.parametrize("value", [[[0.0]] * 11, "x", {"a": 1}, [None] * 11, True])
+def test_statistics_that_are_no_list_of_numbers(tmp_path, value):
+    folder = save_tiny_control(tmp_path)
+    told = json.loads((folder / "control.json").read_text())
+    (folder / "control.json").write_text(json.dumps(told | {"state_mean": value}))
+    with pytest.raises(UserError, match=r"control\.json is not usable"):
+        load_control_model(folder)
+
+
+def test_a_file_does_not_import_from_the_folder_one_stands_in(tmp_path, monkeypatch):
+    folder = save_tiny_control(tmp_path / "model")
+    told = json.loads((folder / "control.json").read_text())
+    (folder / "control.json").write_text(json.dumps(told | {"env": "brought:Env-v0"}))
+    (tmp_path / "brought.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="names 'brought:Env-v0', and no module brought is install"):
+        load_control_model(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_archives_that_are_pickles_or_bombs_or_other(tmp_path):
+    good, path = {"state_mean": np.zeros(11), "state_std": np.ones(11)}, tmp_path / "some.npz"
+    for more in (np.array([print], dtype=object), np.array({"a": 1})):
+        np.savez(path, **good, env=more)
+        with pytest.raises(UserError, match="is no whole archive") as refused:
+            read_statistics(path)
+        assert "allow_pickle" not in str(refused.value)
+    np.savez_compressed(path, **good, scale=np.zeros(10**6))
+    with pytest.raises(UserError, match=r"unpacks to 8,\d+,\d+ bytes"):
+        read_statistics(path)
+    np.savez(path, **good)
+    path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(UserError, match="is no whole archive"):
+        read_statistics(path)

@@ -145,11 +145,11 @@ def test_empty_cut_and_foreign_files(path):
     with pytest.raises(UserError, match=r"data\.hdf5 is empty"):
         read_d4rl(path)
     path.write_bytes(b"not a dataset" * 100)
-    with pytest.raises(UserError, match="is cut or is not an HDF5 file"):
+    with pytest.raises(UserError, match="is cut, damaged or not an HDF5 file"):
         read_d4rl(path)
     write_d4rl(path, arrays(steps=5000))
     os.truncate(path, path.stat().st_size // 2)
-    with pytest.raises(UserError, match="is cut or is not an HDF5 file"):
+    with pytest.raises(UserError, match="is cut, damaged or not an HDF5 file"):
         read_d4rl(path)
 
 

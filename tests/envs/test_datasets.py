@@ -71,7 +71,7 @@ def test_a_damaged_minari_folder_is_a_sentence(tmp_path):
     with pytest.raises(UserError, match=r"episode_1 of dataset .* has no 'rewards'"):
         read_dataset(folder)
     (folder / "data/main_data.hdf5").write_bytes(b"cut")
-    with pytest.raises(UserError, match="is cut or is not an HDF5 file"):
+    with pytest.raises(UserError, match="is cut, damaged or not an HDF5 file"):
         read_dataset(folder)
     with pytest.raises(UserError, match=r"has no data/main_data\.hdf5; name a Minari dataset's"):
         read_dataset(tmp_path)

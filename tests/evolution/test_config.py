@@ -20,7 +20,7 @@ from transfer.errors import UserError
         ({"tasks": ()}, "--tasks names none"),
         ({"models": ()}, "--models names none"),
         ({"seeds": (1, 1)}, "different numbers"),
-        ({"seeds": (-1,)}, "different numbers from 0 up"),
+        ({"seeds": (-1,)}, "--seeds is -1; use 0 or more"),
         ({"generations": 0}, "--generations is 0"),
         ({"validate_every": 0}, "--validate-every is 0"),
         ({"rows": 0}, "--rows is 0"),

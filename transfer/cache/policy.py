@@ -15,7 +15,7 @@ from torch import Tensor
 from transfer.arguments import check_fields
 from transfer.cache.queries import STRIDE, TILE
 from transfer.cache.window import AttentionWindow
-from transfer.errors import UserError
+from transfer.errors import MOST_TOKENS, UserError
 
 
 class Policy(ABC):
@@ -116,6 +116,10 @@ class Pruning:
 
     def _check_interval(self) -> None:
         interval, multiple = self.update_interval, self.policy.multiple_of
+        if interval is not None and interval > MOST_TOKENS:
+            raise UserError(
+                f"update interval {interval} is never reached; use at most {MOST_TOKENS:,} tokens"
+            )
         if interval is not None and (interval < 1 or interval % multiple):
             raise UserError(
                 f"update interval {interval} does not fit policy {self.policy.name}; use a positive"
@@ -135,6 +139,8 @@ class Pruning:
             raise UserError(f"policy {policy.name} keeps everything; leave the budget out")
         if not math.isfinite(budget) or budget <= 0:
             raise UserError(f"budget {budget} keeps nothing; use a positive number")
+        if budget > MOST_TOKENS:
+            raise UserError(f"budget {budget} is too large; use at most {MOST_TOKENS:,} tokens")
         if budget > 1 and budget != int(budget):
             raise UserError(
                 f"budget {budget} is neither a fraction nor whole tokens; "

@@ -5,6 +5,9 @@ whose docstring is the help, and `run`. Only the file of the command that is ask
 so that help does not wait for torch.
 """
 
+import errno
+import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +22,7 @@ import transfer
 from transfer.errors import SimulationError, UserError
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EPIPE)
 _DESCRIPTION = (
     "Prune the KV cache of any transformer with one evolved network. "
     "`transfer COMMAND --help` explains a command, `transfer --version` says the version."
@@ -52,16 +56,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         config, run = parse(words)
-        return run(config)
+        if getattr(config, "trust_remote_code", False):
+            print("warning: the Python that a model brings is run as you", file=sys.stderr)
+        code = run(config)
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
+    except OSError as error:
+        return _unwritten(error)
     except SimulationError as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _unwritten(error: OSError) -> int:
+    """The sentence for a disk or a standard output that takes no more; other errors go on."""
+    if error.errno not in _FULL:
+        raise error
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # What is left in its buffer would be tried again at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    what = error.filename or "the output"
+    print(f"error: cannot write {what}: {error.strerror}; make room for it", file=sys.stderr)
+    return BAD_INPUT
 
 
 def parse(words: Sequence[str]) -> tuple[Any, Callable[[Any], int]]:
@@ -71,6 +95,13 @@ def parse(words: Sequence[str]) -> tuple[Any, Callable[[Any], int]]:
         UserError: an option has a bad value.
         SystemExit: the words are no command, or ask for help.
     """
+    for before, word in zip(["transfer", *words], words):
+        # An empty path would be the folder one stands in.
+        if not word or re.fullmatch(r"--[\w-]+=", word):
+            raise UserError(f"{word or before} says nothing; give it a value")
+        # Neither results nor tables could repeat it.
+        if not word.isascii() and word.encode(errors="ignore").decode() != word:
+            raise UserError(f"{word!a} is no text in UTF-8; rename what it names")
     name = next(iter(words), "")
     if name not in COMMANDS:
         stand_ins = {each: _stand_in(each) for each in COMMANDS}

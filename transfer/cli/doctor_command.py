@@ -11,9 +11,11 @@ class CONFIG:
 
     Args:
         model: also check that pruning this model (a shipped name, folder or hub id) is exact.
+        trust_remote_code: run the Python that a model from outside brings.
     """
 
     model: str | None = None
+    trust_remote_code: bool = False
 
 
 def run(config: CONFIG) -> int:
@@ -21,7 +23,7 @@ def run(config: CONFIG) -> int:
     from transfer.doctor import examine
 
     code = 0
-    for finding in examine(config.model):
+    for finding in examine(config.model, config.trust_remote_code):
         print(finding, flush=True)
         if finding.needed and not finding.ok:
             code = FAILED

@@ -6,6 +6,7 @@ from pathlib import Path
 import tyro
 
 from transfer.cli.eval_command import print_tables
+from transfer.errors import UserError
 from transfer.evaluation.store import read_results
 from transfer.files import replacing
 
@@ -24,7 +25,7 @@ class CONFIG:
 def run(config: CONFIG) -> int:
     """Print the tables, or write `curve.svg` into the folder and print its path."""
     if not any(config.folder.glob("seed-*/ledger.jsonl")):
-        print_tables(read_results(config.folder))
+        _print_again(config.folder)
         return 0
     from transfer.evolution.curve import draw_curve
 
@@ -33,3 +34,14 @@ def run(config: CONFIG) -> int:
         draw_curve(config.folder).savefig(partial, format="svg")
     print(picture)
     return 0
+
+
+def _print_again(folder: Path) -> None:
+    results = read_results(folder)
+    try:
+        print_tables(results)
+    # The layouts rely on what a run has written.
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise UserError(
+            f"{folder} does not hold what a run has written ({error!r}); run its command again"
+        ) from error

@@ -162,8 +162,15 @@ class NAMMs:
         """
         place = namm_place(name)
         if place not in self._loaded:
-            self._loaded[place] = NAMM.from_pretrained(name)
+            self._loaded[place] = _single(name)
         return self._loaded[place]
+
+
+def _single(name: str) -> NAMM:
+    namm = NAMM.from_pretrained(name)
+    if namm.population > 1:
+        raise UserError(f"NAMM {name} is a population of {namm.population}; save one of them")
+    return namm
 
 
 def plan(

@@ -1,12 +1,17 @@
 """`transfer eval control`: what it is told. Nothing heavy is imported, because help reads it."""
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from transfer.arguments import check_fields
-from transfer.errors import UserError, check_at_least
+from transfer.errors import (
+    MOST_SEED,
+    UserError,
+    check_above_zero,
+    check_at_least,
+    check_finite,
+)
 from transfer.evaluation.options import (
     ContenderOptions,
     EvalConfig,
@@ -91,9 +96,8 @@ class ControlEval(EvalConfig):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        check_at_least(
-            1, self, "episodes", "context", "max_steps", "num_envs", "noise_every", "noise_length"
-        )
+        check_at_least(1, self, "episodes", "context", "max_steps", "noise_every", "noise_length")
+        check_at_least(1, self, "num_envs", most=10_000)
         if not self.memory and not self.contenders.policy:
             raise UserError("neither a memory nor a policy was named; name at least one of either")
         for name in ("memory", "target_return"):
@@ -107,14 +111,11 @@ class ControlEval(EvalConfig):
             )
 
     def _check_numbers(self) -> None:
-        for target in self.target_return:
-            if not math.isfinite(target):
-                raise UserError(f"target return is {target}; use a finite number")
-        if not 0 <= self.noise < math.inf:
-            raise UserError(f"noise is {self.noise}; use a standard deviation of 0 or more")
-        if self.scale is not None and not 0 < self.scale < math.inf:
-            raise UserError(f"scale is {self.scale}; use a number above 0")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+        check_finite(self, "target_return")
+        check_finite(self, "noise", least=0)
+        check_above_zero(self, "scale")
+        check_at_least(0, self, "seeds", most=MOST_SEED)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             given = " ".join(map(str, self.seeds)) or "none"
             raise UserError(f"seeds are {given}; use different whole numbers from 0 on")
 

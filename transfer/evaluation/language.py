@@ -4,12 +4,15 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from transfer.arguments import check_fields
-from transfer.errors import UserError, check_at_least
+from transfer.errors import MOST_SEED, MOST_TOKENS, UserError, check_at_least
 from transfer.evaluation.options import (
     ContenderOptions,
     EvalConfig,
     name_once,
 )
+
+#: Tokens of the documents of a batch.
+_MOST_AT_ONCE = 10**8
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class LanguageEval(EvalConfig):
         documents: documents of each task and length.
         seed: seed of the first document, the others follow.
         batch: documents read at once.
+        trust_remote_code: run the Python that a model from outside brings.
         contenders: who is compared.
         run: how it is run.
     """
@@ -42,6 +46,7 @@ class LanguageEval(EvalConfig):
     documents: int = 500
     seed: int = 0
     batch: int = 50
+    trust_remote_code: bool = False
     contenders: ContenderOptions = field(
         default_factory=lambda: ContenderOptions(budget=(24,), update_interval=32)
     )
@@ -52,10 +57,14 @@ class LanguageEval(EvalConfig):
         for name in ("task", "length"):
             name_once(self, name)
         name_once(self.contenders, "policy")
-        if self.seed < 0:
-            raise UserError(f"seed is {self.seed}; use 0 or more")
-        if min(self.length) < 1:
-            raise UserError(f"length is {min(self.length)}; use a positive number of tokens")
+        check_at_least(0, self, "seed", most=MOST_SEED)
+        check_at_least(1, self, "length", most=MOST_TOKENS)
+        tokens = min(self.batch, self.documents) * max(self.length)
+        if tokens > _MOST_AT_ONCE:
+            raise UserError(
+                f"--batch {self.batch} documents of {max(self.length)} tokens are {tokens:,} at "
+                f"once; use a smaller --batch, for at most {_MOST_AT_ONCE:,}"
+            )
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from transfer.adapters.language_model import LanguageModel, load_language_model
-from transfer.adapters.scoring import check_length, score_batch
+from transfer.adapters.scoring import check_length, positions_of, score_batch
 from transfer.attachment.adapter import get_adapter
 from transfer.attachment.memory import Memory
 from transfer.cache.footprint import LayerShape
@@ -19,7 +19,7 @@ from transfer.evaluation.options import RECORDS
 from transfer.tasks.base import TokenBatch
 from transfer.tasks.recall import TASKS, get_task, make_batch
 from transfer.tasks.records import Record, encode_record, read_records
-from transfer.tasks.text import language_for
+from transfer.tasks.text import check_text, language_for
 
 #: What a task may be beside a name.
 _READ = (
@@ -53,7 +53,7 @@ class LanguageBenchmark(Benchmark):
         asked = {name: self.questions(name) for name in config.task}
         made = [name for name, records in asked.items() if records is None]
         self._makers = {name: self.maker(name) for name in made}
-        self.language: LanguageModel = load_language_model(config.model)
+        self.language: LanguageModel = load_language_model(config.model, config.trust_remote_code)
         self.adapter = get_adapter(self.language.model)
         self.says = language_for(self.language.tokenizer, self.adapter.config.vocab_size)
         self._records = {
@@ -66,7 +66,8 @@ class LanguageBenchmark(Benchmark):
         seeds = range(config.seed, config.seed + config.documents)
         for length, make in product(config.length, self._makers.values()):
             # Refuses a length that does not hold what one of them asks about.
-            make(length, seeds)
+            for start in range(0, len(seeds), config.batch):
+                make(length, seeds[start : start + config.batch])
 
     def questions(self, task: str) -> Sequence[Record] | None:
         """The questions of a task that has its own; None where documents are made.
@@ -148,6 +149,10 @@ class LanguageBenchmark(Benchmark):
             raise UserError(
                 f"{self.config.model} has no tokenizer to read {name} with; use a model of text"
             )
+        positions = positions_of(self.language.model)
+        for number, record in enumerate(records, 1):
+            for text in (record.prompt, record.answer):
+                check_text(text, tokenizer, positions, f"question {number} of {name}")
         batches = [encode_record(record, tokenizer) for record in records]
         for number, batch in enumerate(batches, 1):
             check_length(self.language.model, batch.ids.shape[1], f"question {number} of {name}")

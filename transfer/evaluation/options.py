@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from transfer.arguments import check_fields
-from transfer.errors import UserError, check_at_least
+from transfer.errors import MOST_TOKENS, UserError, check_at_least
 from transfer.namm.config import DEFAULT_NAMM
 from transfer.plugins import BENCHMARKS
 
@@ -80,7 +80,7 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        check_at_least(1, self, "threads", "workers")
+        check_at_least(1, self, "threads", "workers", most=1024)
 
 
 #: Options that change no result.
@@ -164,4 +164,6 @@ def _budget(budget: Budget) -> Budget:
         )
     if isinstance(budget, int) and budget < 1:
         raise UserError(f"budget {budget} keeps nothing; use 1 token or more")
+    if budget is not None and budget > MOST_TOKENS:
+        raise UserError(f"budget {budget} is too large; use at most {MOST_TOKENS:,} tokens")
     return budget

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from transfer.arguments import check_fields
-from transfer.errors import UserError, check_at_least
+from transfer.errors import UserError, check_above_zero, check_at_least
 from transfer.evaluation.options import (
     ContenderOptions,
     EvalConfig,
@@ -39,6 +39,7 @@ class VideoEval(EvalConfig):
         chunk: tokens of the prompt that go through the model at once; by default all.
         dtype: of the weights; by default as they are stored.
         device_map: where the model runs, such as cuda or auto (needs accelerate).
+        trust_remote_code: run the Python that a model from outside brings.
         contenders: who is compared.
         run: how it is run.
     """
@@ -55,6 +56,7 @@ class VideoEval(EvalConfig):
     chunk: int | None = None
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     device_map: str | None = None
+    trust_remote_code: bool = False
     contenders: ContenderOptions = field(
         default_factory=lambda: ContenderOptions(budget=(0.5, 0.25, 0.1))
     )
@@ -63,8 +65,7 @@ class VideoEval(EvalConfig):
         check_fields(self)
         check_at_least(1, self, "frames", "questions", "chunk")
         name_once(self.contenders, "policy")
-        if self.fps is not None and not self.fps > 0:
-            raise UserError(f"fps is {self.fps}; use a positive number")
+        check_above_zero(self, "fps", most=1000)
         if (self.sampling == "fps") != (self.fps is not None):
             raise UserError(
                 f"sampling is {self.sampling} and fps {self.fps}; give --sampling fps and --fps"

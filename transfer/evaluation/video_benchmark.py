@@ -76,7 +76,9 @@ class VideoBenchmark(Benchmark):
         self.average_by = "category" if self.task.aggregation == "macro" else None
         self.groups = self.task.groupings
         dtype = None if config.dtype is None else getattr(torch, config.dtype)
-        self.video: VideoModel = load_video_model(config.model, dtype, config.device_map)
+        self.video: VideoModel = load_video_model(
+            config.model, dtype, config.device_map, config.trust_remote_code
+        )
         self.records = self.task.read(config.data, config.most_questions)
         self._digests = record_digests(self.records)
         if len(self.records) < (config.questions or 0):

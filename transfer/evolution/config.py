@@ -1,6 +1,5 @@
 """Everything a run of evolution can be told."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,11 +9,21 @@ from tyro.conf import arg
 from transfer.adapters.control_names import control_model
 from transfer.arguments import check_fields
 from transfer.cache.policy import Pruning
-from transfer.errors import UserError, check_at_least, unknown_name
+from transfer.errors import (
+    MOST_SEED,
+    MOST_TOKENS,
+    UserError,
+    check_at_least,
+    check_finite,
+    unknown_name,
+)
 from transfer.evolution.search import SEARCHES, SearchSettings
 from transfer.namm.network import NAMM, NAMMConfig
 from transfer.policies.namm import NAMMPolicy
 from transfer.workers.engines import ENGINES
+
+#: Parameters whose covariance still fits into memory, 3 GB of it.
+_MOST_FULL = 20_000
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,7 @@ class EvolveConfig:
         rows: sequences in one forward pass, candidates times documents; bounds memory.
         threads: of torch in each worker. Other numbers of threads may round differently.
         device: of the models.
+        trust_remote_code: run the Python that a model from outside brings.
 
     Raises:
         UserError: a setting is unknown, out of range, or does not fit another.
@@ -105,6 +115,7 @@ class EvolveConfig:
     rows: int = 64
     threads: int = 1
     device: str = "cpu"
+    trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -138,12 +149,18 @@ class EvolveConfig:
             raise UserError("--models names none; give one or more")
         check_at_least(1, self, "generations", "documents", "validate_every")
         check_at_least(1, self, "validation_documents", "validation_episodes")
-        check_at_least(1, self, "episodes", "max_steps", "workers", "rows", "threads")
-        for name in ("keep_cost", "likelihood_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"{_flag(name)} is {getattr(self, name)}; use 0 or more")
-        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
-            raise UserError(f"--seeds {self.seeds}: give different numbers from 0 up")
+        check_at_least(1, self, "episodes", "max_steps", "rows")
+        check_at_least(1, self, "workers", "threads", most=1024)
+        check_at_least(1, self, "lengths", most=MOST_TOKENS)
+        check_at_least(0, self, "seeds", most=MOST_SEED)
+        check_finite(self, "keep_cost", "likelihood_weight", least=0)
+        if len(set(self.seeds)) < len(self.seeds):
+            raise UserError(f"--seeds {self.seeds}: give different numbers")
+        if self.search == "full" and self.namm.size > _MOST_FULL:
+            raise UserError(
+                f"--hidden {self.hidden} makes {self.namm.size:,} parameters, too many for a full "
+                "covariance; use --search diagonal"
+            )
 
     @property
     def controls(self) -> dict[str, str]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfer.adapters.language_model import load_language_model
-from transfer.adapters.scoring import Scores, score_batch
+from transfer.adapters.scoring import Scores, check_length, score_batch
 from transfer.attachment.memory import attach
 from transfer.cache.cache import PrunedCache
 from transfer.cache.window import AttentionWindow
@@ -67,16 +67,29 @@ class Evaluator:
         models: names, as `load_language_model` takes them.
         controls: names of Decision Transformers.
         device: of the language models.
+        trust_remote_code: run the Python that language models bring.
+        longest: tokens of the longest document.
+
+    Raises:
+        UserError: a model cannot be loaded, or has fewer positions.
     """
 
-    def __init__(self, models: Sequence[str], controls: Sequence[str], device: str) -> None:
+    def __init__(
+        self,
+        models: Sequence[str],
+        controls: Sequence[str],
+        device: str,
+        trust_remote_code: bool = False,
+        longest: int = 0,
+    ) -> None:
         self._models: dict[str, PreTrainedModel] = {}
         self._languages: dict[str, Language] = {}
         for name in models:
-            loaded = load_language_model(name)
+            loaded = load_language_model(name, trust_remote_code)
             vocabulary = loaded.model.config.get_text_config(decoder=True).vocab_size
             self._languages[name] = language_for(loaded.tokenizer, vocabulary)
             self._models[name] = loaded.model
+            check_length(loaded.model, longest, "a document")
             loaded.model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
         self._control = ControlTasks(controls)
         self._documents = lru_cache(maxsize=32)(self._make_documents)

@@ -51,7 +51,9 @@ def evolve(config: EvolveConfig) -> NAMM:
     """
     check_folder(config)
     models = config.models if config.language_tasks else ()
-    make = partial(Evaluator, models, tuple(config.controls.values()))
+    controls, trusted = tuple(config.controls.values()), config.trust_remote_code
+    longest = max(config.lengths)
+    make = partial(Evaluator, models, controls, trust_remote_code=trusted, longest=longest)
     with (
         locked(config.out),
         make_engine(config.engine, make, config.workers, config.threads, config.device) as engine,

@@ -14,8 +14,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from transfer.arguments import check_fields
-from transfer.errors import UserError, unknown_name
+from transfer.errors import HUGE, UserError, unknown_name
 
+_MOST_CANDIDATES = 10_000
 Vector = Float64[np.ndarray, " params"]
 Population = Float64[np.ndarray, "population params"]
 Fitness = Float64[np.ndarray, " population"]
@@ -46,7 +47,11 @@ class SearchSettings:
             raise UserError(
                 f"a population of {self.population} has nothing to choose from; use 2 or more"
             )
-        if not 0 < self.sigma < np.inf:
+        if self.population > _MOST_CANDIDATES:
+            raise UserError(
+                f"a population of {self.population} is too large; use at most {_MOST_CANDIDATES:,}"
+            )
+        if not 0 < self.sigma <= HUGE:
             raise UserError(f"sigma {self.sigma}: use a positive number, as 0.065")
         if not 0 < self.elite <= 1:
             raise UserError(f"elite share {self.elite}: use a number above 0 and up to 1, as 0.5")

@@ -10,6 +10,7 @@ from typing import Literal
 
 from transfer.arguments import check_fields
 from transfer.errors import UserError, check_at_least
+from transfer.evaluation.options import ContenderOptions
 from transfer.namm.config import DEFAULT_NAMM
 
 
@@ -30,6 +31,7 @@ class InspectConfig:
         frames: of the video, evenly spread; by default 32, or all where there are fewer.
         dtype: of the weights; by default as they are stored.
         device_map: where the model runs, such as cuda or auto (needs accelerate).
+        trust_remote_code: run the Python that a model from outside brings.
         out: the picture.
     """
 
@@ -44,11 +46,13 @@ class InspectConfig:
     frames: int | None = None
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     device_map: str | None = None
+    trust_remote_code: bool = False
     out: Path = Path("kept.png")
 
     def __post_init__(self) -> None:
         check_fields(self)
         check_at_least(1, self, "frames", "update_interval")
+        ContenderOptions(budget=(self.budget,))
         if self.policy == "all":
             raise UserError("policy is all and a picture shows one; name one policy")
         if self.out.suffix != ".png":

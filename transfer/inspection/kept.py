@@ -35,7 +35,9 @@ def keep_video(config: InspectConfig) -> str:
     assert contender.pruning is not None
     clip = read_clip(config.video, config.frames or min(_FRAMES, probe(config.video).frames))
     dtype = None if config.dtype is None else getattr(torch, config.dtype)
-    model: VideoModel = load_video_model(config.model, dtype, config.device_map)
+    model: VideoModel = load_video_model(
+        config.model, dtype, config.device_map, config.trust_remote_code
+    )
     asked = (VIDEO, f"\n{config.question}") if config.question else (VIDEO,)
     ids = model.prompt_ids(Prompt(asked, answers=("yes", "no")), len(clip.indices))
     with Memory(model.adapter, contender.pruning) as memory:

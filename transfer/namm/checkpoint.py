@@ -20,6 +20,7 @@ from transfer.checkpoints import shipped
 from transfer.errors import UserError, unknown_name
 from transfer.files import read_json, replacing, write_json
 from transfer.namm.config import NAMMConfig
+from transfer.plugins import check_installed
 
 CONFIG_FILE = "config.json"
 TENSORS_FILE = "namm.safetensors"
@@ -98,22 +99,29 @@ def _read(config_path: Path, tensors_path: Path) -> Saved:
         raise UserError(f"{tensors_path} is missing; give a folder that a NAMM was saved to")
     try:
         tensors = load_file(tensors_path)
-    except SafetensorError as error:
+    # safetensors has errors of its own, and lets through those of types and sizes of torch.
+    except (SafetensorError, OSError, ValueError, LookupError, RuntimeError, TypeError) as error:
         raise UserError(
             f"{tensors_path} is cut or damaged ({error}); make or download it again"
         ) from error
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or not tensor.numel():
+            raise UserError(
+                f"{tensors_path} has a {name} of shape {tuple(tensor.shape)} and type "
+                f"{str(tensor.dtype)[6:]}, not of floating point numbers; make or download it again"
+            )
     if set(tensors) != set(_TENSORS):
         raise UserError(
             f"{tensors_path} holds {', '.join(sorted(tensors)) or 'nothing'} instead of "
             f"{', '.join(_TENSORS)}; give a folder that a NAMM was saved to"
         )
     try:
-        return _config(read_json(config_path)), tensors
+        return _config(config_path, read_json(config_path)), tensors
     except UserError as error:
         raise UserError(f"{config_path.parent}: {error}") from error
 
 
-def _config(content: Any) -> NAMMConfig:
+def _config(path: Path, content: Any) -> NAMMConfig:
     content = dict(content) if isinstance(content, dict) else {}
     version = content.pop("format", None)
     if version != FORMAT:
@@ -127,6 +135,8 @@ def _config(content: Any) -> NAMMConfig:
             raise unknown_name(f"field in {CONFIG_FILE}", field, known)
         if type(value) is not type(known[field]):
             raise UserError(f"{CONFIG_FILE} says {field} {value!r}; write it like {known[field]!r}")
+        if field in ("features", "scorer"):
+            check_installed(path, value)
     return NAMMConfig(**content)
 
 

@@ -62,8 +62,9 @@ class NAMM:
 
     def _check(self) -> None:
         width = (self.feature.width,)
-        members = max(self.population, 1)
-        wanted = {"vector": (members, self.config.size), "mean": width, "std": width}
+        if not self.population:
+            raise UserError("the NAMM's vector has no member; give one row or more")
+        wanted = {"vector": (self.population, self.config.size), "mean": width, "std": width}
         for name, shape in wanted.items():
             tensor = self.tensors[name]
             if tensor.shape != shape:
@@ -73,6 +74,8 @@ class NAMM:
                     f"configuration needs {shape[-1]}; use the numbers and the configuration of "
                     "one NAMM"
                 )
+            if name == "std" and (tensor < 0).any():
+                raise UserError("the NAMM's std holds a negative number; make or download it again")
             if not tensor.isfinite().all():
                 raise UserError(
                     f"the NAMM's {name} holds NaN or infinity; take an earlier generation or "

@@ -1,12 +1,12 @@
 """Who goes: one small file for each eviction rule, selected by name."""
 
 from inspect import Parameter, signature
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 from transfer.arguments import typed
 from transfer.cache.policy import Policy
-from transfer.errors import UserError, unknown_name
+from transfer.errors import MOST_TOKENS, UserError, unknown_name
 from transfer.plugins import POLICIES
 
 __all__ = ["POLICIES", "get_policy"]
@@ -43,6 +43,7 @@ def get_policy(name: str, /, **settings: Any) -> Policy:
             raise UserError(
                 f"{setting} of policy {name} is {value!r}; use a number, such as {known[setting]}"
             )
+        _check_number(name, setting, value, known[setting])
     for setting, default in known.items():
         if default is Parameter.empty and setting not in settings:
             raise UserError(f"policy {name} needs {setting}; give {setting}=...")
@@ -58,3 +59,15 @@ def get_policy(name: str, /, **settings: Any) -> Policy:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _check_number(name: str, setting: str, value: Any, default: Any) -> None:
+    """Refuse fractions where the default is whole, and what no sequence is as long as."""
+    if type(default) not in (int, float):
+        return
+    whole = type(default) is int and not isinstance(value, Integral)
+    if whole or not -MOST_TOKENS <= value <= MOST_TOKENS:
+        kind = "whole number" if type(default) is int else "number"
+        raise UserError(
+            f"{setting} of policy {name} is {value!r}; use a {kind} up to {MOST_TOKENS:,}"
+        )

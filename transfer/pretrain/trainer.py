@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -28,13 +29,17 @@ from transformers.utils import logging
 
 from transfer.errors import UserError
 from transfer.evaluation.threads import torch_threads
-from transfer.files import locked, replacing
+from transfer.files import locked, replacing, writing
 
 _FINAL_RATE = 0.02
 
 T = TypeVar("T")
 #: A line of the log.
 Record = dict[str, int | float]
+
+
+class Diverged(UserError):
+    """A loss or a gradient is no number any more."""
 
 
 class Lesson(ABC, Generic[T]):
@@ -97,12 +102,22 @@ class Trainer(Generic[T]):
         bar = self.progress.add_task("training", total=self.lesson.steps, completed=self.step)
         updates, began = [], time.perf_counter()
         while self.step < self.lesson.steps:
-            updates.append(self.lesson.update(self.step))
+            updates.append(self._update())
             self.step += 1
             self.progress.advance(bar)
             if self.step == self.lesson.steps or self.lesson.due(self.step):
                 self.note(self.lesson.record(self.step, updates), began)
                 updates, began = [], time.perf_counter()
+
+    def _update(self) -> T:
+        try:
+            return self.lesson.update(self.step)
+        except Diverged as error:
+            saved = "the state before is saved" if self.log else "nothing was saved yet"
+            raise UserError(
+                f"{error} at step {self.step + 1} of {self.lesson.steps}, {saved} in {self.folder};"
+                " use a smaller --lr and another --out, or look for what is wrong in the data"
+            ) from error
 
     def note(self, record: Record, began: float) -> None:
         """Log what was done since `began` on `time.perf_counter`, and save the state."""
@@ -113,8 +128,11 @@ class Trainer(Generic[T]):
             "parts": {name: part.state_dict() for name, part in self.lesson.parts.items()},
             "progress": json.dumps([self.step, self.log, self.seconds]),
         }
+        # In memory first: of a full disk torch says nothing that one understands.
+        image = BytesIO()
+        torch.save(state, image)
         with replacing(state_path(self.folder)) as partial:
-            torch.save(state, partial)
+            partial.write_bytes(image.getbuffer())
         lines = [json.dumps(one) for one in self.log]
         with replacing(self.folder / "training.jsonl") as partial:
             partial.write_text("".join(f"{line}\n" for line in lines))
@@ -191,7 +209,7 @@ def schedule(steps: Sequence[int], peak: float, warmup: int) -> list[Step]:
     for stage, count in enumerate(steps):
         for index in range(count):
             decay = 1 - index / count if stage == len(steps) - 1 else 1.0
-            rate = peak * min(1.0, (len(found) + 1) / warmup) * max(_FINAL_RATE, decay)
+            rate = peak * min(1.0, (len(found) + 1) / max(1, warmup)) * max(_FINAL_RATE, decay)
             found.append(Step(stage, index, index == count - 1, rate))
     return found
 
@@ -208,12 +226,19 @@ def descend(
     clipped: Iterable[nn.Parameter],
     norm: float = 1.0,
 ) -> None:
-    """Do one step down the loss, the gradients of `clipped` together no longer than `norm`."""
+    """Do one step down the loss, the gradients of `clipped` together no longer than `norm`.
+
+    Raises:
+        Diverged: the loss or its gradients are NaN or infinite; no weight has changed.
+    """
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    nn.utils.clip_grad_norm_(clipped, norm)
+    length = nn.utils.clip_grad_norm_(clipped, norm)
+    for what, value in (("loss", loss), ("gradient", length)):
+        if not value.isfinite():
+            raise Diverged(f"the {what} is {value.item()}")
     optimizer.step()
 
 
@@ -221,7 +246,8 @@ def store_half(model: PreTrainedModel, folder: Path) -> None:
     """Weights as float16 on disk and, rounded likewise, as float32 in memory."""
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
-    model.half().save_pretrained(folder)
+    with writing(folder):
+        model.half().save_pretrained(folder)
     if bars:
         logging.enable_progress_bar()
     # transformers leaves it to its owner alone

@@ -35,6 +35,8 @@ NOISE_WORDS = _words(
     " hail hill honey lake leaf meadow milk mist moon morning mountain mud night noon ocean pear"
     " pepper rain rice river rock salt sand sea shade sky snow soup star storm sugar valley"
 )
+#: Of a token, where there are many.
+_CHARACTERS = 8
 _PREAMBLE = (
     "Some of these sentences say the colour of a thing, or a pass key. The latest one counts."
 )
@@ -58,6 +60,22 @@ def language_for(tokenizer: "PreTrainedTokenizerBase | None", vocabulary: int) -
             " the shipped recall models; save its tokenizer in the model's folder"
         )
     return Symbols()
+
+
+def check_text(text: str, tokenizer: "PreTrainedTokenizerBase", positions: int, what: str) -> None:
+    """Refuse a text that is longer than a model's positions, without reading it to its end.
+
+    Raises:
+        UserError: it has more tokens.
+    """
+    part = _CHARACTERS * positions
+    while part < len(text):
+        if len(tokenizer.encode(text[:part], add_special_tokens=False)) > positions:
+            raise UserError(
+                f"{what} of {len(text):,} characters has more than the {positions} tokens that the "
+                "model has positions for; shorten it"
+            )
+        part *= _CHARACTERS
 
 
 class Text:

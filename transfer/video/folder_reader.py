@@ -33,8 +33,8 @@ class FolderReader:
     backend = "folder"
 
     def __init__(self, folder: Path, fps: int | float) -> None:
-        if not 0 < fps < float("inf"):
-            raise UserError(f"folder_fps is {fps}; it must be positive")
+        if not 1e-6 <= fps <= 1e6:
+            raise UserError(f"folder_fps is {fps}; it must be positive, from 1e-06 to 1e+06")
         self._folder = folder
         found = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
         self._files = sorted((path for path in found if path.name[0] != "."), key=natural)

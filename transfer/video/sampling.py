@@ -23,6 +23,7 @@ def segment(total: int, frames: int) -> list[int]:
     return [total // frames * i for i in range(frames)]
 
 
+_MOST_TICKS = 10**7
 #: How a number of frames is picked; `fps` picks by time instead.
 SAMPLINGS: dict[str, Callable[[int, int], list[int]]] = {
     "uniform": uniform,
@@ -60,6 +61,11 @@ def pick(
     if fps is None:
         assert frames is not None
         return SAMPLINGS[sampling](len(seconds), frames)
+    if (seconds[-1] - seconds[0]) * fps > _MOST_TICKS:
+        raise UserError(
+            f"a video of {seconds[-1] - seconds[0]:g} s at {fps:g} frames a second is more than "
+            f"{_MOST_TICKS:,} frames; use a smaller fps"
+        )
     # A time between two frames shows the earlier one; 1e-6: rounding must not show the one before.
     ticks = np.arange(seconds[0], seconds[-1] + 1e-6, 1 / fps)
     shown = sorted({bisect_right(seconds, tick + 1e-6) - 1 for tick in ticks.tolist()})

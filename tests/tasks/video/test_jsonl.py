@@ -56,7 +56,7 @@ def test_whole_record(tmp_path):
         ({**RECORD, "answer": [0]}, r"has 'answer' [0]; give the index of an option, from 0"),
         ({**RECORD, "start": -1}, "has 'start' -1; use a number of 0 or more"),
         ({**RECORD, "end": float("nan")}, "has 'end' nan"),
-        ({**RECORD, "options": ["\ud800", "b"]}, "holds half a surrogate pair"),
+        ({**RECORD, "options": ["\ud800", "b"]}, "is no JSON object"),
     ],
 )
 def test_broken_lines_do_not_end_the_run(tmp_path, record, said):

@@ -5,7 +5,13 @@ from pathlib import Path
 
 from transfer.arguments import check_fields
 from transfer.envs.environment import env_id, environment
-from transfer.errors import UserError, check_above_zero, check_at_least
+from transfer.errors import (
+    MOST_SEED,
+    UserError,
+    check_above_zero,
+    check_at_least,
+    check_finite,
+)
 
 
 @dataclass(frozen=True)
@@ -70,8 +76,15 @@ class PretrainConfig:
         if not self.dataset:
             raise UserError("no dataset was named; give --dataset one or more .hdf5 files")
         check_above_zero(self, "scale", "lr")
-        check_at_least(1, self, "hidden", "layers", "heads", "context", "batch", "steps")
-        check_at_least(1, self, "eval_every", "eval_episodes", "report_episodes")
+        check_finite(self, "targets")
+        check_finite(self, "weight_decay", least=0)
+        check_at_least(0, self, "seed", most=MOST_SEED)
+        check_at_least(0, self, "warmup")
+        check_at_least(1, self, "layers", "heads", most=1000)
+        check_at_least(1, self, "hidden", "context", most=10_000)
+        check_at_least(1, self, "batch")
+        check_at_least(1, self, "steps", "eval_every", most=10**8)
+        check_at_least(1, self, "eval_episodes", "report_episodes", most=10_000)
         if not 0 <= self.dropout < 1:
             raise UserError(f"--dropout is {self.dropout}; use 0 or more and less than 1")
         if self.hidden % self.heads:

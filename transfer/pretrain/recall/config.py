@@ -4,7 +4,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transfer.arguments import check_fields
-from transfer.errors import UserError, check_above_zero, check_at_least, unknown_name
+from transfer.errors import (
+    MOST_SEED,
+    MOST_TOKENS,
+    UserError,
+    check_above_zero,
+    check_at_least,
+    check_finite,
+    unknown_name,
+)
 
 
 @dataclass(frozen=True)
@@ -99,9 +107,13 @@ class RecallPretrainConfig:
         check_fields(self)
         if self.arch not in ARCHITECTURES:
             raise unknown_name("architecture", self.arch, ARCHITECTURES)
-        check_above_zero(self, "scale", "lr")
+        # Every step of the run is planned before it begins.
+        check_above_zero(self, "scale", most=1000)
+        check_above_zero(self, "lr")
+        check_finite(self, "plain", least=0)
         check_at_least(1, self, "tokens", "save_every", "report_documents")
-        check_at_least(0, self, "seed")
+        check_at_least(0, self, "seed", most=MOST_SEED)
+        check_at_least(0, self, "longest", "plain_longest", most=MOST_TOKENS)
         if not self.stages:
             raise UserError(
                 f"--longest is {self.longest}, below the documents of the first stage;"

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transfer.arguments import check_fields
-from transfer.errors import check_above_zero, check_at_least
+from transfer.errors import MOST_SEED, check_above_zero, check_at_least
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,11 @@ class VideoPretrainConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        check_above_zero(self, "scale", "lr", "before_weight")
+        # Every step of the run is planned before it begins.
+        check_above_zero(self, "scale", most=1000)
+        check_above_zero(self, "lr", "before_weight")
         check_at_least(1, self, "save_every", "report_videos")
-        check_at_least(0, self, "seed")
+        check_at_least(0, self, "seed", most=MOST_SEED)
 
     @property
     def stages(self) -> tuple[Stage, ...]:

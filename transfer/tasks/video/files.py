@@ -1,17 +1,19 @@
 """Reading the files of benchmarks: which file it is, its rows, and what a row says."""
 
 import csv
-import json
+import io
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from transfer.errors import UserError
-from transfer.files import read_json_lines
+from transfer.files import read_json, read_json_lines, read_text
 from transfer.tasks.video_records import LETTERS, BrokenRecord, VideoQuestion
 
 T = TypeVar("T")
+_INDEX = re.compile(r"-?\d{1,9}")
 
 
 def find_files(task: str, data: Path | None, patterns: Sequence[str]) -> list[Path]:
@@ -68,7 +70,7 @@ def read_rows(path: Path) -> list[Any]:
     Raises:
         UserError: the file cannot be read, or holds no list.
     """
-    readers = {".json": _json, ".jsonl": _json_lines, ".csv": _csv, ".parquet": _parquet}
+    readers = {".json": read_json, ".jsonl": _json_lines, ".csv": _csv, ".parquet": _parquet}
     if path.suffix not in readers:
         raise UserError(f"{path} is of unknown kind; give a file of {', '.join(readers)}")
     return _read(path, readers[path.suffix], list)
@@ -80,7 +82,7 @@ def read_object(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it cannot be read, or is something else.
     """
-    return _read(path, _json, dict)
+    return _read(path, read_json, dict)
 
 
 def _read(path: Path, reader: Callable[[Path], Any], kind: type[T]) -> T:
@@ -170,7 +172,7 @@ class Row:
         value = self.get(*names)
         if value is None:
             return None
-        if isinstance(value, bool) or not str(value).strip().lstrip("-").isdecimal():
+        if isinstance(value, bool) or not _INDEX.fullmatch(str(value).strip()):
             raise self.error(f"has {names[0]!r} {value!r}", "give the index of an option, from 0")
         return int(value)
 
@@ -260,17 +262,12 @@ def unlettered(options: Sequence[str]) -> tuple[str, ...]:
     return tuple(options)
 
 
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8-sig"))
-
-
 def _json_lines(path: Path) -> list[Any]:
     return list(read_json_lines(path, lambda number, line: line).values())
 
 
 def _csv(path: Path) -> list[Any]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return list(csv.DictReader(file))
+    return list(csv.DictReader(io.StringIO(read_text(path), newline="")))
 
 
 def _parquet(path: Path) -> list[Any]:
