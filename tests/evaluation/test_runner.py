@@ -58,8 +58,14 @@ def lines_of(folder):
     return timeless(read_lines(folder / "rows.jsonl"))
 
 
+def ends_of(folder):
+    """Who ended what; the digests are of rows with their times."""
+    return [{**line, "digest": ""} for line in read_lines(folder / "blocks.jsonl")]
+
+
 def untimed(results):
-    return {**results.as_json(), "summary": timeless(results.summary), "command": ""}
+    said = {"summary": timeless(results.summary), "command": "", "digest": ""}
+    return results.as_json() | said
 
 
 def test_a_benchmark_from_outside_is_run_by_its_spelling(toy, asked, tmp_path):
@@ -186,9 +192,9 @@ def test_a_killed_run_goes_on_to_the_same_bytes(toy, asked, tmp_path, at):
     assert asked == ORDER[:at] + ORDER[began:]
     assert lines_of(tmp_path / "killed") == lines_of(tmp_path / "whole")
     assert untimed(resumed) == untimed(whole)
-    for name in ("blocks.jsonl", "settings.json"):
-        killed, never = (tmp_path / run / name for run in ("killed", "whole"))
-        assert killed.read_text() == never.read_text()
+    killed, never = (tmp_path / run for run in ("killed", "whole"))
+    assert (killed / "settings.json").read_text() == (never / "settings.json").read_text()
+    assert ends_of(killed) == ends_of(never)
     again = evaluate(config)
     assert asked == ORDER[:at] + ORDER[began:]
     assert again.rows == resumed.rows and again.summary == resumed.summary
@@ -198,34 +204,103 @@ def _block(one):
     return one[0], one[1] // 2
 
 
-def doubled(rows, blocks):
-    return [*rows, *rows[:3]], [*blocks, blocks[0]]
+def row_doubled(rows, blocks):
+    return [*rows, rows[2]], blocks
 
 
-def foreign(rows, blocks):
-    return (
-        [{"seed": 0}, {**rows[0], "block": "from 9"}, *rows, {**rows[0], "policy": "tova"}],
-        [{**blocks[0], "block": "from 9"}, *blocks, {**blocks[0], "policy": "tova"}, {}],
-    )
+def end_doubled(rows, blocks):
+    return rows, [*blocks, blocks[0]]
+
+
+def row_of_another_block(rows, blocks):
+    return [*rows, {**rows[0], "block": "from 9"}], blocks
+
+
+def row_of_another_policy(rows, blocks):
+    return [{**rows[0], "policy": "tova"}, *rows], blocks
+
+
+def row_of_another_item(rows, blocks):
+    return [*rows[:4], {**rows[4], "item": 9}, *rows[5:]], blocks
+
+
+def row_of_nothing(rows, blocks):
+    return [{"seed": 0}, *rows], blocks
+
+
+def end_of_another_budget(rows, blocks):
+    return rows, [*blocks, {**blocks[1], "budget": 9}]
+
+
+def score_changed(rows, blocks):
+    return [*rows[:4], {**rows[4], "points": 7.0}, *rows[5:]], blocks
+
+
+def whole_number_changed(rows, blocks):
+    return [*rows[:4], {**rows[4], "tokens": 100.0}, *rows[5:]], blocks
 
 
 def mixed_up(rows, blocks):
-    return rows[::-1], blocks[::-1]
+    return rows[::-1], blocks
 
 
-@pytest.mark.parametrize("change", [doubled, foreign, mixed_up])
-def test_rows_that_do_not_belong_are_dropped_and_nothing_is_asked_again(
-    toy, asked, tmp_path, change
+def digest_changed(rows, blocks):
+    return rows, [*blocks[:2], {**blocks[2], "digest": "0"}, *blocks[3:]]
+
+
+def number_changed(rows, blocks):
+    return rows, [*blocks[:2], {**blocks[2], "rows": 3}, *blocks[3:]]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (row_doubled, r"line 16 of .*rows.jsonl repeats what line 3 is of; remove one of them"),
+        (end_doubled, r"line 10 of .*blocks.jsonl repeats what line 1 is of; remove one of them"),
+        (row_of_another_block, r"line 16 of .*rows.jsonl is of item 0 of block 'from 9' under"),
+        (row_of_another_policy, r"line 1 of .*rows.jsonl is of item 0 of block 'from 0' under tov"),
+        (row_of_another_item, r"line 5 of .*rows.jsonl is of item 9 .*does not ask; remove it or"),
+        (row_of_nothing, r"line 1 of .*rows.jsonl is damaged; remove it or choose another"),
+        (end_of_another_budget, r"line 10 of .*blocks.jsonl is of block .* budget 9, which this"),
+        (score_changed, r"lines 5 to 6 of .*rows.jsonl are not the rows of which line 3 of"),
+        (whole_number_changed, r"lines 5 to 6 of .*rows.jsonl are not the rows of which line 3"),
+        (mixed_up, r"lines 14 to 15 of .*rows.jsonl are not the rows of which line 1 of"),
+        (digest_changed, r"lines 5 to 6 of .*rows.jsonl are not the rows of which line 3 of"),
+        (number_changed, r"lines 5 to 6 of .* line 3 of blocks.jsonl tells .*remove that line to"),
+    ],
+)
+def test_rows_that_do_not_belong_are_refused_and_left_as_they_are(
+    toy, asked, tmp_path, change, sentence
 ):
     config = toy(out=tmp_path)
-    whole = evaluate(config)
+    evaluate(config)
     write(tmp_path, *change(*(read_lines(tmp_path / name) for name in FILES)))
     asked.clear()
-    again = evaluate(config)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UserError, match=sentence):
+        evaluate(config)
     assert asked == []
-    by_item = {(row["policy"], row["item"]): row for row in whole.rows}
-    assert {(row["policy"], row["item"]): row for row in again.rows} == by_item
-    assert len(again.rows) == len(lines_of(tmp_path)) == len(ORDER)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_the_remedy_runs_the_block_again(toy, asked, tmp_path):
+    config = toy(out=tmp_path)
+    whole = evaluate(config)
+    rows, blocks = score_changed(*(read_lines(tmp_path / name) for name in FILES))
+    write(tmp_path, rows, [*blocks[:2], *blocks[3:]])
+    asked.clear()
+    assert untimed(evaluate(config)) == untimed(whole)
+    assert asked == ORDER[4:6]
+
+
+def test_what_an_earlier_version_ended_without_a_digest_is_asked_again(toy, asked, tmp_path):
+    config = toy(out=tmp_path)
+    whole = evaluate(config)
+    rows, blocks = (read_lines(tmp_path / name) for name in FILES)
+    write(tmp_path, rows, [{n: b[n] for n in ("block", "policy", "budget")} for b in blocks])
+    asked.clear()
+    assert untimed(evaluate(config)) == untimed(whole)
+    assert asked == ORDER
 
 
 def row_lost(rows, blocks):

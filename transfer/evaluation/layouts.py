@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from transfer.evaluation import suite_table
-from transfer.evaluation.store import Results
+from transfer.evaluation.store import SUITE, Results
 from transfer.evaluation.summary import ALL
 from transfer.evaluation.tables import (
     BUDGET,
@@ -38,7 +38,7 @@ Part = Table | Text
 
 def tables(results: Results) -> Group:
     """The tables of a run, and what failed and why."""
-    if results.kind == "suite":
+    if results.kind == SUITE:
         return Group(suite_table.tables(results), *_failures(results))
     parts: list[Part] = []
     for cell in _cells(results.summary, ("task", *results.keys)):
