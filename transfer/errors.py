@@ -1,7 +1,8 @@
-"""The two exceptions of which the command line prints only the sentence, and common reasons."""
+"""The exceptions of which the command line prints only the sentence, and common reasons."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -11,6 +12,15 @@ class UserError(Exception):
 
 class SimulationError(RuntimeError):
     """The simulator or the policy broke down in the middle of an episode."""
+
+
+@contextmanager
+def resumable(how: str) -> Iterator[None]:
+    """An interrupt in here says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(how) from None
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:

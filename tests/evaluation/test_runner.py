@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -172,6 +173,48 @@ def test_ctrl_c_is_exit_code_130_and_the_command_goes_on_from_there(toy, asked, 
     )
     assert main(words) == 0
     assert asked == [*ORDER[:13], *ORDER[13:]]
+
+
+def test_sigterm_does_what_ctrl_c_does(toy, monkeypatch, tmp_path, capsys):
+    def happens(policy, item):
+        if (policy, item) == ("h2o", 4):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Toy, "happens", happens)
+    words = ["eval", "language", "--model", "dice", "--task", "toy_benchmark:Toy"]
+    assert main([*words, "--documents", "5", "--policy", "h2o", "--out", str(tmp_path)]) == 130
+    assert "the same command goes on from there" in capsys.readouterr().err
+    assert read_results(tmp_path).interrupted
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert main(["report", str(tmp_path)]) == 0
+    assert "interrupted: that is what had ended" in capsys.readouterr().err
+
+
+def test_a_sigterm_that_is_ignored_stays_so(toy, monkeypatch):
+    heard = []
+    monkeypatch.setattr(
+        Toy, "happens", lambda policy, item: heard.append(signal.getsignal(signal.SIGTERM))
+    )
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        words = ["eval", "language", "--model", "dice", "--task", "toy_benchmark:Toy"]
+        assert main([*words, "--documents", "1", "--policy", "h2o"]) == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert set(heard) == {signal.SIG_IGN}
+
+
+def test_a_report_of_what_failed_everywhere_ends_as_the_run_did(toy, monkeypatch, tmp_path, capsys):
+    def happens(policy, item):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(Toy, "happens", happens)
+    words = ["eval", "language", "--model", "dice", "--task", "toy_benchmark:Toy"]
+    assert main([*words, "--documents", "2", "--policy", "h2o", "--out", str(tmp_path)]) == 1
+    ran = capsys.readouterr()
+    assert main(["report", str(tmp_path)]) == 1
+    assert capsys.readouterr() == ran
+    assert ran.err == "error: every item of full, h2o failed; see above\n"
 
 
 @pytest.mark.parametrize("at", range(len(ORDER)))

@@ -164,7 +164,7 @@ def test_results_that_were_changed_are_no_results(tmp_path, file):
         folder.finish(results())
     path = tmp_path / file
     path.write_text(path.read_text().replace("1.5", "2.5").replace('"points": 1.0', '"points": 2'))
-    with pytest.raises(UserError, match="or rows.jsonl was changed since; repeat its command, or"):
+    with pytest.raises(UserError, match=r"or rows\.jsonl was changed since; repeat its"):
         read_results(tmp_path)
 
 

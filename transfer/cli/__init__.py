@@ -5,8 +5,11 @@ whose docstring is the help, and `run`. Only the file of the command that is ask
 so that help does not wait for torch.
 """
 
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -42,24 +45,44 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after `transfer`; by default those of this process.
 
     Returns:
-        0, or 1: a check or the simulator failed, 2: bad input, 130: Ctrl-C.
+        0, or 1: a check or the simulator failed, 2: bad input, 130: Ctrl-C or SIGTERM.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if words == ["--version"]:
         print(f"transfer {transfer.__version__}")
         return 0
     try:
-        config, run = parse(words)
-        return run(config)
+        with _terminated_as_interrupted():
+            config, run = parse(words)
+            return run(config)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     except SimulationError as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(": ".join(["interrupted", *map(str, stop.args)]), file=sys.stderr)
         return INTERRUPTED
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM does what Ctrl-C does, unless whoever started this process has it ignored.
+
+    Processes that are started meanwhile hear it as they like: a handler ends where they begin.
+    """
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+    ):
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def parse(words: Sequence[str]) -> tuple[Any, Callable[[Any], int]]:

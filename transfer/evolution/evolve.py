@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from transfer.errors import UserError
+from transfer.errors import UserError, resumable
 from transfer.evolution.card import write_card
 from transfer.evolution.cases import Case, fitness_cases, validation_cases
 from transfer.evolution.config import EvolveConfig
@@ -53,6 +53,7 @@ def evolve(config: EvolveConfig) -> NAMM:
     with (
         locked(config.out),
         make_engine(config.engine, make, config.workers, config.threads, config.device) as engine,
+        resumable(f"finished generations are kept in {config.out}; --resume goes on from there"),
         EvolutionProgress(config.generations, len(config.seeds)) as progress,
     ):
         start = open_run(config, engine)
