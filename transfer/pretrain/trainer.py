@@ -148,9 +148,8 @@ def _write_state(path: Path, state: Mapping[str, Any]) -> None:
     """A digest, which torch has none of, then what `torch.save` writes."""
     content = io.BytesIO()
     torch.save(state, content)
-    with replacing(path) as partial:
-        with partial.open("wb") as file:
-            file.writelines((_digest(content.getbuffer()), content.getbuffer()))
+    with replacing(path) as partial, partial.open("wb") as file:
+        file.writelines((_digest(content.getbuffer()), content.getbuffer()))
 
 
 def _read_state(path: Path) -> dict[str, Any]:
