@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import toy_benchmark
-from evaluated import changed, failures_of, rows_of, timeless
+from evaluated import changed, failures_of, printed, rows_of, timeless
 from toy_benchmark import DYING, Toy
 
 from transfer.cli import main
@@ -153,10 +153,15 @@ def test_what_is_there_after_ctrl_c_is_paired(toy, asked, tmp_path):
         for policy in ("full", "h2o", "recency")
         for colour in ("red", "blue")
     }
+    said = printed(results)
+    assert "on throws, colour red: n 1-2; 95% intervals" in said
+    assert ["policy", "budget", "n", "tokens"] in [line.split()[:4] for line in said.splitlines()]
+    assert "Not all have the same items: a mean is over its own n, a difference" in said
     read = read_results(tmp_path)
     assert (read.as_json(), read.rows) == (results.as_json(), results.rows)
     # A film is made of a whole run alone.
     assert Toy.calls == ["close"]
+    assert "Not all" not in printed(evaluate(toy()))
 
 
 def test_ctrl_c_is_exit_code_130_and_the_command_goes_on_from_there(toy, asked, tmp_path, capsys):

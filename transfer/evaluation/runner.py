@@ -35,7 +35,8 @@ def evaluate(config: EvalConfig) -> Results:
         worker = BlockWorker(config)
         benchmark = worker.benchmark
         try:
-            with Store(run.out, _settings(config, worker), worker.items) as store:
+            settings = _settings(config, worker)
+            with Store(run.out, settings, worker.items, benchmark.dated) as store:
                 interrupted = _play(worker, config, store)
                 rows = _ordered(worker, store.rows)
                 results = Results(

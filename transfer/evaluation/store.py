@@ -126,6 +126,7 @@ class Store:
         folder: made on entering; None: nothing is written.
         settings: what decides the results; an earlier run must have had the same.
         items: of every block and contender of this run.
+        dated: see `transfer.evaluation.benchmark.Benchmark`.
 
     Attributes:
         ended: blocks whose rows are all there, each once, with who ended them.
@@ -138,9 +139,13 @@ class Store:
     """
 
     def __init__(
-        self, folder: Path | None, settings: Mapping[str, Any], items: Mapping[Ended, Set[Any]]
+        self,
+        folder: Path | None,
+        settings: Mapping[str, Any],
+        items: Mapping[Ended, Set[Any]],
+        dated: bool = False,
     ) -> None:
-        self.folder, self._items = folder, items
+        self.folder, self._items, self._dated = folder, items, dated
         # As they will be read back: tuples are lists there.
         self._settings = json.loads(json.dumps(settings, default=str))
         self.ended: dict[Ended, None] = {}
@@ -254,7 +259,7 @@ class Store:
     def _found_rows(self, path: Path) -> dict[Ended, dict[Any, tuple[int, Row]]]:
         """The rows of every block and contender by their items, with the numbers of their lines."""
         found: dict[Ended, dict[Any, tuple[int, Row]]] = {ended: {} for ended in self._items}
-        for number, row in _numbered(path).items():
+        for number, row in self._asked(path).items():
             item, own = row.get("item"), found.get(ended_by(row), {})
             if item not in self._items.get(ended_by(row), ()):
                 raise _unasked(path, number, row)
@@ -263,10 +268,17 @@ class Store:
             own[item] = number, row
         return found
 
+    def _asked(self, path: Path) -> dict[int, Row]:
+        """The lines of a file, without those of data that changed since."""
+        blocks, lines = {block for block, *_ in self._items}, _numbered(path)
+        if not self._dated:
+            return lines
+        return {number: line for number, line in lines.items() if line["block"] in blocks}
+
     def _found_ends(self, path: Path) -> dict[Ended, tuple[int, Row | None]]:
         """What was told of the rows of those that ended, with the numbers of their lines."""
         found: dict[Ended, tuple[int, Row | None]] = {}
-        for number, line in _numbered(path).items():
+        for number, line in self._asked(path).items():
             ended = ended_by(line)
             if ended not in self._items:
                 raise _unasked(path, number, line)
