@@ -31,14 +31,14 @@ def a_byte_more(content: bytes, rng: random.Random) -> bytes:
 
 
 def another_number(content: bytes, rng: random.Random) -> bytes:
-    places = [each for each in re.finditer(rb"\d+", content)]
+    places = list(re.finditer(rb"\d+", content))
     place = rng.choice(places)
     number = rng.choice([b"0", b"1", b"-1", b"7", b"1e999", b"NaN", b"3.5", b"null", b'"8"'])
     return content[: place.start()] + number + content[place.end() :]
 
 
 def another_word(content: bytes, rng: random.Random) -> bytes:
-    place = rng.choice([each for each in re.finditer(rb'"[a-z_ ]+\d*"', content)])
+    place = rng.choice(list(re.finditer(rb'"[a-z_ ]+\d*"', content)))
     word = rng.choice([b'"full"', b'"h2o"', b'"from 0"', b'"item"', b"null", b"[]", b"{}"])
     return content[: place.start()] + word + content[place.end() :]
 
