@@ -306,7 +306,10 @@ def number_changed(rows, blocks):
         (row_doubled, r"line 16 of .*rows.jsonl repeats what line 3 is of; remove one of them"),
         (end_doubled, r"line 10 of .*blocks.jsonl repeats what line 1 is of; remove one of them"),
         (row_of_another_block, r"line 16 of .*rows.jsonl is of item 0 of block 'from 9' under"),
-        (row_of_another_policy, r"line 1 of .*rows.jsonl is of item 0 of block 'from 0' under tov"),
+        (
+            row_of_another_policy,
+            r"line 1 of .*rows.jsonl is of item 0 of block 'from 0' under 'tov",
+        ),
         (row_of_another_item, r"line 5 of .*rows.jsonl is of item 9 .*does not ask; remove it or"),
         (row_of_nothing, r"line 1 of .*rows.jsonl is damaged; remove it or choose another"),
         (end_of_another_budget, r"line 10 of .*blocks.jsonl is of block .* budget 9, which this"),

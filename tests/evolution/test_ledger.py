@@ -1,6 +1,7 @@
 """A ledger is whole after every append, and after being cut."""
 
 import json
+import random
 
 import pytest
 
@@ -97,6 +98,20 @@ def test_what_does_not_follow_is_refused_with_its_line(path, change, line):
     remedy = f"remove it and all lines after it, and --resume continues from generation {line - 1}"
     with pytest.raises(UserError, match=rf"^line {line} of .* is damaged; {remedy}"):
         Ledger(path)
+
+
+def test_whatever_byte_is_another_the_entries_are_right_or_refused(path):
+    whole, rng, refused = path.read_bytes(), random.Random(0), 0
+    for _ in range(400):
+        place = rng.randrange(len(whole))
+        path.write_bytes(whole[:place] + bytes([rng.randrange(256)]) + whole[place + 1 :])
+        try:
+            entries = read_ledger(path)
+        except UserError:
+            refused += 1
+        else:
+            assert entries == RECORDS[: len(entries)]
+    assert 300 < refused < 400
 
 
 def test_lines_of_an_earlier_version_have_no_digest_and_are_held_by_those_that_follow(path):

@@ -297,8 +297,8 @@ def _seal(rows: Collection[Row]) -> Row:
 def _unasked(path: Path, number: int, row: Row) -> UserError:
     item = f"item {row['item']!r} of " if "item" in row else ""
     return UserError(
-        f"line {number} of {path} is of {item}block {row['block']!r} under {row['policy']} with "
-        f"budget {row['budget']}, which this run does not ask; remove it or choose another"
+        f"line {number} of {path} is of {item}block {row['block']!r} under {row['policy']!r} "
+        f"with budget {row['budget']}, which this run does not ask; remove it or choose another"
         " --out"
     )
 
