@@ -308,7 +308,7 @@ def number_changed(rows, blocks):
         (row_of_another_block, r"line 16 of .*rows.jsonl is of item 0 of block 'from 9' under"),
         (
             row_of_another_policy,
-            r"line 1 of .*rows.jsonl is of item 0 of block 'from 0' under 'tov",
+            r"line 1 of .*rows.jsonl is of item 0 of block 'from 0' under 'to",
         ),
         (row_of_another_item, r"line 5 of .*rows.jsonl is of item 9 .*does not ask; remove it or"),
         (row_of_nothing, r"line 1 of .*rows.jsonl is damaged; remove it or choose another"),
