@@ -20,7 +20,7 @@ from transfer.envs.d4rl import read_d4rl, write_d4rl
 from transfer.envs.environment import env_id, env_name, environment, make_env
 from transfer.envs.learner import Learner
 from transfer.envs.training_run import Checkpoint, TrainingRun
-from transfer.errors import UserError, check_at_least, unknown_name
+from transfer.errors import UserError, check_at_least, resumable, unknown_name
 from transfer.files import cache_folder, locked
 from transfer.plugins import ENVIRONMENTS
 from transfer.provenance import command_line, versions
@@ -101,7 +101,8 @@ def collect(config: CollectConfig) -> list[Path]:
         UserError: sbx-rl is missing, or the run folder belongs to other settings.
     """
     console = Console(stderr=True)
-    with locked(config.folder):
+    how = f"the same command goes on from the last checkpoint in {config.run.folder}"
+    with locked(config.folder), resumable(how):
         checkpoints = config.run.checkpoints()
         if not checkpoints or checkpoints[-1].steps < config.steps:
             checkpoints = _train(config, checkpoints, console)

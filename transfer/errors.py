@@ -1,6 +1,7 @@
-"""The two exceptions of which the command line prints only the sentence, and common reasons."""
+"""The exceptions of which the command line prints only the sentence, and common reasons."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 #: The most of anything that is counted, unless its option says otherwise; and of tokens and seeds.
@@ -15,6 +16,15 @@ class UserError(Exception):
 
 class SimulationError(RuntimeError):
     """The simulator or the policy broke down in the middle of an episode."""
+
+
+@contextmanager
+def resumable(how: str) -> Iterator[None]:
+    """An interrupt in here says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(how) from None
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], more: str = "") -> UserError:

@@ -1,11 +1,13 @@
 """Files that are whole or absent (written under a temporary name, then renamed), and JSON."""
 
+import hashlib
 import json
 import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,9 @@ def locked(folder: Path | None) -> Iterator[None]:
         # Of Windows' locks none ends with the process; there nothing is held.
         if os.name == "posix":
             _hold(descriptor, folder)
+            # What `replacing` left there when it was killed.
+            for left in folder.glob(".*.partial*"):
+                left.unlink()
         yield
     finally:
         os.close(descriptor)
@@ -169,6 +174,36 @@ def read_text(path: str | Path) -> str:
         raise UserError(f"cannot read {path} ({error.strerror}); check the file") from error
     except ValueError as error:
         raise UserError(f"cannot read {path} ({error}); check the file") from error
+
+
+def append_line(file: RawIOBase, line: str) -> None:
+    """Append a line to an unbuffered file: whole, or its beginning and an error."""
+    left = f"{line}\n".encode()
+    while left:
+        left = left[file.write(left) :]
+
+
+def content_digest(content: Any) -> str:
+    """Of what JSON can say, to the last bit of every number."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def write_sealed(path: str | Path, content: dict[str, Any]) -> None:
+    """`write_json` with a digest, by which `read_sealed` knows the content again."""
+    write_json(path, {**content, "digest": content_digest(content)})
+
+
+def read_sealed(path: str | Path, remedy: str) -> dict[str, Any]:
+    """Read what `write_sealed` wrote; what earlier versions wrote has no digest and is taken so.
+
+    Raises:
+        UserError: the file is missing, is no JSON object, or was changed; `remedy` says what then.
+    """
+    content = read_json_object(path)
+    told = content.pop("digest", None)
+    if told is not None and told != content_digest(content):
+        raise UserError(f"{path} was changed after it was written; {remedy}")
+    return content
 
 
 def read_json(path: str | Path) -> Any:

@@ -1,3 +1,4 @@
+import json
 import sys
 from dataclasses import replace
 from math import erf
@@ -278,7 +279,7 @@ def test_a_run_killed_between_files_goes_on_from_its_last_whole_checkpoint(
 ):
     import transfer.envs.training_run as run_module
 
-    write, calls = run_module.write_json, []
+    write, calls = run_module.write_sealed, []
 
     def stop(*arguments):
         calls.append(1)
@@ -286,13 +287,44 @@ def test_a_run_killed_between_files_goes_on_from_its_last_whole_checkpoint(
             raise KeyboardInterrupt
         write(*arguments)
 
-    monkeypatch.setattr(run_module, "write_json", stop)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(run_module, "write_sealed", stop)
+    with pytest.raises(KeyboardInterrupt, match="goes on from the last checkpoint in"):
         collect(config)
     assert [one.steps for one in config.run.checkpoints()] == [40]
     collect(config)
     assert len(fake.restored["rewards"]) == 40
     assert [one.steps for one in config.run.checkpoints()] == [40, 80, 120]
+
+
+@pytest.mark.parametrize("kind", ["actor", "replay"])
+@pytest.mark.parametrize("how", ["changed", "lost", "of another step"])
+def test_a_file_that_is_not_what_was_written_is_refused(config, fake, kind, how):
+    collect(config)
+    best = expert_checkpoint(config.run.checkpoints()).steps
+    steps = best if kind == "actor" else 40
+    path = config.run.folder / f"{kind}_{steps:09}.safetensors"
+    if how == "lost":
+        path.unlink()
+    elif how == "changed":
+        path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    else:
+        other = 80 if steps == 40 else 40
+        path.write_bytes((config.run.folder / f"{kind}_{other:09}.safetensors").read_bytes())
+    with pytest.raises(UserError, match=rf"{path.name} is missing or was changed .*; put it back"):
+        collect(config)
+
+
+def test_a_list_that_was_changed_is_refused(config, fake):
+    collect(config)
+    path = config.run.folder / "checkpoints.json"
+    whole = path.read_text()
+    path.write_text(whole.replace('"steps": 80', '"steps": 40'))
+    with pytest.raises(UserError, match=r"checkpoints\.json was changed after it was written"):
+        collect(config)
+    settings = {"env": "Hopper-v4", "seed": 0}
+    path.write_text(json.dumps({"settings": settings, "checkpoints": [{"steps": 40}]}))
+    with pytest.raises(UserError, match=r"is no list of checkpoints \(.*eval_mean.*; put it back"):
+        collect(config)
 
 
 def test_a_run_of_other_settings_is_not_continued(config, fake):

@@ -308,7 +308,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_numbers(config, tmp_path, mon
             evaluate(settings("killed"))
     # As if the kill had come in the middle of a line of the batch after the finished ones.
     with (tmp_path / "killed/rows.jsonl").open("a") as file:
-        file.write(json.dumps({**whole.rows[-3], "d4rl_score": 1e9}) + "\n" + '{"policy')
+        file.write(json.dumps({**whole.rows[-1], "d4rl_score": 1e9}) + "\n" + '{"policy')
     played = []
     monkeypatch.setattr(
         control_benchmark,

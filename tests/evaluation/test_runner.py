@@ -2,13 +2,14 @@
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 import toy_benchmark
-from evaluated import changed, failures_of, rows_of, timeless
+from evaluated import changed, failures_of, printed, rows_of, timeless
 from toy_benchmark import DYING, Toy
 
 from transfer.cli import main
@@ -58,8 +59,14 @@ def lines_of(folder):
     return timeless(read_lines(folder / "rows.jsonl"))
 
 
+def ends_of(folder):
+    """Who ended what; the digests are of rows with their times."""
+    return [{**line, "digest": ""} for line in read_lines(folder / "blocks.jsonl")]
+
+
 def untimed(results):
-    return {**results.as_json(), "summary": timeless(results.summary), "command": ""}
+    said = {"summary": timeless(results.summary), "command": "", "digest": ""}
+    return results.as_json() | said
 
 
 def test_a_benchmark_from_outside_is_run_by_its_spelling(toy, asked, tmp_path):
@@ -146,10 +153,15 @@ def test_what_is_there_after_ctrl_c_is_paired(toy, asked, tmp_path):
         for policy in ("full", "h2o", "recency")
         for colour in ("red", "blue")
     }
+    said = printed(results)
+    assert "on throws, colour red: n 1-2; 95% intervals" in said
+    assert ["policy", "budget", "n", "tokens"] in [line.split()[:4] for line in said.splitlines()]
+    assert "Not all have the same items: a mean is over its own n, a difference" in said
     read = read_results(tmp_path)
     assert (read.as_json(), read.rows) == (results.as_json(), results.rows)
     # A film is made of a whole run alone.
     assert Toy.calls == ["close"]
+    assert "Not all" not in printed(evaluate(toy()))
 
 
 def test_ctrl_c_is_exit_code_130_and_the_command_goes_on_from_there(toy, asked, tmp_path, capsys):
@@ -166,6 +178,48 @@ def test_ctrl_c_is_exit_code_130_and_the_command_goes_on_from_there(toy, asked, 
     )
     assert main(words) == 0
     assert asked == [*ORDER[:13], *ORDER[13:]]
+
+
+def test_sigterm_does_what_ctrl_c_does(toy, monkeypatch, tmp_path, capsys):
+    def happens(policy, item):
+        if (policy, item) == ("h2o", 4):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Toy, "happens", happens)
+    words = ["eval", "language", "--model", "dice", "--task", "toy_benchmark:Toy"]
+    assert main([*words, "--documents", "5", "--policy", "h2o", "--out", str(tmp_path)]) == 130
+    assert "the same command goes on from there" in capsys.readouterr().err
+    assert read_results(tmp_path).interrupted
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert main(["report", str(tmp_path)]) == 0
+    assert "interrupted: that is what had ended" in capsys.readouterr().err
+
+
+def test_a_sigterm_that_is_ignored_stays_so(toy, monkeypatch):
+    heard = []
+    monkeypatch.setattr(
+        Toy, "happens", lambda policy, item: heard.append(signal.getsignal(signal.SIGTERM))
+    )
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        words = ["eval", "language", "--model", "dice", "--task", "toy_benchmark:Toy"]
+        assert main([*words, "--documents", "1", "--policy", "h2o"]) == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert set(heard) == {signal.SIG_IGN}
+
+
+def test_a_report_of_what_failed_everywhere_ends_as_the_run_did(toy, monkeypatch, tmp_path, capsys):
+    def happens(policy, item):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(Toy, "happens", happens)
+    words = ["eval", "language", "--model", "dice", "--task", "toy_benchmark:Toy"]
+    assert main([*words, "--documents", "2", "--policy", "h2o", "--out", str(tmp_path)]) == 1
+    ran = capsys.readouterr()
+    assert main(["report", str(tmp_path)]) == 1
+    assert capsys.readouterr() == ran
+    assert ran.err == "error: every item of full, h2o failed; see above\n"
 
 
 @pytest.mark.parametrize("at", range(len(ORDER)))
@@ -186,9 +240,9 @@ def test_a_killed_run_goes_on_to_the_same_bytes(toy, asked, tmp_path, at):
     assert asked == ORDER[:at] + ORDER[began:]
     assert lines_of(tmp_path / "killed") == lines_of(tmp_path / "whole")
     assert untimed(resumed) == untimed(whole)
-    for name in ("blocks.jsonl", "settings.json"):
-        killed, never = (tmp_path / run / name for run in ("killed", "whole"))
-        assert killed.read_text() == never.read_text()
+    killed, never = (tmp_path / run for run in ("killed", "whole"))
+    assert (killed / "settings.json").read_text() == (never / "settings.json").read_text()
+    assert ends_of(killed) == ends_of(never)
     again = evaluate(config)
     assert asked == ORDER[:at] + ORDER[began:]
     assert again.rows == resumed.rows and again.summary == resumed.summary
@@ -198,34 +252,106 @@ def _block(one):
     return one[0], one[1] // 2
 
 
-def doubled(rows, blocks):
-    return [*rows, *rows[:3]], [*blocks, blocks[0]]
+def row_doubled(rows, blocks):
+    return [*rows, rows[2]], blocks
 
 
-def foreign(rows, blocks):
-    return (
-        [{"seed": 0}, {**rows[0], "block": "from 9"}, *rows, {**rows[0], "policy": "tova"}],
-        [{**blocks[0], "block": "from 9"}, *blocks, {**blocks[0], "policy": "tova"}, {}],
-    )
+def end_doubled(rows, blocks):
+    return rows, [*blocks, blocks[0]]
+
+
+def row_of_another_block(rows, blocks):
+    return [*rows, {**rows[0], "block": "from 9"}], blocks
+
+
+def row_of_another_policy(rows, blocks):
+    return [{**rows[0], "policy": "tova"}, *rows], blocks
+
+
+def row_of_another_item(rows, blocks):
+    return [*rows[:4], {**rows[4], "item": 9}, *rows[5:]], blocks
+
+
+def row_of_nothing(rows, blocks):
+    return [{"seed": 0}, *rows], blocks
+
+
+def end_of_another_budget(rows, blocks):
+    return rows, [*blocks, {**blocks[1], "budget": 9}]
+
+
+def score_changed(rows, blocks):
+    return [*rows[:4], {**rows[4], "points": 7.0}, *rows[5:]], blocks
+
+
+def whole_number_changed(rows, blocks):
+    return [*rows[:4], {**rows[4], "tokens": 100.0}, *rows[5:]], blocks
 
 
 def mixed_up(rows, blocks):
-    return rows[::-1], blocks[::-1]
+    return rows[::-1], blocks
 
 
-@pytest.mark.parametrize("change", [doubled, foreign, mixed_up])
-def test_rows_that_do_not_belong_are_dropped_and_nothing_is_asked_again(
-    toy, asked, tmp_path, change
+def digest_changed(rows, blocks):
+    return rows, [*blocks[:2], {**blocks[2], "digest": "0"}, *blocks[3:]]
+
+
+def number_changed(rows, blocks):
+    return rows, [*blocks[:2], {**blocks[2], "rows": 3}, *blocks[3:]]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (row_doubled, r"line 16 of .*rows.jsonl repeats what line 3 is of; remove one of them"),
+        (end_doubled, r"line 10 of .*blocks.jsonl repeats what line 1 is of; remove one of them"),
+        (row_of_another_block, r"line 16 of .*rows.jsonl is of item 0 of block 'from 9' under"),
+        (
+            row_of_another_policy,
+            r"line 1 of .*rows.jsonl is of item 0 of block 'from 0' under 'to",
+        ),
+        (row_of_another_item, r"line 5 of .*rows.jsonl is of item 9 .*does not ask; remove it or"),
+        (row_of_nothing, r"line 1 of .*rows.jsonl is damaged; remove it or choose another"),
+        (end_of_another_budget, r"line 10 of .*blocks.jsonl is of block .* budget 9, which this"),
+        (score_changed, r"lines 5 to 6 of .*rows.jsonl are not the rows of which line 3 of"),
+        (whole_number_changed, r"lines 5 to 6 of .*rows.jsonl are not the rows of which line 3"),
+        (mixed_up, r"lines 14 to 15 of .*rows.jsonl are not the rows of which line 1 of"),
+        (digest_changed, r"lines 5 to 6 of .*rows.jsonl are not the rows of which line 3 of"),
+        (number_changed, r"lines 5 to 6 of .* line 3 of blocks.jsonl tells .*remove that line to"),
+    ],
+)
+def test_rows_that_do_not_belong_are_refused_and_left_as_they_are(
+    toy, asked, tmp_path, change, sentence
 ):
     config = toy(out=tmp_path)
-    whole = evaluate(config)
+    evaluate(config)
     write(tmp_path, *change(*(read_lines(tmp_path / name) for name in FILES)))
     asked.clear()
-    again = evaluate(config)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UserError, match=sentence):
+        evaluate(config)
     assert asked == []
-    by_item = {(row["policy"], row["item"]): row for row in whole.rows}
-    assert {(row["policy"], row["item"]): row for row in again.rows} == by_item
-    assert len(again.rows) == len(lines_of(tmp_path)) == len(ORDER)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_the_remedy_runs_the_block_again(toy, asked, tmp_path):
+    config = toy(out=tmp_path)
+    whole = evaluate(config)
+    rows, blocks = score_changed(*(read_lines(tmp_path / name) for name in FILES))
+    write(tmp_path, rows, [*blocks[:2], *blocks[3:]])
+    asked.clear()
+    assert untimed(evaluate(config)) == untimed(whole)
+    assert asked == ORDER[4:6]
+
+
+def test_what_an_earlier_version_ended_without_a_digest_is_asked_again(toy, asked, tmp_path):
+    config = toy(out=tmp_path)
+    whole = evaluate(config)
+    rows, blocks = (read_lines(tmp_path / name) for name in FILES)
+    write(tmp_path, rows, [{n: b[n] for n in ("block", "policy", "budget")} for b in blocks])
+    asked.clear()
+    assert untimed(evaluate(config)) == untimed(whole)
+    assert asked == ORDER
 
 
 def row_lost(rows, blocks):

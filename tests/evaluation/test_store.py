@@ -51,7 +51,6 @@ def test_a_folder_round_trips(tmp_path):
     with store(tmp_path / "deep" / "out") as folder:
         for each in written.rows:
             folder.add(each)
-        folder.end(ENDED)
         folder.finish(written)
         assert folder.rows == written.rows
     assert read_results(tmp_path / "deep" / "out") == written
@@ -63,10 +62,10 @@ def test_a_folder_round_trips(tmp_path):
 
 def test_rows_are_on_disk_as_soon_as_they_end_and_survive_a_crash(tmp_path):
     with pytest.raises(RuntimeError), store(tmp_path) as folder:
-        folder.add(row(3))
-        assert read_lines(tmp_path / "rows.jsonl") == [row(3)]
+        folder.add(row(1))
+        assert read_lines(tmp_path / "rows.jsonl") == [row(1)]
         raise RuntimeError
-    assert read_lines(tmp_path / "rows.jsonl") == [row(3)]
+    assert read_lines(tmp_path / "rows.jsonl") == [row(1)]
     assert not (tmp_path / "results.json").exists()
 
 
@@ -74,7 +73,6 @@ def test_what_had_ended_is_there_again_and_summaries_are_not(tmp_path):
     with store(tmp_path) as folder:
         for item in (0, 1):
             folder.add(row(item))
-        folder.end(ENDED)
         folder.finish(results())
     # Lists and paths are read back as they were written.
     with store(tmp_path, {**SETTINGS, "budget": [8, 0.5], "data": "here"}) as folder:
@@ -84,13 +82,17 @@ def test_what_had_ended_is_there_again_and_summaries_are_not(tmp_path):
         ]  # fmt: skip
 
 
-@pytest.mark.parametrize("items", [(0,), (0, 1, 2), (1, 2)])
-def test_a_block_of_other_items_has_not_ended(tmp_path, items):
+def test_a_block_of_more_items_has_not_ended_and_one_of_others_is_refused(tmp_path):
     with store(tmp_path) as folder:
         for item in (0, 1):
             folder.add(row(item))
-        folder.end(ENDED)
-    with store(tmp_path, items=items) as folder:
+    for items, line in (((0,), 2), ((1, 2), 1)):
+        with (
+            pytest.raises(UserError, match=rf"line {line} of .*rows.jsonl is of item .* not ask"),
+            store(tmp_path, items=items),
+        ):
+            pytest.fail("entered")
+    with store(tmp_path, items=(0, 1, 2)) as folder:
         assert (folder.ended, folder.rows) == ({}, [])
     assert (tmp_path / "rows.jsonl").read_text() == ""
 
@@ -118,6 +120,8 @@ def test_two_runs_do_not_write_into_one_folder(tmp_path):
 )
 def test_a_run_with_other_settings_is_refused_and_left_alone(tmp_path, settings, sentence):
     with store(tmp_path) as folder:
+        for item in (0, 1):
+            folder.add(row(item))
         folder.finish(results())
     with pytest.raises(UserError, match=f"^{tmp_path} holds {sentence}"), store(tmp_path, settings):
         pytest.fail("entered")
@@ -135,6 +139,33 @@ def test_a_folder_of_an_earlier_version_is_refused(tmp_path, capsys, file):
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "results.json" in said or "was written by an earlier version of this package" in said
+
+
+def test_a_folder_that_lost_its_settings_alone_says_so(tmp_path):
+    with store(tmp_path) as folder:
+        folder.add(row(0))
+    (tmp_path / "settings.json").unlink()
+    with pytest.raises(UserError, match=r"or one that lost its settings\.json"), store(tmp_path):
+        pytest.fail("entered")
+
+
+def test_a_run_that_was_stopped_before_its_results_says_how_to_go_on(tmp_path):
+    with store(tmp_path) as folder:
+        folder.add(row(0))
+    with pytest.raises(UserError, match="holds a run that was stopped; repeat its command"):
+        read_results(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["rows.jsonl", "results.json"])
+def test_results_that_were_changed_are_no_results(tmp_path, file):
+    with store(tmp_path) as folder:
+        for item in (0, 1):
+            folder.add(row(item))
+        folder.finish(results())
+    path = tmp_path / file
+    path.write_text(path.read_text().replace("1.5", "2.5").replace('"points": 1.0', '"points": 2'))
+    with pytest.raises(UserError, match=r"or rows\.jsonl was changed since; repeat its"):
+        read_results(tmp_path)
 
 
 def test_columns_that_only_some_entries_have_reach_the_table(tmp_path):
@@ -160,11 +191,20 @@ def test_an_unwritable_folder_is_refused_before_anything_runs(tmp_path):
         pytest.fail("entered")
 
 
+def test_a_full_disk_is_one_sentence_and_what_was_there_is_kept(tmp_path):
+    with store(tmp_path) as folder:
+        folder.add(row(0))
+        folder._files["rows.jsonl"] = open("/dev/full", "ab", buffering=0)  # noqa: SIM115, PTH123
+        with pytest.raises(UserError, match=r"rows\.jsonl in .*No space left on device; make room"):
+            folder.add(row(1))
+        folder._files["rows.jsonl"].close()
+    assert read_lines(tmp_path / "rows.jsonl") == [row(0)]
+
+
 def test_no_folder_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with store(None) as folder:
         folder.add(row(0))
-        folder.end(ENDED)
         folder.finish(results())
         assert folder.rows == [row(0)]
     assert list(tmp_path.iterdir()) == []
@@ -193,7 +233,8 @@ def test_reasons_of_failure_are_said_once():
     ("content", "sentence"),
     [
         (None, r"results\.json"),
-        ('{"kind": "toy"}', "does not hold the results of a run .*name a folder that transfer"),
+        ('{"kind": "toy"}', "was written by an earlier version"),
+        ('{"kind": "toy", "digest": "0"}', "does not hold the results of a run as they were"),
         (json.dumps({"summary": [], "rows": []}), "was written by an earlier version"),
     ],
 )

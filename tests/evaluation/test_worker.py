@@ -203,7 +203,7 @@ def test_who_failed_at_a_whole_group_has_no_cell_there(toy, monkeypatch):
     monkeypatch.setattr(Toy, "happens", staticmethod(happens))
     text = printed(evaluate(toy(documents=8, batch=1)))
     red, blue = text.split("colour blue")
-    assert "dice on throws, colour red: n 4" in red
+    assert "dice on throws, colour red: n 2-4" in red
     rows = [line.split() for line in red.splitlines() if line.startswith((" h2o", "h2o"))]
     # The large ones are 0 and 6 of the red.
     assert rows[1][:3] == ["h2o", "8", "-"]

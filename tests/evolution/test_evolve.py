@@ -202,6 +202,7 @@ def test_a_stage_goes_on_with_the_whole_search_and_a_task_more(configured, made_
     assert card.index(told["earlier_commands"][0]) < card.index(told["command"])
     records = ledger_of(second.out)
     assert records[:6] == ledger_of(first.out)
+    assert len({record["run"] for record in records}) == 2
     assert [record["stage"] for record in records] == [0] * 6 + [1] * 3
     assert [len(record["cases"]) for record in records] == [1] * 6 + [2] * 3
     whole = configured(out=first.out.parent / "whole", generations=9)

@@ -7,10 +7,13 @@ import time
 from dataclasses import asdict
 
 import pytest
+import torch
 
 from transfer.cli import parse
 from transfer.errors import UserError
 from transfer.evolution.evolve import evolve
+from transfer.evolution.ledger import Ledger, read_ledger
+from transfer.namm.network import NAMM
 from transfer.provenance import command_line
 
 SCRIPT = """
@@ -91,16 +94,68 @@ def test_a_finished_run_is_resumed_to_itself_or_to_more_generations(configured, 
     assert contents(config.out)[last] == contents(whole.out)[last]
 
 
+def rewritten(ledger, change):
+    """The lines after a change, as if they had been written so."""
+    records = [change(number, record) for number, record in enumerate(read_ledger(ledger))]
+    ledger.unlink()
+    with Ledger(ledger) as file:
+        for record in records:
+            file.append(record)
+
+
 def test_a_ledger_of_another_population_is_refused(configured):
     config = configured(resume=True)
     evolve(config)
-    ledger = config.out / "seed-0" / "ledger.jsonl"
-    lines = ledger.read_text().splitlines(keepends=True)
-    record = json.loads(lines[1])
-    record["fitness"] = record["fitness"][::-1]
-    ledger.write_text("".join([lines[0], json.dumps(record) + "\n", *lines[2:]]))
+    rewritten(
+        config.out / "seed-0" / "ledger.jsonl",
+        lambda number, record: (
+            record | {"fitness": record["fitness"][::-1]} if number == 1 else record
+        ),
+    )
     with pytest.raises(UserError, match=r"generation 2 of .* was made from another population"):
         evolve(config)
+
+
+@pytest.mark.parametrize("changes", [{"keep_cost": 0.5}, {"documents": 3}, {"population": 6}])
+def test_a_ledger_of_another_run_is_refused(configured, changes):
+    config = configured(resume=True, generations=1)
+    evolve(config)
+    other = configured(out=config.out.parent / "other", generations=1, **changes)
+    evolve(other)
+    ledger = "seed-0/ledger.jsonl"
+    (config.out / ledger).write_bytes((other.out / ledger).read_bytes())
+    with pytest.raises(UserError, match=r"generation 0 of .* is of another run; put its own back"):
+        evolve(config)
+
+
+def test_a_ledger_of_another_seed_is_refused(configured):
+    config = configured(resume=True, generations=1, seeds=(0, 1))
+    evolve(config)
+    one, other = (config.out / f"seed-{seed}/ledger.jsonl" for seed in (0, 1))
+    one.write_bytes(other.read_bytes())
+    with pytest.raises(UserError, match="was made from another population"):
+        evolve(config)
+
+
+def test_a_run_that_lost_or_changed_what_it_was_told_is_refused(configured):
+    config = configured(generations=1)
+    evolve(config)
+    path = config.out / "run.json"
+    whole = path.read_text()
+    path.write_text(whole.replace('"stage": 0', '"stage": 1'))
+    with pytest.raises(UserError, match=r"run\.json was changed after it was written; put it back"):
+        evolve(configured(resume=True))
+    path.write_text('{"config": {}}')
+    with pytest.raises(UserError, match=r"does not say what a run of transfer evolve was told"):
+        evolve(configured(resume=True))
+    path.unlink()
+    for resume in (False, True):
+        with pytest.raises(UserError, match=r"holds ledgers but no run\.json .*put it back, or"):
+            evolve(configured(resume=resume))
+    path.write_text(whole)
+    NAMM(config.namm, None, torch.ones(17), torch.ones(17)).save_pretrained(config.out / "start")
+    with pytest.raises(UserError, match=r"start is not where the run started; put it back"):
+        evolve(configured(resume=True))
 
 
 def test_a_run_of_earlier_words_is_resumed_and_its_settings_are_compared(configured):
@@ -109,6 +164,9 @@ def test_a_run_of_earlier_words_is_resumed_and_its_settings_are_compared(configu
     run = json.loads((config.out / "run.json").read_text())
     for new, old in (("budget", "budgets"), ("update_interval", "intervals")):
         run["config"][old] = run["config"].pop(new)
+    # Those have no digest, no identity and no start.
+    for name in ("digest", "identity", "start"):
+        del run[name]
     (config.out / "run.json").write_text(json.dumps(run))
     with pytest.raises(UserError, match=r"evolved with --budget 12 24, this command says 12;"):
         evolve(configured(generations=2, resume=True, budget=(12,)))

@@ -92,6 +92,25 @@ def test_whatever_is_no_state_is_called_damaged(tmp_path, progress, content):
         Trainer(Descent(), tmp_path, "these", progress)
 
 
+@pytest.mark.parametrize("place", [0, 40, 700, -300, -1])
+def test_a_state_with_one_wrong_bit_is_called_damaged(tmp_path, progress, place):
+    """Of most of its bytes torch itself would take any value for true."""
+    Trainer(Descent(), tmp_path, "these", progress).train()
+    content = bytearray(state_path(tmp_path).read_bytes())
+    content[place] ^= 1
+    state_path(tmp_path).write_bytes(content)
+    with pytest.raises(UserError, match=r"training_state\.pt is cut or damaged; delete it"):
+        Trainer(Descent(), tmp_path, "these", progress)
+
+
+def test_a_log_that_was_lost_or_changed_is_written_again(tmp_path, progress):
+    Trainer(Descent(), tmp_path, "these", progress).train()
+    whole = (tmp_path / "training.jsonl").read_bytes()
+    (tmp_path / "training.jsonl").write_bytes(whole[:-9])
+    Trainer(Descent(), tmp_path, "these", progress).train()
+    assert (tmp_path / "training.jsonl").read_bytes() == whole
+
+
 def test_a_state_of_an_earlier_version_is_told(tmp_path, progress):
     torch.save({"settings": "these", "model": {}, "progress": "[]"}, state_path(tmp_path))
     with pytest.raises(UserError, match="is of an earlier version; delete it to start anew"):
@@ -117,8 +136,18 @@ def test_a_folder_is_for_one_model_and_one_run(tmp_path):
     ):
         pytest.fail("entered")
     (tmp_path / "CARD.md").write_text("done")
+    state_path(tmp_path).write_text("left by a kill after the last word")
     with pytest.raises(UserError, match="finished model; choose another"), training(tmp_path):
         pytest.fail("entered")
+    assert not state_path(tmp_path).exists()
+
+
+def test_an_interrupt_says_how_to_go_on(tmp_path):
+    with (
+        pytest.raises(KeyboardInterrupt, match="goes on from the last saved state in"),
+        training(tmp_path),
+    ):
+        raise KeyboardInterrupt
 
 
 def test_settings_are_all_options_but_those_that_change_no_weight():

@@ -8,8 +8,11 @@ so that help does not wait for torch.
 import errno
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from types import NoneType
@@ -48,19 +51,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after `transfer`; by default those of this process.
 
     Returns:
-        0, or 1: a check or the simulator failed, 2: bad input, 130: Ctrl-C.
+        0, or 1: a check or the simulator failed, 2: bad input, 130: Ctrl-C or SIGTERM.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if words == ["--version"]:
         print(f"transfer {transfer.__version__}")
         return 0
     try:
-        config, run = parse(words)
-        if getattr(config, "trust_remote_code", False):
-            print("warning: the Python that a model brings is run as you", file=sys.stderr)
-        code = run(config)
-        sys.stdout.flush()
-        return code
+        with _terminated_as_interrupted():
+            config, run = parse(words)
+            if getattr(config, "trust_remote_code", False):
+                print("warning: the Python that a model brings is run as you", file=sys.stderr)
+            code = run(config)
+            sys.stdout.flush()
+            return code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -69,8 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SimulationError as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(": ".join(["interrupted", *map(str, stop.args)]), file=sys.stderr)
         return INTERRUPTED
 
 
@@ -86,6 +90,25 @@ def _unwritten(error: OSError) -> int:
     what = error.filename or "the output"
     print(f"error: cannot write {what}: {error.strerror}; make room for it", file=sys.stderr)
     return BAD_INPUT
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM does what Ctrl-C does, unless whoever started this process has it ignored.
+
+    Processes that are started meanwhile hear it as they like: a handler ends where they begin.
+    """
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+    ):
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def parse(words: Sequence[str]) -> tuple[Any, Callable[[Any], int]]:

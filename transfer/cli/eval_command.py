@@ -68,6 +68,11 @@ def run(config: EvalConfig) -> int:
             where = f"kept in {config.run.out}; the same command goes on from there"
         print(f"interrupted: {done} {where}", file=sys.stderr)
         return INTERRUPTED
+    return lost_code(results)
+
+
+def lost_code(results: Results) -> int:
+    """Say which policies failed at every item; the exit code of that."""
     if results.lost:
         print(f"error: every item of {', '.join(results.lost)} failed; see above", file=sys.stderr)
     return FAILED if results.lost else 0

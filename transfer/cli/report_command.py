@@ -1,12 +1,12 @@
 """`transfer report`: the tables of an evaluation again, or the curve of an evolution."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
-from transfer.cli.eval_command import print_tables
-from transfer.errors import UserError
+from transfer.cli.eval_command import lost_code, print_tables
 from transfer.evaluation.store import read_results
 from transfer.files import replacing
 
@@ -25,8 +25,11 @@ class CONFIG:
 def run(config: CONFIG) -> int:
     """Print the tables, or write `curve.svg` into the folder and print its path."""
     if not any(config.folder.glob("seed-*/ledger.jsonl")):
-        _print_again(config.folder)
-        return 0
+        results = read_results(config.folder)
+        print_tables(results)
+        if results.interrupted:
+            print("interrupted: that is what had ended; its command goes on", file=sys.stderr)
+        return lost_code(results)
     from transfer.evolution.curve import draw_curve
 
     picture = config.folder / "curve.svg"
@@ -34,14 +37,3 @@ def run(config: CONFIG) -> int:
         draw_curve(config.folder).savefig(partial, format="svg")
     print(picture)
     return 0
-
-
-def _print_again(folder: Path) -> None:
-    results = read_results(folder)
-    try:
-        print_tables(results)
-    # The layouts rely on what a run has written.
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise UserError(
-            f"{folder} does not hold what a run has written ({error!r}); run its command again"
-        ) from error

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from transfer.evaluation import suite_table
-from transfer.evaluation.store import Results
+from transfer.evaluation.store import SUITE, Results
 from transfer.evaluation.summary import ALL
 from transfer.evaluation.tables import (
     BUDGET,
@@ -31,6 +31,10 @@ from transfer.evaluation.tables import (
     score,
 )
 
+_UNEVEN = (
+    "Not all have the same items: a mean is over its own n, a difference over the items that both "
+    "have."
+)
 #: Reasons of failure that are printed; all are in rows.jsonl.
 _REASONS = 5
 
@@ -39,15 +43,16 @@ Part = Table | Text
 
 def tables(results: Results) -> Group:
     """The tables of a run, and what failed and why."""
-    if results.kind == "suite":
+    if results.kind == SUITE:
         return Group(suite_table.tables(results), *_failures(results))
     parts: list[Part] = []
     for cell in _cells(results.summary, ("task", *results.keys)):
         whole = [entry for entry in cell if entry["group_by"] == ALL]
         parts += _LAYOUTS.get(results.kind, partial(_plain, results.keys))(whole)
         parts += _by_groups(cell, results.metrics[0], _GROUPED.get(results.kind, _Grouped()))
+    notes = [_UNEVEN] if _is_uneven(results.summary, ("task", *results.keys)) else []
     contexts = {entry.get("context") for entry in results.summary}
-    notes = [_drift(context) for context in contexts if context]
+    notes += [_drift(context) for context in contexts if context]
     if budgets := budget_words(entry["budget"] for entry in results.summary):
         notes.insert(0, budgets)
     return Group(*parts, *_failures(results), *map(Text, notes))
@@ -61,16 +66,34 @@ def _cells(entries: Sequence[Entry], fields: Sequence[str]) -> list[list[Entry]]
     return list(found.values())
 
 
+def _is_uneven(entries: Sequence[Entry], fields: Sequence[str]) -> bool:
+    """Whether contenders that are compared have scores of different numbers of items."""
+    cells = _cells(entries, (*fields, "group_by", "group", "metric"))
+    return any(len({entry["n"] for entry in cell}) > 1 for cell in cells)
+
+
+def _counts(entries: Sequence[Entry], name: str = "n") -> str:
+    """Of how many items the scores are: `5`, or `2-5` where some have fewer."""
+    counts = [entry[name] for entry in entries]
+    return "-".join(map(str, sorted({min(counts), max(counts)})))
+
+
+def _own_counts(entries: Sequence[Entry]) -> tuple[Column, ...]:
+    """A column of them, where the title cannot say it."""
+    return (number("n", "n", "d"),) if _is_uneven(entries, ()) else ()
+
+
 def _language(entries: Sequence[Entry]) -> Iterator[Part]:
     """Recall and likelihood beside what they cost."""
     first = entries[0]
     tokens = "" if first["length"] is None else f" {first['length']} tokens,"
     title = (
-        f"{first['model']} on {first['task']},{tokens} {first['n']} documents; "
+        f"{first['model']} on {first['task']},{tokens} {_counts(entries)} documents; "
         "LL: log-likelihood of a token; 95% intervals"
     )
     columns = (
         POLICY,
+        *_own_counts(entries),
         number("tokens", "kept_tokens", ".1f"),
         number("KB", "cache_bytes", ".1f", 1e3),
         score("recall %", "correct", 100.0),
@@ -123,13 +146,14 @@ def _video(entries: Sequence[Entry]) -> Iterator[Part]:
     first, own = entries[0], lines(entries)
     over = f", mean of {_categories(first)}" if first["aggregation"] == "macro" else ""
     title = (
-        f"{PurePath(first['model']).name} on {first['task']}: {first['n']} questions, "
+        f"{PurePath(first['model']).name} on {first['task']}: {_counts(entries)} questions, "
         f"{first['videos']} videos, {first['frames']:g} frames, chance {first['chance']:.1%}; "
         f"% right{over} [95%]"
     )
     columns = (
         POLICY,
         BUDGET,
+        *_own_counts(entries),
         score("likelihood", "correct_likelihood", 100.0),
         difference("- full", "correct_likelihood", scale=100.0),
         score("reply", "correct_reply", 100.0),
@@ -176,13 +200,14 @@ def _plain(keys: Sequence[str], entries: Sequence[Entry]) -> Iterator[Part]:
     columns = (
         POLICY,
         BUDGET,
+        *_own_counts(entries),
         number("tokens", "kept_tokens", ".1f"),
         number("KB", "cache_bytes", ".1f", 1e3),
         *(score(metric, metric, digits=3) for metric in metrics),
         difference("- full", metrics[0], digits=3),
     )
     about = "".join(f", {key} {first[key]}" for key in keys)
-    title = f"{first['model']} on {first['task']}{about}: n {first['n']}; 95% intervals"
+    title = f"{first['model']} on {first['task']}{about}: n {_counts(entries)}; 95% intervals"
     yield build(title, columns, lines(entries))
 
 
@@ -231,8 +256,9 @@ def _by_group(title: str, entries: Sequence[Entry], form: _Grouped) -> Iterator[
     left, columns = room, []
     for group in dict.fromkeys(entry["group"] for entry in entries):
         column = [entry for entry in entries if entry["group"] == group]
-        failed = f", {column[0]['failed']} failed" if column[0]["failed"] else ""
-        head = f"{group or '-'} ({column[0]['n']}{failed})"
+        lost = _counts(column, "failed")
+        failed = "" if lost == "0" else f", {lost} failed"
+        head = f"{group or '-'} ({_counts(column)}{failed})"
         # Who failed at the whole group has no cell.
         cells = {(e["policy"], budget_text(e["budget"])): form.text(e) for e in column}
         needed = 2 + max(map(len, [head, *cells.values()]))

@@ -68,7 +68,8 @@ class RunOptions:
             same to the digit.
         workers: processes, or actors of Ray; each holds the model.
         out: folder for results.json, summary.csv and rows.jsonl. A run that was stopped there is
-            resumed, to the same numbers; what failed is tried again.
+            resumed, to the same numbers; what failed is tried again, and rows that were changed
+            or are of another run are refused.
         json: print results.json to standard output, and nothing else.
     """
 

@@ -1,6 +1,5 @@
 """Runs any benchmark: blocks times contenders, resumed, interrupted, on one process or many."""
 
-from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
@@ -14,7 +13,7 @@ from transfer.arguments import typed
 from transfer.evaluation.benchmark import Row
 from transfer.evaluation.digest import namm_digests, source_digests
 from transfer.evaluation.options import FREE, EvalConfig, RunOptions, flat_options
-from transfer.evaluation.store import Ended, Results, Store, ended_by
+from transfer.evaluation.store import Results, Store, lost_policies
 from transfer.evaluation.summary import summarise
 from transfer.evaluation.threads import torch_threads
 from transfer.evaluation.worker import BlockWorker, Job
@@ -38,7 +37,8 @@ def evaluate(config: EvalConfig) -> Results:
         worker = BlockWorker(config)
         benchmark = worker.benchmark
         try:
-            with Store(run.out, _settings(config, worker), worker.items) as store:
+            settings = _settings(config, worker)
+            with Store(run.out, settings, worker.items, benchmark.dated) as store:
                 interrupted = _play(worker, config, store)
                 rows = _ordered(worker, store.rows)
                 results = Results(
@@ -50,6 +50,7 @@ def evaluate(config: EvalConfig) -> Results:
                     summary=summarise(rows, benchmark),
                     rows=rows,
                     interrupted=interrupted,
+                    lost=lost_policies(rows),
                 )
                 store.finish(results)
         finally:
@@ -74,17 +75,11 @@ def _settings(config: EvalConfig, worker: BlockWorker) -> Mapping[str, Any]:
 def _play(worker: BlockWorker, config: EvalConfig, store: Store) -> bool:
     """Ask what is not ended; returns whether Ctrl-C ended it early."""
     total = sum(map(len, worker.items.values()))
-    found: defaultdict[Ended, list[Row]] = defaultdict(list)
     try:
         with _progress() as progress, closing(_rows(worker, config, store)) as rows:
             bar = progress.add_task("", total=total, completed=len(store.rows))
             for row in rows:
                 store.add(row)
-                own = found[ended_by(row)]
-                own.append(row)
-                done = len(own) == len(worker.items[ended_by(row)])
-                if done and not any(one["failure"] for one in own):
-                    store.end(ended_by(row))
                 progress.update(bar, advance=1, description=row["policy"])
         worker.benchmark.finish(worker.contenders)
     except KeyboardInterrupt:

@@ -9,11 +9,11 @@ from transfer.arguments import typed
 from transfer.errors import UserError
 from transfer.evaluation.runner import evaluate
 from transfer.evaluation.store import (
-    RESULTS_FILE,
     ROWS_FILE,
+    SETTINGS_FILE,
     Results,
     Row,
-    read_results,
+    lost_policies,
     write_results,
 )
 from transfer.evaluation.suite import SuiteEval
@@ -39,6 +39,7 @@ def evaluate_suite(config: SuiteEval) -> Results:
         _refuse_others(out)
         sections, interrupted = _run(config)
         tasks = [task for name, results in sections.items() for task in tasks_of(name, results)]
+        rows = [row for name, results in sections.items() for row in _rows(name, results)]
         found = Results(
             kind=config.kind,
             command=command_line("eval suite", config),
@@ -46,8 +47,9 @@ def evaluate_suite(config: SuiteEval) -> Results:
             metrics=(SCORE, CHANGE),
             keys=(),
             summary=summarise(tasks),
-            rows=[row for name, results in sections.items() for row in _rows(name, results)],
+            rows=rows,
             interrupted=interrupted,
+            lost=lost_policies(rows),
         )
         if out is not None:
             write_results(out, found)
@@ -83,14 +85,10 @@ def _rows(section: str, results: Results) -> list[Row]:
 
 
 def _refuse_others(folder: Path | None) -> None:
-    """A suite's folder has no rows of its own, and a summary of no other kind.
+    """A suite's folder has no rows and settings of its own, those of all other runs have.
 
     Raises:
         UserError: it holds another run.
     """
-    if folder is None:
-        return
-    summary = folder / RESULTS_FILE
-    other = summary.is_file() and read_results(folder).kind != SuiteEval.kind
-    if other or (folder / ROWS_FILE).is_file():
+    if folder is not None and any((folder / name).is_file() for name in (ROWS_FILE, SETTINGS_FILE)):
         raise UserError(f"{folder} holds a run of another kind; choose another --out")

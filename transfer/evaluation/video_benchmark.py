@@ -66,6 +66,7 @@ class VideoBenchmark(Benchmark):
     """
 
     kind: ClassVar[str] = "video"
+    dated = True
     metrics = ("correct_likelihood", "correct_reply")
     means = (*_TOKENS, "video_bytes", "text_bytes")
     sums = _SECONDS

@@ -58,7 +58,9 @@ def _draw_fitness(axes: "Axes", records: list[Entry], color: str, label: str) ->
         for record in records
         if record["validation"] and record["validation"]["mean"]["fitness"] is not None
     ]
-    axes.plot(*zip(*validated), "o-", color=color, markersize=3, label=f"{label}, held out")
+    # A run that was stopped early has none.
+    steps, scores = zip(*validated) if validated else ((), ())
+    axes.plot(steps, scores, "o-", color=color, markersize=3, label=f"{label}, held out")
 
 
 def _means(records: list[Entry], name: str) -> list[float]:

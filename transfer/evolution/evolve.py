@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from transfer.arguments import typed
-from transfer.errors import UserError
+from transfer.errors import UserError, resumable
 from transfer.evolution.card import write_card
 from transfer.evolution.cases import Case, fitness_cases, validation_cases
 from transfer.evolution.config import EvolveConfig
@@ -32,7 +32,7 @@ from transfer.evolution.genome import Genome
 from transfer.evolution.ledger import Entry, Ledger, saving
 from transfer.evolution.progress import EvolutionProgress
 from transfer.evolution.search import Fitness, Population, Vector, fingerprint, make_search
-from transfer.files import locked, write_json
+from transfer.files import locked, write_sealed
 from transfer.namm.network import NAMM
 from transfer.workers.base import Engine
 from transfer.workers.engines import make_engine
@@ -57,6 +57,7 @@ def evolve(config: EvolveConfig) -> NAMM:
     with (
         locked(config.out),
         make_engine(config.engine, make, config.workers, config.threads, config.device) as engine,
+        resumable(f"finished generations are kept in {config.out}; --resume goes on from there"),
         EvolutionProgress(config.generations, len(config.seeds)) as progress,
     ):
         start = open_run(config, engine)
@@ -116,7 +117,7 @@ class Evolution:
         self.seconds: dict[str, float] = {}
         self._config, self._start = config, start
         self._engine, self._progress = engine, progress
-        self._folder = seed_folder(config.out, seed)
+        self._folder, self._run = seed_folder(config.out, seed), start.identity
         self._genome = Genome.of(start.namm, config.evolve_gamma)
         self._search = make_search(
             config.search, self._genome.vector(start.namm), config.search_settings(seed)
@@ -149,12 +150,19 @@ class Evolution:
             self._genome.namm(self._search.mean[None]).save_pretrained(self._folder / "last")
 
     def _replay(self, record: Entry) -> None:
+        where = f"generation {record['generation']} of {self._folder / LEDGER_FILE}"
+        # Runs of earlier versions do not say which they are.
+        if record["stage"] == self._start.stage and record.get("run", self._run) != self._run:
+            raise UserError(f"{where} is of another run; put its own back, or start anew")
         population = self._search.ask()
-        if fingerprint(population) != record["population"]:
+        if (
+            fingerprint(population) != record["population"]
+            or len(record["fitness"]) != len(population)
+            or record["generation"] != self._generation
+        ):
             raise UserError(
-                f"generation {record['generation']} of {self._folder / LEDGER_FILE} was made from "
-                f"another population; use the versions of cma and numpy that {RUN_FILE} names, on "
-                "the same kind of machine, or start anew"
+                f"{where} was made from another population; use the versions of cma and numpy that "
+                f"{RUN_FILE} names, on the same kind of machine, or start anew"
             )
         fitness = [np.nan if value is None else value for value in record["fitness"]]
         self._tell(population, np.array(fitness))
@@ -179,6 +187,7 @@ class Evolution:
         ended = time.perf_counter()
         record = {
             "stage": self._start.stage,
+            "run": self._run,
             "generation": self._generation,
             "population": fingerprint(population),
             "cases": [case.as_json() for case in cases],
@@ -287,9 +296,9 @@ def _finish(config: EvolveConfig, start: Start, searches: Sequence[Evolution]) -
         )
     chosen = max(results, key=lambda seed: results[seed]["fitness"])
     [namm] = [search.namm for search in searches if search.seed == chosen]
-    run = {**described(config, start.stage), "chosen": chosen, "results": results}
+    run = {**described(config, start), "chosen": chosen, "results": results}
     with saving(config.out):
         namm.save_pretrained(config.out / "namm")
         write_card(config.out / "namm", namm, run)
-        write_json(config.out / RUN_FILE, run)
+        write_sealed(config.out / RUN_FILE, run)
     return namm

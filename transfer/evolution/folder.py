@@ -20,8 +20,8 @@ from transfer.evolution.cases import fitness_cases
 from transfer.evolution.config import EvolveConfig
 from transfer.evolution.evaluator import Statistics, StatisticsJob
 from transfer.evolution.genome import Genome
-from transfer.evolution.ledger import read_ledger, saving
-from transfer.files import read_json_object, replacing, write_json
+from transfer.evolution.ledger import Ledger, read_ledger, saving
+from transfer.files import content_digest, read_sealed, replacing, write_sealed
 from transfer.namm.network import NAMM
 from transfer.provenance import command_line, versions
 from transfer.workers.base import Engine
@@ -43,10 +43,18 @@ class Start:
     Attributes:
         namm: the first mean, with feature statistics.
         stage: 0, or one more than that of the run that is continued.
+        identity: of the run, which every line of its ledgers says.
     """
 
     namm: NAMM
     stage: int
+    identity: str
+
+    @classmethod
+    def of(cls, config: EvolveConfig, namm: NAMM, stage: int) -> "Start":
+        """That of a new run, whose identity is of all that decides its numbers."""
+        told = {name: value for name, value in _settings(config).items() if name not in _FREE}
+        return cls(namm, stage, content_digest([told, stage, _digest(namm)]))
 
 
 def seed_folder(run: Path, seed: int) -> Path:
@@ -61,6 +69,11 @@ def check_folder(config: EvolveConfig) -> None:
         UserError: either.
     """
     if not (config.out / RUN_FILE).exists():
+        if config.init is None and any(config.out.glob(f"seed-*/{LEDGER_FILE}")):
+            raise UserError(
+                f"{config.out} holds ledgers but no {RUN_FILE} that says of which run; put it back,"
+                " or choose another --out"
+            )
         return
     if not config.resume:
         raise UserError(
@@ -78,29 +91,43 @@ def open_run(config: EvolveConfig, engine: Engine) -> Start:
     """
     file = config.out / RUN_FILE
     if file.exists():
-        return _resume(config, stage=_read_run(config.out)["stage"])
+        return _resume(config, _read_run(config.out))
     start = _begin(config, engine)
     with saving(config.out):
         start.namm.save_pretrained(config.out / "start")
         # Last, because from now on the run is resumed.
-        write_json(file, described(config, start.stage))
+        write_sealed(file, described(config, start))
     return start
 
 
-def _resume(config: EvolveConfig, stage: int) -> Start:
-    for seed in config.seeds if stage else ():
+def _resume(config: EvolveConfig, told: dict[str, Any]) -> Start:
+    namm = NAMM.from_pretrained(config.out / "start")
+    if told.get("start", _digest(namm)) != _digest(namm):
+        raise UserError(
+            f"{config.out / 'start'} is not where the run started; put it back, or start anew with "
+            "another --out"
+        )
+    for seed in config.seeds if told["stage"] else ():
         # A search that is continued has a past, which only its ledger holds.
         read_ledger(seed_folder(config.out, seed) / LEDGER_FILE)
-    return Start(NAMM.from_pretrained(config.out / "start"), stage)
+    start = Start.of(config, namm, told["stage"])
+    return replace(start, identity=told.get("identity", start.identity))
 
 
-def described(config: EvolveConfig, stage: int) -> dict[str, Any]:
+def _digest(namm: NAMM) -> str:
+    numbers = [tensor.tolist() for tensor in (namm.vector, namm.mean, namm.std)]
+    return content_digest([asdict(namm.config), numbers])
+
+
+def described(config: EvolveConfig, start: Start) -> dict[str, Any]:
     """What `run.json` says of a run from its beginning."""
     return {
         "command": command_line("evolve", replace(config, resume=False), public=True),
         "earlier_commands": _earlier_commands(config),
         "config": _settings(config),
-        "stage": stage,
+        "stage": start.stage,
+        "identity": start.identity,
+        "start": _digest(start.namm),
         "versions": versions(cma=version("cma")),
     }
 
@@ -116,8 +143,16 @@ def _earlier_commands(config: EvolveConfig) -> list[str]:
 
 
 def _read_run(run: Path) -> dict[str, Any]:
-    """What a run was told, in the words of this version."""
-    told = read_json_object(run / RUN_FILE)
+    """What a run was told, in the words of this version.
+
+    Raises:
+        UserError: the file is missing, damaged or of something else.
+    """
+    path, remedy = run / RUN_FILE, "put it back, or start anew in another folder"
+    told = read_sealed(path, remedy)
+    kinds = {"config": dict, "stage": int, "command": str, "earlier_commands": list}
+    if not all(isinstance(told.get(name), kind) for name, kind in kinds.items()):
+        raise UserError(f"{path} does not say what a run of transfer evolve was told; {remedy}")
     told["config"] = {_RENAMED.get(name, name): told["config"][name] for name in told["config"]}
     return told
 
@@ -132,12 +167,12 @@ def _begin(config: EvolveConfig, engine: Engine) -> Start:
         read = [case for case in cases if case.task in config.language_tasks]
         cases = tuple(read or cases)
         found: Statistics = engine.map("statistics", [StatisticsJob(cases, config.namm)])[0]
-        return Start(Genome(config.namm, found.mean, found.std).start(), stage=0)
+        return Start.of(config, Genome(config.namm, found.mean, found.std).start(), stage=0)
     if (Path(config.init) / RUN_FILE).is_file():
         return _continue(config, Path(config.init))
     namm = NAMM.from_pretrained(config.init)
     _refuse_changes(config.init, asdict(namm.config), _settings(config), _OF_NAMM)
-    return Start(namm, stage=0)
+    return Start.of(config, namm, stage=0)
 
 
 def _continue(config: EvolveConfig, run: Path) -> Start:
@@ -153,8 +188,11 @@ def _continue(config: EvolveConfig, run: Path) -> Start:
             )
         target = seed_folder(config.out, seed) / LEDGER_FILE
         with saving(target), replacing(target) as partial:
-            partial.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return Start(NAMM.from_pretrained(run / "start"), told["stage"] + 1)
+            partial.unlink()
+            with Ledger(partial) as copy:
+                for record in records:
+                    copy.append(record)
+    return Start.of(config, NAMM.from_pretrained(run / "start"), told["stage"] + 1)
 
 
 def _refuse_changes(

@@ -1,7 +1,9 @@
 """The ledger of a run: one JSON line a generation, on the disk before the next one begins.
 
 It is all that a run has to keep: a search is brought back by telling it the ledger's fitnesses
-again. A process that is killed leaves at most one line cut short, which is dropped.
+again. A process that is killed leaves at most one line cut short, which is dropped. Each line ends
+with a digest of itself and all lines before it, so that none is changed, moved, doubled or lost
+between others unnoticed. Lines of earlier versions have none; no such line follows one that has.
 """
 
 import json
@@ -14,10 +16,12 @@ from typing import Any, NoReturn
 from safetensors import SafetensorError
 
 from transfer.errors import UserError
-from transfer.files import read_json_lines
+from transfer.files import append_line, content_digest, read_json_lines
 
 #: A generation, or a part of it, as JSON.
 Entry = dict[str, Any]
+#: What a replay reads of a line.
+_NEEDED = {"stage", "generation", "population", "fitness", "kept", "seconds", "validation"}
 
 
 class Ledger:
@@ -36,6 +40,9 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.entries = read_ledger(path) if path.is_file() else []
+        self._chain = ""
+        for entry in self.entries:
+            self._chain = content_digest([self._chain, entry])
         with saving(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("ab", buffering=0)
@@ -49,9 +56,10 @@ class Ledger:
         Raises:
             UserError: the disk is full or gone. What was there before is kept.
         """
-        line = json.dumps(entry, allow_nan=False) + "\n"
+        self._chain = content_digest([self._chain, entry])
+        line = json.dumps({**entry, "digest": self._chain}, allow_nan=False)
         with saving(self.path):
-            self._file.write(line.encode())
+            append_line(self._file, line)
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -69,7 +77,8 @@ def read_ledger(path: Path) -> list[Entry]:
     """The whole entries of a ledger; the file is left as it is.
 
     Raises:
-        UserError: there is none, or a line before the last is damaged.
+        UserError: there is none, or a line is damaged, was changed or does not follow the one
+            before it.
     """
     if not path.is_file():
         raise UserError(f"there is no ledger {path}; give the folder of a run of transfer evolve")
@@ -80,7 +89,17 @@ def read_ledger(path: Path) -> list[Entry]:
             f"--resume continues from generation {number - 1}"
         )
 
-    return list(read_json_lines(path, damaged, cut=True).values())
+    entries: list[Entry] = []
+    chain, sealed = "", False
+    for number, entry in read_json_lines(path, damaged, cut=True).items():
+        if not isinstance(entry, dict) or not entry.keys() >= _NEEDED:
+            damaged(number, "")
+        told = entry.pop("digest", None)
+        chain, sealed = content_digest([chain, entry]), sealed or told is not None
+        if sealed and told != chain:
+            damaged(number, "")
+        entries.append(entry)
+    return entries
 
 
 @contextmanager

@@ -3,18 +3,19 @@
 A run that was stopped continues from its last saved state when it is started again with the same
 settings, and ends with the same weights as one that was not.
 
-training_state.pt    of an unfinished run: everything that changes while training
+training_state.pt    of an unfinished run: everything that changes while training, and a digest
 training.jsonl       one record a saved state
 CARD.md              written last: the model is finished
 """
 
+import hashlib
+import io
 import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -27,11 +28,13 @@ from torch.optim import AdamW, Optimizer
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
-from transfer.errors import UserError
+from transfer.errors import UserError, resumable
 from transfer.evaluation.threads import torch_threads
 from transfer.files import locked, replacing, writing
 
 _FINAL_RATE = 0.02
+#: Bytes of a digest, and what a file of `torch.save` begins with.
+_DIGEST, _ZIP = 32, b"PK"
 
 T = TypeVar("T")
 #: A line of the log.
@@ -128,15 +131,13 @@ class Trainer(Generic[T]):
             "parts": {name: part.state_dict() for name, part in self.lesson.parts.items()},
             "progress": json.dumps([self.step, self.log, self.seconds]),
         }
-        # In memory first: of a full disk torch says nothing that one understands.
-        image = BytesIO()
-        torch.save(state, image)
-        with replacing(state_path(self.folder)) as partial:
-            partial.write_bytes(image.getbuffer())
-        lines = [json.dumps(one) for one in self.log]
+        _write_state(state_path(self.folder), state)
+        self._write_log()
+        self.progress.console.print(json.dumps(self.log[-1]), soft_wrap=True)
+
+    def _write_log(self) -> None:
         with replacing(self.folder / "training.jsonl") as partial:
-            partial.write_text("".join(f"{line}\n" for line in lines))
-        self.progress.console.print(lines[-1], soft_wrap=True)
+            partial.write_text("".join(f"{json.dumps(one)}\n" for one in self.log))
 
     def _resume(self) -> None:
         state = _read_state(state_path(self.folder))
@@ -148,6 +149,8 @@ class Trainer(Generic[T]):
         for name, part in self.lesson.parts.items():
             part.load_state_dict(state["parts"][name])
         self.step, self.log, self.seconds = json.loads(state["progress"])
+        # It was killed between the two, or somebody touched it.
+        self._write_log()
 
 
 def state_path(folder: Path) -> Path:
@@ -155,18 +158,25 @@ def state_path(folder: Path) -> Path:
     return folder / "training_state.pt"
 
 
+def _write_state(path: Path, state: Mapping[str, Any]) -> None:
+    """A digest, which torch has none of, then what `torch.save` writes."""
+    content = io.BytesIO()
+    torch.save(state, content)
+    with replacing(path) as partial, partial.open("wb") as file:
+        file.writelines((_digest(content.getbuffer()), content.getbuffer()))
+
+
 def _read_state(path: Path) -> dict[str, Any]:
-    damaged = UserError(f"{path} is cut or damaged; delete it to start anew")
-    try:
-        state = torch.load(path, weights_only=True)
-    # Bytes that are no such file make the unpickler raise nearly anything.
-    except Exception as error:
-        raise damaged from error
-    if not isinstance(state, dict) or "settings" not in state:
-        raise damaged
-    if "parts" not in state:
-        raise UserError(f"{path} is of an earlier version; delete it to start anew")
-    return state
+    content = memoryview(path.read_bytes())
+    told, own = content[:_DIGEST], content[_DIGEST:]
+    if told != _digest(own):
+        what = "of an earlier version" if content[:2] == _ZIP else "cut or damaged"
+        raise UserError(f"{path} is {what}; delete it to start anew")
+    return torch.load(io.BytesIO(own), weights_only=True)
+
+
+def _digest(content: memoryview) -> bytes:
+    return hashlib.sha256(content).digest()
 
 
 @contextmanager
@@ -180,9 +190,17 @@ def training(folder: Path, threads: int | None = None) -> Iterator[Progress]:
     Raises:
         UserError: the folder holds a finished model, or another run writes into it.
     """
-    if (folder / "CARD.md").exists():
-        raise UserError(f"{folder} holds a finished model; choose another --out or delete it")
-    with locked(folder), torch_threads(threads), Progress(console=Console(stderr=True)) as progress:
+    how = f"the same command goes on from the last saved state in {folder}"
+    with (
+        locked(folder),
+        torch_threads(threads),
+        resumable(how),
+        Progress(console=Console(stderr=True)) as progress,
+    ):
+        if (folder / "CARD.md").exists():
+            # Left by a run that was killed after its last word.
+            state_path(folder).unlink(missing_ok=True)
+            raise UserError(f"{folder} holds a finished model; choose another --out or delete it")
         yield progress
         state_path(folder).unlink()
 

@@ -5,7 +5,10 @@ machines need this package and the models at the same names.
 """
 
 import os
-from collections.abc import Iterable
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +43,8 @@ class RayActors(Pool[_Actor]):
         self._needs = {"num_cpus": threads or 1, "num_gpus": gpus}
         self._owner = not self._ray.is_initialized()
         if self._owner:
-            self._ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
+            with _own_sigterm():
+                self._ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
         super().__init__(workers)
         if "RAY_ADDRESS" not in os.environ:
             self._check_room()
@@ -92,6 +96,15 @@ class RayActors(Pool[_Actor]):
 
     def _stop(self, worker: _Actor) -> None:
         self._ray.kill(worker.handle)
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """What SIGTERM does here stays as it is; Ray's way ends a run without a summary."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def _import_ray() -> Any:

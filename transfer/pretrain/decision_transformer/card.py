@@ -119,7 +119,10 @@ def _results(config: PretrainConfig, control: ControlModel) -> list[str]:
         length = np.mean([episode.length for episode in episodes])
         scores = np.asarray(environment(config.env).score(returns))
         interval = bootstrap(scores)
-        score = f"{scores.mean():.1f} ({interval.low:.1f} to {interval.high:.1f})"
+        score = f"{scores.mean():.1f}"
+        # One episode says nothing of spread.
+        if interval.low is not None and interval.high is not None:
+            score += f" ({interval.low:.1f} to {interval.high:.1f})"
         shown = f"{returns.mean():.0f} ± {returns.std():.0f}"
         rows.append((f"{target:g}", shown, f"{length:.0f}", score))
     about = (
