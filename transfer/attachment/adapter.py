@@ -4,7 +4,8 @@ It knows where the text model sits, why pruning it would be silently wrong, and 
 knows no policy.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,9 +15,6 @@ from transformers import Cache, PreTrainedConfig, PreTrainedModel
 from transfer.cache.cache import PrunedCache
 from transfer.errors import UserError
 from transfer.plugins import ADAPTERS
-
-#: Runs a probe sequence through a model: cache -> outputs `[batch, tokens, ...]`.
-Probe = Callable[[Cache | None], Float[Tensor, "batch tokens ..."]]
 
 
 class Adapter:
@@ -109,12 +107,19 @@ class Adapter:
             )
         return layers[layer].window().matrix()
 
-    def probe(self, batch: int, tokens: int) -> Probe:
-        """A fixed pseudo-random input for `check_adapter`."""
-        raise UserError(
-            f"{type(self).__name__} cannot make inputs for {self.model.config.model_type}; "
-            "check it with your own inputs"
-        )
+    def probe(self, batch: int, tokens: int) -> dict[str, Any]:
+        """Fixed pseudo-random inputs of the model for `check_adapter`: ids that mean only text."""
+        special = set(_special_ids(self.model.config.to_dict()))
+        plain = torch.tensor([i for i in range(self.config.vocab_size) if i not in special])
+        drawn = torch.randint(len(plain), (batch, tokens), generator=probe_generator(batch, tokens))
+        return {"input_ids": plain[drawn].to(self.model.device)}
+
+    def outputs(
+        self, inputs: Mapping[str, Any], cache: Cache | None
+    ) -> Float[Tensor, "batch tokens ..."]:
+        """What the model says of each token: logits, or hidden states where it has no head."""
+        outputs = self.model(**inputs, cache=cache, use_cache=cache is not None)
+        return outputs.logits if "logits" in outputs else outputs.last_hidden_state
 
 
 def get_adapter(model: PreTrainedModel) -> Adapter:
@@ -131,3 +136,12 @@ def get_adapter(model: PreTrainedModel) -> Adapter:
 def probe_generator(batch: int, tokens: int) -> torch.Generator:
     """The source of a probe's pseudo-random inputs."""
     return torch.Generator().manual_seed(batch * 100_003 + tokens)
+
+
+def _special_ids(config: Mapping[Any, Any]) -> Iterator[int]:
+    """Ids that stand for padding, images and the like, wherever a configuration names them."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _special_ids(value)
+        elif str(name).endswith(("_token_id", "_token_index")):
+            yield from (i for i in (value if isinstance(value, list) else [value]) if i is not None)
