@@ -10,11 +10,34 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import Cache, PreTrainedConfig, PreTrainedModel
+from transformers import Cache, DynamicCache, PreTrainedConfig, PreTrainedModel
+from transformers.cache_utils import (
+    DummyLayer,
+    DynamicIndexedLayer,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionAndFullAttentionLayer,
+    LinearAttentionAndSlidingWindowAttentionLayer,
+    LinearAttentionLayer,
+)
 
 from transfer.cache.cache import PrunedCache
 from transfer.errors import UserError
 from transfer.plugins import ADAPTERS
+
+#: What modules that attend to an encoder are called.
+_CROSS_ATTENTION = ("encoder_attn", "cross_attn", "crossattention")
+#: Cache layers that keep their stock cache, and those nothing is pruned for.
+_LEFT_ALONE: dict[type, str] = {
+    DynamicSlidingWindowLayer: "sliding windows",
+    LinearAttentionLayer: "recurrent states",
+    DummyLayer: "layers without attention",
+}
+_REFUSED_LAYERS: dict[type, str] = {
+    LinearAttentionAndFullAttentionLayer: "both attention and a recurrent state",
+    LinearAttentionAndSlidingWindowAttentionLayer: "both attention and a recurrent state",
+    DynamicIndexedLayer: "attention to tokens chosen by each query",
+}
 
 
 class Adapter:
@@ -51,6 +74,10 @@ class Adapter:
         config, kind = self.config, self.model.config.model_type
         if getattr(self.model.config, "is_encoder_decoder", False):
             raise UserError(f"{kind} is an encoder-decoder; only decoder-only models can be pruned")
+        if any(name.split(".")[-1] in _CROSS_ATTENTION for name, _ in self.model.named_modules()):
+            raise UserError(
+                f"{kind} has cross-attention to an encoder, which a pruned cache cannot follow"
+            )
         if getattr(config, "attn_logit_softcapping", None) is not None:
             raise UserError(
                 f"{kind} caps its attention logits (softcap), which a pruned cache cannot follow; "
@@ -60,6 +87,30 @@ class Adapter:
             raise UserError(f"{kind} caches latents instead of keys, which cannot be pruned yet")
         if any(hasattr(module, "sinks") for module in self.attention_modules):
             raise UserError(f"{kind} has attention sinks, which a pruned cache cannot follow")
+        if getattr(config, "output_attentions", False):
+            raise UserError(
+                "a pruned model does not return its attention; set output_attentions=False in the "
+                "model's config, use attach(..., expose_attention=True) and memory.attention(layer)"
+            )
+        self._refuse_layers()
+
+    def _refuse_layers(self) -> None:
+        """Refuse kinds of layers whose cache is neither left alone nor keys and values alone."""
+        kind, layers = self.model.config.model_type, DynamicCache(config=self.config).layers
+        kinds = {type(layer) for layer in layers}
+        if "reuse" in (getattr(self.config, "kv_sharing_modes", None) or ()):
+            raise UserError(
+                f"{kind} has layers that read the keys of other layers, which cannot be pruned yet"
+            )
+        for unknown in kinds - {DynamicLayer, *_LEFT_ALONE}:
+            what = _REFUSED_LAYERS.get(unknown, f"a cache of their own ({unknown.__name__})")
+            raise UserError(f"{kind} has layers with {what}, which cannot be pruned yet")
+        if DynamicLayer not in kinds:
+            left = " and ".join(sorted(_LEFT_ALONE[each] for each in kinds))
+            raise UserError(
+                f"{kind} has no full-attention layer to prune, only {left}; "
+                "its cache is bounded already, use the model as it is"
+            )
 
     def set_attention(self, implementation: str) -> str:
         """Switch the text decoder's attention implementation.

@@ -53,14 +53,14 @@ def visibility(
 
 def dense_attention(
     module: nn.Module,
-    query: Float[Tensor, "batch heads tokens dim"],
+    query: Float[Tensor, "batch heads new dim"],
     key: Float[Tensor, "batch kv_heads tokens dim"],
     value: Float[Tensor, "batch kv_heads tokens value_dim"],
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
     **kwargs: Any,
-) -> tuple[Float[Tensor, "batch tokens heads value_dim"], None]:
+) -> tuple[Float[Tensor, "batch new heads value_dim"], None]:
     """Softmax over the tokens that `module.transfer_visibility` shows (attention interface).
 
     The new tokens are the last ones of `key`, as in a stock cache. Where `module.transfer_noise` is
