@@ -26,25 +26,29 @@ from transfer.policies.full import Full
 from transfer.policies.random import Random
 
 #: Updates of the pruned run, and the sequences and tokens of the inputs made here.
-UPDATES, BATCH, TOKENS = 5, 2, 166
-#: How often the error of one rounding a layer may be exceeded: kernels round more than once.
-ROUNDINGS = 10
+UPDATES, BATCH, TOKENS = 5, 2, 164
+#: How often the error of one rounding a layer may be exceeded. Over a hundred families in four
+#: precisions, right models have 0.2 to 1.3 times that error.
+ROUNDINGS = 3
 
 
 @dataclass(frozen=True)
 class Check:
     """Outcome of `check_adapter`.
 
+    Errors are root mean squares over all outputs, relative to that of the outputs themselves: with
+    rounding alone they are nearly the same multiple of it in every model, which maxima are not.
+
     Attributes:
         model_type: of the model.
-        layers, pruned_layers: attention layers, and how many of them are pruned.
-        full_error: largest output difference between the stock model and ours, nothing evicted.
-        pruned_error: the same between the pruned model and the dense forward with masks.
+        layers, pruned_layers: layers of the cache, and how many of them are pruned.
+        full_error: between the stock model and ours, nothing evicted.
+        pruned_error: between the pruned model and the dense forward with masks.
         step_error: the larger of both when the tokens come in pieces and one at a time.
-        effect: how far pruning moved the outputs (0 would mean that nothing happened).
+        effect: between the pruned and the stock model (0 would mean that nothing happened).
         kept: share of the tokens held at the end.
         bytes, full_bytes: held at the end, and by the stock cache.
-        tolerance: of the errors; like them relative to the largest output.
+        tolerance: of the errors.
         restored: whether the model, detached, gives the same bits as before.
     """
 
@@ -125,11 +129,12 @@ def _stock(pieces: Pieces, what: str) -> Tensor:
 
 def _check(adapter: Adapter, pieces: Pieces, stock: Tensor, update_interval: int | None) -> Check:
     interval = update_interval or (pieces.tokens - SINGLE // 2) // UPDATES
-    whole, steps, valid = pieces.whole, pieces.stepwise, pieces.valid
-    size = float(stock[valid].abs().max())
+    whole, steps = pieces.whole, pieces.stepwise
+    compared = _compared(stock, pieces)
+    size = float(_size(stock[compared]))
 
     def apart(one: Tensor, other: Tensor) -> float:
-        return float((one - other)[valid].abs().max()) / size
+        return float(_size((one - other)[compared])) / size
 
     nothing_leaves = Pruning(Full(), interval)
     full, full_stepwise = (_pruned(adapter, pieces, n, nothing_leaves)[0] for n in (whole, steps))
@@ -158,6 +163,20 @@ def _check(adapter: Adapter, pieces: Pieces, stock: Tensor, update_interval: int
         tolerance=ROUNDINGS * max(apart(noisy, masked), rounding),
         restored=torch.equal(pieces.outputs(whole, None), stock),
     )
+
+
+def _compared(stock: Tensor, pieces: Pieces) -> Tensor:
+    """Which outputs count: those of real tokens that are no stand-ins for minus infinity."""
+    huge = torch.finfo(stock.dtype).max / 2
+    compared = (stock.abs() < huge) & pieces.valid.to(stock.device)[..., None]
+    if not compared.any():
+        raise UserError("the model, not attached, puts out no finite number; its weights are broken")
+    return compared
+
+
+def _size(outputs: Tensor) -> Tensor:
+    """Root mean square."""
+    return outputs.float().square().mean().sqrt()
 
 
 def _pruned(

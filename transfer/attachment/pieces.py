@@ -13,7 +13,7 @@ from transfer.attachment.adapter import Adapter
 from transfer.errors import UserError
 
 #: The last tokens are fed one at a time, and so many before them in one call.
-SINGLE, CHUNK = 12, 9
+SINGLE, CHUNK = 8, 9
 #: What is left of the fewest tokens is a prompt that is pruned at least twice.
 FEWEST = 2 * (SINGLE + CHUNK)
 
