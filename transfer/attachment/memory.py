@@ -39,11 +39,12 @@ class Memory:
                 "instead (device_map)"
             )
         # Refuses a model without a layer to prune before anything is changed.
-        PrunedCache(adapter.config, pruning)
+        pruned = {layer.index for layer in PrunedCache(adapter.config, pruning).pruned}
         register()
         self._before: str | None = adapter.set_attention(IMPLEMENTATION)
         for module in adapter.attention_modules:
-            module.transfer_pruning = pruning  # type: ignore[assignment]
+            # None: a layer that keeps its stock cache, and so its stock attention.
+            module.transfer_pruning = pruning if module.layer_idx in pruned else None  # type: ignore[assignment]
 
     def new_cache(self) -> PrunedCache:
         """An empty cache for one batch of sequences; pass it as `cache`."""

@@ -49,7 +49,7 @@ def pruned_attention(
     layer, HANDOFF.layer = HANDOFF.layer, None
     # A layer left over from a call that failed halfway holds other keys.
     if layer is None or layer.pending is not key:
-        if kwargs.get("sliding_window") is not None:
+        if kwargs.get("sliding_window") is not None or _keeps_stock_cache(module):
             return sdpa_attention_forward(
                 module, query, key, value, attention_mask, dropout, scaling, **kwargs
             )
@@ -79,6 +79,10 @@ def _as_stored(layer: PrunedLayer, *states: Tensor) -> Iterator[Tensor]:
     assert layer.store is not None
     for tensor in states:
         yield tensor.to(layer.store.keys.dtype)
+
+
+def _keeps_stock_cache(module: nn.Module) -> bool:
+    return getattr(module, "transfer_pruning", False) is None
 
 
 def _layer_for_one_call(
