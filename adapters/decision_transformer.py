@@ -19,6 +19,7 @@ from transfer.adapters.control_model import (
     save_control_model,
 )
 from transfer.attachment.adapter import Adapter, probe_generator
+from transfer.cache.cache import PrunedCache
 
 __all__ = [
     "CachedController",
@@ -143,6 +144,9 @@ class CachedController:
         self._mask = torch.ones(1, tokens, dtype=torch.long, device=device)
         self._mask[:, 0] = 0
         self._masked_always = getattr(self.cache, "stores_padding", True)
+        if isinstance(self.cache, PrunedCache):
+            # The padding counts, so that updates fall between steps.
+            self.cache.count_from(1)
 
     @torch.inference_mode()
     def act(

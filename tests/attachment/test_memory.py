@@ -25,7 +25,7 @@ def test_attach_and_detach_leave_the_model_as_it_was():
             assert not torch.equal(model(ids, cache=memory.new_cache()).logits, expected)
         assert model.config._attn_implementation == before
         assert torch.equal(model(ids).logits, expected)
-    assert not any(hasattr(module, "transfer_pruning") for module in model.modules())
+    assert not any(hasattr(module, "transfer_binding") for module in model.modules())
     with pytest.raises(UserError, match="detached"):
         memory.new_cache()
     memory.detach()

@@ -58,7 +58,7 @@ def check(lengths, new, groups, layout, padded, seed):
     store = PackedTokens(empty, empty, 0, half_state=False, slack=4)
     if max(lengths):
         old = torch.randn(batch, kv_heads, max(lengths), dim, dtype=torch.float64)
-        store.append(old, -old, 0, None)
+        store.append(old, -old, [0], None)
         column = torch.arange(max(lengths))
         kept = column >= max(lengths) - torch.tensor(lengths)[:, None]
         store.keep(kept.view(batch, kv_heads, -1), old[..., :0], 4)
@@ -79,7 +79,7 @@ def check(lengths, new, groups, layout, padded, seed):
     if padded:
         valid = torch.rand(batch, new) < 0.5
         valid[0, 0], valid[1, -1] = False, True
-    store.append(key, value, max(lengths), valid)
+    store.append(key, value, [max(lengths)] * batch, valid)
     short = module.SHORT
     try:
         module.SHORT = short if layout == "padded" else 0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from transfer.attachment.memory import attach
 from transfer.cache.cache import PrunedCache
-from transfer.cache.layer import HANDOFF, PrunedLayer
+from transfer.cache.layer import PrunedLayer
 from transfer.cache.policy import Pruning
 from transfer.errors import UserError
 from transfer.policies import get_policy
@@ -40,29 +40,6 @@ def test_unwritten_slots_are_never_read():
         store.keys[free], store.values[free] = torch.nan, torch.nan
 
 
-def test_an_error_between_update_and_attention_is_noticed():
-    layer = PrunedLayer(Pruning(tiny.Uneven(), 32), 3)
-    key = torch.randn(1, 2, 5, 8)
-    layer.update(key, key)
-    with pytest.raises(UserError, match=r"layer 3 .* between two steps"):
-        layer.update(key, key)
-    layer.reset()
-    assert feed(layer, 5).shape == (1, 2, 5, 8)
-
-
-def test_an_error_inside_the_attention_call_is_noticed():
-    class Fails(tiny.Uneven):
-        def score(self, window, state):
-            raise MemoryError
-
-    layer = PrunedLayer(Pruning(Fails(), 32), 1)
-    feed(layer, 20)
-    with pytest.raises(MemoryError):
-        feed(layer, 20)
-    with pytest.raises(UserError, match=r"layer 1 .*between two steps"):
-        feed(layer, 1)
-
-
 def test_a_cache_filled_in_inference_mode_can_be_used_outside():
     layers = [PrunedLayer(Pruning(get_policy("h2o"), 16, 4), 0) for _ in range(2)]
     key = torch.randn(2, 2, 40, 8)
@@ -80,35 +57,25 @@ def test_a_cache_filled_in_inference_mode_can_be_used_outside():
 
 
 @pytest.mark.parametrize("sinks", [0, 2])
-def test_padding_on_the_right_makes_no_sinks(sinks):
+def test_padding_on_the_right_makes_no_sinks_and_no_update(sinks):
     layer = PrunedLayer(Pruning(get_policy("recency", sinks=sinks), 32, 8), 0)
     key = torch.randn(2, 1, 32, 8)
     valid = torch.ones(2, 32, dtype=torch.bool)
     valid[1, 20:] = False
     layer.update(key, key)
     layer.attend(key, key, key, valid, 0.3)
-    newest = list(range(20 - 8 + sinks, 20))
+    assert layer.kept() == [[8], [20]]
+    key = torch.randn(2, 1, 12, 8)
+    layer.attend(key, key, key, None, 0.3)
+    newest = list(range(44 - 8 + sinks, 44))
     assert layer.positions()[1].tolist() == [*range(sinks), *newest]
-
-
-def test_a_layer_left_over_by_an_error_is_not_used_by_the_next_model():
-    model = tiny.llama()
-    other = PrunedLayer(Pruning(tiny.Uneven(), 32), 0)
-    other.update(torch.randn(1, 2, 5, 8), torch.randn(1, 2, 5, 8))
-    assert HANDOFF.layer is other
-    ids = torch.randint(3, 97, (1, 20))
-    with attach(model, "full") as memory, torch.no_grad():
-        model(ids, cache=memory.new_cache())
-    assert other.seen == 0
-    assert memory.cache.pruned[0].seen == 20
+    assert layer.kept() == [[8 + 12], [8]]
 
 
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
         (lambda cache: cache.crop(-3), "cannot be rolled back"),
-        (lambda cache: cache.reorder_cache(torch.tensor([0])), "num_beams=1"),
-        (lambda cache: cache.batch_repeat_interleave(2), "cannot be repeated"),
         (lambda cache: cache.offload(0, False), "stays on its device"),
     ],
 )
@@ -124,21 +91,15 @@ def test_cropping_nothing_is_allowed():
     assert not cache.is_croppable
 
 
-def test_beam_search_and_a_stock_cache_are_refused():
+def test_a_stock_cache_is_refused():
     model = tiny.llama()
     ids = torch.randint(3, 97, (1, 20))
     mask = torch.ones_like(ids)
-    with attach(model, tiny.Uneven(), update_interval=32) as memory:
-        with pytest.raises(UserError, match="num_beams=1"):
-            model.generate(
-                ids,
-                attention_mask=mask,
-                num_beams=2,
-                max_new_tokens=8,
-                cache=memory.new_cache(),
-            )
-        with pytest.raises(UserError, match=r"cache=memory.new_cache\(\)"):
-            model.generate(ids, attention_mask=mask, max_new_tokens=8)
+    with (
+        attach(model, tiny.Uneven(), update_interval=32),
+        pytest.raises(UserError, match=r"cache=memory.new_cache\(\)"),
+    ):
+        model.generate(ids, attention_mask=mask, max_new_tokens=8)
 
 
 @pytest.mark.parametrize("policy", ["h2o", "recency", "full"])
@@ -159,7 +120,7 @@ def test_reported_bytes_are_the_bytes_of_the_tensors(policy):
 
 def vars_of(layer):
     """Every tensor reachable from the attributes of the layer, its store and its queries."""
-    held = [layer, layer.store, *([layer._log] if layer._log else [])]
+    held = [layer.store, *([layer.now.log] if layer.now.log else [])]
     found = [value for part in held for value in vars(part).values()]
     return [value for value in found if isinstance(value, torch.Tensor)]
 
@@ -183,7 +144,7 @@ def test_the_cache_never_holds_more_than_budget_and_one_window(pieces):
     layer = PrunedLayer(Pruning(get_policy("recency"), 32, 12), 0)
     longest = []
     original = layer._prune
-    layer._prune = lambda room: (longest.append(layer.store.longest), original(room))
+    layer._prune = lambda due: (longest.append(layer.store.longest), original(due))
     for tokens in pieces:
         feed(layer, tokens)
     longest.append(layer.store.longest)
@@ -212,16 +173,16 @@ def test_budget_in_tokens_or_as_a_fraction_of_what_was_seen(budget, kept):
     assert layer.kept() == [[kept, kept]]
 
 
-def test_padding_does_not_count_towards_a_fraction():
+def test_padding_does_not_count_towards_a_fraction_nor_an_update():
     layer = PrunedLayer(Pruning(get_policy("recency"), 32, 0.5), 0)
-    key = torch.randn(2, 2, 32, 8)
-    valid = torch.ones(2, 32, dtype=torch.bool)
+    key = torch.randn(2, 2, 76, 8)
+    valid = torch.ones(2, 76, dtype=torch.bool)
     valid[0, :12] = False
     layer.update(key, key)
     layer.attend(key, key, key, valid, 0.3)
-    assert layer.kept() == [[10, 10], [16, 16]]
-    sinks = list(range(12, 16))
-    assert layer.positions()[0].tolist() == [*sinks, 26, 27, 28, 29, 30, 31]
+    assert layer.kept() == [[32, 32], [32 + 12, 32 + 12]]
+    assert layer.positions()[0].tolist() == [*range(12, 16), *range(76 - 28, 76)]
+    assert layer.positions_of(1)[0].tolist() == [*range(4), *range(64 - 28, 76)]
 
 
 @pytest.mark.parametrize(

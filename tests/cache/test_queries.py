@@ -72,7 +72,11 @@ def test_in_pieces_as_in_one(update_interval, cuts, groups, padding, seed):
             layer.update(k, k)
             layer.attend(q, k, k, None if v.all() else v[:, 0], 0.35)
     traces = [
-        [(at, [row.tolist() for row in kept]) for at, kept in x.kept_positions] for x in layers
+        [
+            [(at, [row.tolist() for row in kept]) for at, kept in updates]
+            for updates in layer.kept_positions
+        ]
+        for layer in layers
     ]
     assert traces[0] == traces[1]
     whole = layers[0]
@@ -146,7 +150,7 @@ def test_only_as_many_queries_are_held_as_the_policy_looks_back_at(policy, rows,
     key = torch.randn(1, 2, 600, 8)
     layer.update(key, key)
     layer.attend(torch.randn(1, 4, 600, 8), key, key, None, 0.35)
-    assert layer._log.query.shape == (1, 4, rows + min(update_interval, STRIDE), 8)
+    assert layer.now.log.query.shape == (1, 4, rows + min(update_interval, STRIDE), 8)
 
 
 def test_a_policy_cannot_ask_for_queries_that_are_gone():

@@ -130,27 +130,26 @@ def test_everything_a_window_says_equals_the_materialised_formula(
                 ours = seen["matrix"][b, heads]
                 torch.testing.assert_close(ours[..., real], matrix, **close)
                 assert not ours[..., ~real].any()
-                row = b * kv_heads + h
-                slow[b][h].keep(layer.kept_positions[update][1][row].tolist())
+                slow[b][h].keep(layer.kept_positions[b][update][1][h].tolist())
 
 
-def test_padding_gives_and_gets_no_attention():
-    SEEN.clear()
-    query, key = torch.randn(2, 2, 32, 8).double(), torch.randn(2, 2, 32, 8).double()
-    valid = torch.ones(2, 32, dtype=torch.bool)
-    valid[0, :10] = False
-    layer = PrunedLayer(Pruning(Watch(), 32), 0)
-    layer.update(key, key)
-    layer.attend(query, key, key, valid, 0.35)
-    (seen,) = SEEN
-    alone = torch.cat([torch.zeros(2, 10, 8).double(), query[0, :, 10:]], 1)
-    scores = alone @ key[0].mT * 0.35
-    hidden = torch.ones(32, 32).triu(1).bool()
-    hidden[:, :10] = True
-    hidden[:10] = True
-    rows = scores.masked_fill(hidden, -torch.inf).softmax(-1).nan_to_num(0)
-    torch.testing.assert_close(seen["sums"][0][:, 10:], rows.sum(1)[:, 10:])
-    torch.testing.assert_close(seen["matrix"][0], rows)
+def test_what_a_policy_sees_of_a_sequence_does_not_change_with_padding_and_company():
+    query, key = torch.randn(2, 2, 42, 8).double(), torch.randn(2, 2, 42, 8).double()
+    padding, found = [[0, 1, 2, 5, 20, 21, 22, 40, 3, 4], [0, 7]], []
+    valid = torch.ones(2, 42, dtype=torch.bool)
+    for sequence, columns in enumerate(padding):
+        valid[sequence, columns] = False
+    for rows, mask in ((slice(0, 2), valid), (slice(0, 1), valid[:1]), (slice(0, 1), None)):
+        SEEN.clear()
+        layer = PrunedLayer(Pruning(Watch(), 32), 0)
+        real = slice(None) if mask is not None else valid[0]
+        q, k = query[rows][:, :, real], key[rows][:, :, real]
+        layer.update(k, k)
+        layer.attend(q, k, k, mask, 0.35)
+        found.append(SEEN[0])
+    for name in ("positions", "age", "features", "sums", "matrix"):
+        for other in found[:2]:
+            torch.testing.assert_close(other[name][:1], found[2][name])
 
 
 def test_the_current_window_can_be_read_between_updates():
@@ -158,7 +157,7 @@ def test_the_current_window_can_be_read_between_updates():
     layer = PrunedLayer(Pruning(tiny.Uneven(), 32, expose_attention=True), 0)
     layer.update(key, key)
     layer.attend(query, key, key, None, 0.35)
-    matrix = layer.window().matrix()
+    matrix = layer.attention()
     assert matrix.shape == (1, 2, 8, layer.store.longest)
     torch.testing.assert_close(matrix.sum(-1), torch.ones(1, 2, 8))
 
@@ -169,7 +168,7 @@ def test_a_layer_that_remembers_no_queries_says_so():
     layer.update(key, key)
     layer.attend(key, key, key, None, 0.35)
     with pytest.raises(UserError, match="expose_attention=True"):
-        layer.window().matrix()
+        layer.attention()
 
 
 def test_policies_are_abstract():

@@ -28,7 +28,7 @@ def kept_by(policy, budget=None):
     layer = PrunedLayer(Pruning(policy, N_UP, budget, trace=True), 1)
     layer.update(key, key)
     layer.attend(query, key, key, None, SCALE)
-    return [[head.tolist() for head in kept] for _, kept in layer.kept_positions]
+    return [[head.tolist() for head in kept] for _, kept in layer.kept_positions[0]]
 
 
 def replay(rule, budget):
@@ -231,7 +231,7 @@ def test_long_uneven_heads_are_scored_as_in_one_padded_batch(monkeypatch):
         layer = PrunedLayer(Pruning(get_policy("namm", namm=namm), N_UP, trace=True), 0)
         layer.update(key, key)
         layer.attend(query, key, key, None, SCALE)
-        return [[head.tolist() for head in kept] for _, kept in layer.kept_positions]
+        return [[head.tolist() for head in kept] for _, kept in layer.kept_positions[0]]
 
     padded = kept(10_000)
     assert padded == kept(0)

@@ -10,7 +10,8 @@ from transformers import PreTrainedModel
 from transfer.attachment.adapter import Adapter, get_adapter
 from transfer.attachment.report import Report
 from transfer.cache.attention import IMPLEMENTATION, register
-from transfer.cache.cache import PrunedCache
+from transfer.cache.binding import Binding
+from transfer.cache.cache import PrunedCache, begin_forward, end_forward
 from transfer.cache.policy import Policy, Pruning
 from transfer.errors import UserError
 from transfer.namm.network import NAMM
@@ -39,19 +40,27 @@ class Memory:
                 "instead (device_map)"
             )
         # Refuses a model without a layer to prune before anything is changed.
-        pruned = {layer.index for layer in PrunedCache(adapter.config, pruning).pruned}
+        PrunedCache(adapter.config, pruning)
         register()
         self._before: str | None = adapter.set_attention(IMPLEMENTATION)
+        self._binding = Binding(adapter.config, pruning, IMPLEMENTATION)
+        # A rank of a pipeline has only some of the layers.
+        indices = (getattr(module, "layer_idx", None) for module in adapter.model.modules())
+        self._local = {index for index in indices if isinstance(index, int)}
         for module in adapter.attention_modules:
-            # None: a layer that keeps its stock cache, and so its stock attention.
-            module.transfer_pruning = pruning if module.layer_idx in pruned else None  # type: ignore[assignment]
+            module.transfer_binding = self._binding  # type: ignore[assignment]
+        self._hooks = (
+            adapter.model.register_forward_pre_hook(begin_forward),
+            adapter.model.register_forward_hook(end_forward, always_call=True),
+        )
 
     def new_cache(self) -> PrunedCache:
         """An empty cache for one batch of sequences; pass it as `cache`."""
         if self._before is None:
             raise UserError("the model is detached; attach it again to make a cache")
-        self.cache = PrunedCache(self.adapter.config, self.pruning)
-        return self.cache
+        cache = PrunedCache(self.adapter.config, self.pruning, self._binding, self._local)
+        self.cache = cache
+        return cache
 
     def report(self) -> Report:
         """What the cache made last holds: tokens per layer and head, bytes, beside the full cache.
@@ -70,9 +79,11 @@ class Memory:
         if self._before is None:
             return
         self.adapter.set_attention(self._before)
-        self._before = None
+        self._before, self._binding.attached = None, False
         for module in self.adapter.attention_modules:
-            del module.transfer_pruning
+            del module.transfer_binding
+        for hook in self._hooks:
+            hook.remove()
 
     def __enter__(self) -> "Memory":
         return self

@@ -1,7 +1,7 @@
 """The two functions registered with transformers: attention over a pruned cache, and its mask.
 
-They hold no state. Which cache a call belongs to comes from the layer that `PrunedLayer.update`
-parked in this thread; a call without any cache prunes within itself.
+They hold no state. Which cache a call belongs to comes with the keys, which `PrunedCache.update`
+has marked; a call without any cache prunes within itself.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,8 +15,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import causal_mask_function, sdpa_mask
 from transformers.utils.output_capturing import _active_collector
 
-from transfer.cache.layer import HANDOFF, PrunedLayer
-from transfer.cache.policy import Pruning
+from transfer.cache.binding import Binding
+from transfer.cache.layer import ASKED, PrunedLayer
+from transfer.cache.parked import Parked
 from transfer.errors import UserError
 
 #: Name of the attention implementation. Must not contain sdpa, flash or flex, which transformers
@@ -30,6 +31,8 @@ def register() -> None:
     AttentionMaskInterface.register(IMPLEMENTATION, padding_mask)
 
 
+# Compiled models leave their graph here: what is held differs from head to head.
+@torch.compiler.disable
 def pruned_attention(
     module: nn.Module,
     query: Float[Tensor, "batch heads new dim"],
@@ -46,21 +49,60 @@ def pruned_attention(
         UserError: the call would be silently wrong: dropout, gradients, softcap, attention sinks,
             a mask that is more than padding, or a cache that is not pruned.
     """
-    layer, HANDOFF.layer = HANDOFF.layer, None
-    # A layer left over from a call that failed halfway holds other keys.
-    if layer is None or layer.pending is not key:
-        if kwargs.get("sliding_window") is not None or _keeps_stock_cache(module):
-            return sdpa_attention_forward(
-                module, query, key, value, attention_mask, dropout, scaling, **kwargs
-            )
-        layer = _layer_for_one_call(module, query, key, value)
+    if isinstance(key, Parked):
+        return _over_cache(module, query, key, value, attention_mask, dropout, scaling, kwargs)
+    if kwargs.get("sliding_window") is not None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout, scaling, **kwargs
+        )
+    layer = _layer_for_one_call(module, query, key, value)
     _refuse(module, (query, key, value), attention_mask, dropout, kwargs)
+    return _attend(layer, (query, key, value), attention_mask, scaling), None
+
+
+def _over_cache(
+    module: nn.Module,
+    query: Tensor,
+    key: Parked,
+    value: Tensor,
+    mask: Tensor | None,
+    dropout: float,
+    scaling: float | None,
+    kwargs: dict,
+) -> tuple[Tensor, None]:
+    layer, cache, binding = key.layer, key.owner, getattr(module, "transfer_binding", None)
+    if cache.binding is None:
+        cache.binding = binding
+    if cache.binding is not binding:
+        raise UserError(
+            "this pruned cache was made by the attachment of another model; pass one that this "
+            "model's memory.new_cache() made"
+        )
+    if key.spent:
+        raise UserError(
+            f"layer {layer.index} of this model attends twice with the same keys, which a pruned "
+            "cache cannot follow; use another model"
+        )
+    states = (query, key.plain, value)
+    _refuse(module, states, mask, dropout, kwargs)
+    key.spent = True
+    out = _attend(layer, states, mask, scaling)
+    cache.took(layer)
+    return out, None
+
+
+def _attend(
+    layer: PrunedLayer,
+    states: tuple[Tensor, Tensor, Tensor],
+    mask: Tensor | None,
+    scaling: float | None,
+) -> Float[Tensor, "batch new heads value_dim"]:
+    query, key, value = _under_autocast(*states)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    query, key, value = _under_autocast(query, key, value)
     # Policies and features compute in the precision they choose themselves.
     with torch.autocast(query.device.type, enabled=False):
-        out = layer.attend(*_as_stored(layer, query, key, value), attention_mask, scale)
-    return out.to(query.dtype).transpose(1, 2).contiguous(), None
+        out = layer.attend(*_as_stored(layer, query, key, value), mask, scale)
+    return out.to(query.dtype).transpose(1, 2).contiguous()
 
 
 def _under_autocast(*states: Tensor) -> Iterator[Tensor]:
@@ -74,27 +116,23 @@ def _under_autocast(*states: Tensor) -> Iterator[Tensor]:
 def _as_stored(layer: PrunedLayer, *states: Tensor) -> Iterator[Tensor]:
     """In the precision of the layer's storage, which its first tokens decide."""
     _, key, value = states
-    if not layer.seen:
+    if layer.now is None or not layer.now.columns.seen:
         layer.lazy_initialization(key, value)
     assert layer.store is not None
     for tensor in states:
         yield tensor.to(layer.store.keys.dtype)
 
 
-def _keeps_stock_cache(module: nn.Module) -> bool:
-    return getattr(module, "transfer_pruning", False) is None
-
-
 def _layer_for_one_call(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor
 ) -> PrunedLayer:
     """A layer that lives for this call, for models that are run without a cache."""
-    pruning = getattr(module, "transfer_pruning", None)
-    if not isinstance(pruning, Pruning) or query.shape[2] != key.shape[2]:
+    binding = getattr(module, "transfer_binding", None)
+    if not isinstance(binding, Binding) or query.shape[2] != key.shape[2]:
         raise UserError(
             "an attached model was given a cache that is not pruned; pass cache=memory.new_cache()"
         )
-    layer = PrunedLayer(pruning, int(getattr(module, "layer_idx", 0)))
+    layer = PrunedLayer(binding.pruning, int(getattr(module, "layer_idx", 0)))
     layer.lazy_initialization(key, value)
     return layer
 
@@ -158,13 +196,15 @@ def padding_mask(
     local_size: int | None = None,
     **kwargs: Any,
 ) -> Bool[Tensor, "batch ..."] | None:
-    """Which of the new tokens are real (transformers' mask interface); None: all of them.
+    """Which tokens are real (transformers' mask interface); None: all of them.
 
-    What the mask says of tokens that are cached already is not looked at: padding among them was
-    never stored. Sliding-window layers are not pruned and get their stock mask.
+    A mask over the new tokens alone says nothing of those before. One over all columns has to hide
+    what was hidden before; if it hides more, it is returned whole, and the cache lets go of that.
+    Sliding-window layers are not pruned and get their stock mask.
 
     Raises:
-        UserError: the model lays another mask over the causal one.
+        UserError: the model lays another mask over the causal one, or the mask does not fit what
+            the cache holds.
     """
     if local_size is not None:
         return sdpa_mask(
@@ -183,7 +223,24 @@ def padding_mask(
             "this model masks more than the future (packed or bidirectional tokens), which a "
             "pruned cache cannot follow; pass an attention_mask [batch, tokens]"
         )
+    layer = ASKED.layer() if ASKED.layer and kv_offset else None
     if attention_mask is None:
+        if layer is not None and layer.now and layer.now.columns.dropped is not None:
+            raise UserError(
+                "an earlier attention mask hid tokens, which this call without a mask would show "
+                "again; pass the mask over all tokens at every call"
+            )
         return None
-    new = attention_mask[:, -q_length:].bool()
+    past = attention_mask.shape[1] - q_length
+    if past not in (0, kv_offset):
+        raise UserError(
+            f"an attention mask over {attention_mask.shape[1]} tokens does not fit {kv_offset} "
+            f"cached and {q_length} new ones; pass one over all of them"
+        )
+    if past and layer is not None and layer.now:
+        visible = attention_mask[:, :past].bool()
+        known = layer.now.columns.padding is None and layer.now.columns.dropped is None
+        if not (known and bool(visible.all())) and layer.now.columns.newly_hidden(visible):
+            return attention_mask.bool()
+    new = attention_mask[:, past:].bool()
     return None if bool(new.all()) else new

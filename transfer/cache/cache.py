@@ -1,11 +1,51 @@
-"""The cache a model is given: `DynamicCache` with its full-attention layers replaced."""
+"""The cache a model is given: `DynamicCache` with its full-attention layers replaced.
 
+A forward pass is a step that all layers take or none: the cache knows which have taken it, refuses
+to go on from the middle of one, and can go back to its beginning. The step ends with the forward
+pass of the attached model, or with the last layer where only a part of the model is called.
+"""
+
+import threading
+
+from collections.abc import Collection
+from copy import copy
+from typing import Any
+
+from torch import Tensor
 from transformers import DynamicCache, PreTrainedConfig
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import (
+    CacheLayerMixin,
+    DummyLayer,
+    DynamicLayer,
+    LinearAttentionCacheLayerMixin,
+)
 
+from transfer.cache.binding import Binding
 from transfer.cache.layer import PrunedLayer
+from transfer.cache.parked import Parked
 from transfer.cache.policy import Pruning
 from transfer.errors import UserError
+
+
+class Forward(threading.local):
+    """The caches through which all layers went in the forward pass that this thread is in."""
+
+    caches: "list[PrunedCache] | None" = None
+
+
+FORWARD = Forward()
+
+
+def begin_forward(*args: Any) -> None:
+    """The forward pass of an attached model begins (a hook)."""
+    FORWARD.caches = []
+
+
+def end_forward(model: Any, args: Any, output: Any) -> None:
+    """It ends; without an output, by an error (a hook)."""
+    caches, FORWARD.caches = FORWARD.caches or [], None
+    for cache in caches if output is not None else []:
+        cache.end_step()
 
 
 class PrunedCache(DynamicCache):
@@ -13,6 +53,12 @@ class PrunedCache(DynamicCache):
 
     Sliding-window layers keep their stock cache: they already forget. Works only inside
     `attach(model, policy)`, whose attention function does the pruning.
+
+    Args:
+        config: of the text decoder.
+        pruning: of every layer.
+        binding: the attachment it belongs to; None: that of the model which runs it first.
+        local: layers that run in this process; None: all.
 
     Attributes:
         stores_padding: False; later calls need no mask for padding of earlier ones.
@@ -23,11 +69,17 @@ class PrunedCache(DynamicCache):
 
     stores_padding = False
 
-    def __init__(self, config: PreTrainedConfig, pruning: Pruning) -> None:
+    def __init__(
+        self,
+        config: PreTrainedConfig,
+        pruning: Pruning,
+        binding: Binding | None = None,
+        local: Collection[int] | None = None,
+    ) -> None:
         super().__init__(config=config)
         # Exactly DynamicLayer: its subclasses (sliding windows, quantised) store otherwise.
         self.layers = [
-            PrunedLayer(pruning, index) if type(layer) is DynamicLayer else layer
+            PrunedLayer(pruning, index, alone=False) if type(layer) is DynamicLayer else layer
             for index, layer in enumerate(self.layers)
         ]
         if not self.pruned:
@@ -35,6 +87,15 @@ class PrunedCache(DynamicCache):
                 f"{config.model_type} has no full-attention layer to prune; "
                 "its cache is bounded already, use the model as it is"
             )
+        self.binding = binding
+        self._order = [
+            index
+            for index, layer in enumerate(self.layers)
+            if not isinstance(layer, DummyLayer) and (local is None or index in local)
+        ]
+        self._done = 0
+        self._ended = False
+        self._stock: dict[int, Any] = {}
 
     @property
     def pruned(self) -> list[PrunedLayer]:
@@ -60,3 +121,143 @@ class PrunedCache(DynamicCache):
     def policy_seconds(self) -> float:
         """Seconds spent observing, scoring and evicting."""
         return sum(layer.policy_seconds for layer in self.pruned)
+
+    def count_from(self, first: int) -> None:
+        """Number the tokens of all sequences from `first`, as if so many had come before.
+
+        Updates come where a sequence has a multiple of the interval, so this shifts them.
+
+        Raises:
+            UserError: tokens have come already.
+        """
+        if any(layer.seen for layer in self.pruned):
+            raise UserError("tokens are counted from the first on; call count_from before it comes")
+        for layer in self.pruned:
+            layer.first = first
+
+    # a step
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Take the new keys and values of a layer; a pruned one hands keys to its attention alone.
+
+        Raises:
+            UserError: the model is not attached, a step was left in its middle, or the batch is
+                another.
+        """
+        if self.binding is not None:
+            self.binding.check()
+        self._enter(layer_idx)
+        layer = self.layers[layer_idx]
+        if isinstance(layer, PrunedLayer):
+            layer.update(key_states, value_states)
+            return Parked.of(key_states, layer, self), value_states
+        self._stock[layer_idx] = copy(layer)
+        found = super().update(key_states, value_states, layer_idx, *args, **kwargs)
+        self._leave()
+        return found
+
+    def update_conv_state(
+        self, conv_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        """As a stock cache does; it is known that the layer has taken the step."""
+        self._pass(layer_idx)
+        return super().update_conv_state(conv_states, layer_idx, *args, **kwargs)
+
+    def update_recurrent_state(
+        self, recurrent_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        """As a stock cache does; it is known that the layer has taken the step."""
+        self._pass(layer_idx)
+        return super().update_recurrent_state(recurrent_states, layer_idx, *args, **kwargs)
+
+    def took(self, layer: PrunedLayer) -> None:
+        """A pruned layer's attention is over."""
+        self._leave()
+
+    def rollback(self) -> None:
+        """Go back to the last whole step; what one that was left in its middle added is gone.
+
+        Raises:
+            UserError: a layer with a recurrent state took part in it, which cannot go back.
+        """
+        if self._ended:
+            return self.end_step()
+        begun = self._order[: self._done]
+        recurrent = [i for i in begun if isinstance(self.layers[i], LinearAttentionCacheLayerMixin)]
+        if recurrent:
+            raise UserError(
+                f"layer {recurrent[0]} of this cache has a recurrent state, which cannot go back; "
+                "reset() the cache or make a new one"
+            )
+        for layer in self.pruned:
+            layer.restore()
+        for index, layer in self._stock.items():
+            self.layers[index] = layer
+        self._stock, self._done = {}, 0
+
+    def end_step(self) -> None:
+        """All layers have taken the step: each does what is due. Interrupted, it is done later."""
+        self._ended = True
+        for layer in self.pruned:
+            layer.settle()
+        self._stock, self._done = {}, 0
+        self._ended = False
+
+    def reset(self) -> None:
+        """Forget everything."""
+        super().reset()
+        self._stock, self._done, self._ended = {}, 0, False
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Follow beams: sequence b goes on from sequence `beam_idx[b]`."""
+        self._check_whole()
+        super().reorder_cache(beam_idx)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat each sequence so many times."""
+        self._check_whole()
+        super().batch_repeat_interleave(repeats)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep only these sequences of the batch, in this order."""
+        self._check_whole()
+        super().batch_select_indices(indices)
+
+    def _enter(self, index: int) -> None:
+        """Refuse a layer that is not the next to take the step."""
+        # Some models go through their layers twice in a forward pass.
+        again = self._done == len(self._order) and self in (FORWARD.caches or [])
+        if self._ended or again:
+            self.end_step()
+        if self._done == len(self._order) or index != self._order[self._done]:
+            raise self._half()
+
+    def _pass(self, index: int) -> None:
+        """A layer without keys takes the step, as often as it wants while it has its turn."""
+        if index != self._order[self._done - 1]:
+            self._enter(index)
+            self._leave()
+
+    def _leave(self) -> None:
+        self._done += 1
+        if self._done == len(self._order):
+            if FORWARD.caches is None:
+                self.end_step()
+            else:
+                FORWARD.caches.append(self)
+
+    def _check_whole(self) -> None:
+        if self._ended:
+            self.end_step()
+        if self._done or any(layer.before for layer in self.pruned):
+            raise self._half()
+
+    def _half(self) -> UserError:
+        return UserError(
+            f"this pruned cache is in the middle of a step, which {self._done} of its "
+            f"{len(self._order)} layers have taken: an error or an interrupt ended the forward "
+            "pass, or this model does not call each layer once, in order; rollback() to the last "
+            "whole step, reset() the cache, or make a new one"
+        )

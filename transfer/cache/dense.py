@@ -35,17 +35,17 @@ def visibility(
         tokens: of the whole sequence.
         valid: False at padding.
     """
-    rows = layer.batch_size * layer.kv_heads
-    seen = torch.zeros(rows, tokens, tokens, dtype=torch.bool)
+    shape = (layer.batch_size, layer.kv_heads, tokens, tokens)
+    seen = torch.zeros(shape, dtype=torch.bool)
     causal = torch.ones(tokens, tokens, dtype=torch.bool).tril()
-    updates = [(0, [torch.empty(0)] * rows), *layer.kept_positions]
-    for (start, kept), (stop, _) in zip(updates, [*updates[1:], (tokens, [])]):
-        for row in range(rows):
-            alive = torch.zeros(tokens, dtype=torch.bool)
-            alive[kept[row].long().cpu()] = True
-            alive[start:stop] = True
-            seen[row, start:stop] = alive & causal[start:stop]
-    seen = seen.view(layer.batch_size, layer.kv_heads, tokens, tokens)
+    for b, own in enumerate(layer.kept_positions):
+        updates = [(0, [torch.empty(0)] * layer.kv_heads), *own]
+        for (start, kept), (stop, _) in zip(updates, [*updates[1:], (tokens, [])]):
+            for head in range(layer.kv_heads):
+                alive = torch.zeros(tokens, dtype=torch.bool)
+                alive[kept[head].long().cpu()] = True
+                alive[start:stop] = True
+                seen[b, head, start:stop] = alive & causal[start:stop]
     if valid is not None:
         seen &= valid.cpu()[:, None, None]
     return seen | torch.eye(tokens, dtype=torch.bool)

@@ -1,20 +1,31 @@
-"""One layer's pruned cache: attends, remembers the window, and evicts inside the attention call.
+"""One layer's pruned cache: attends, remembers the window, and evicts.
 
-`update` (transformers' cache protocol) only parks the new keys; the registered attention function
-hands queries, keys and values to `attend`, which splits them at multiples of the update interval.
-Layer l's eviction reads only layer l's queries and keys and everything is causal, so the result
-does not depend on how a prompt is cut into calls.
+`update` (transformers' cache protocol) only looks at the new keys; the registered attention
+function hands queries, keys and values to `attend`, which splits them at multiples of the update
+interval. Layer l's eviction reads only layer l's queries and keys and everything is causal, so the
+result does not depend on how a prompt is cut into calls, nor, since each sequence counts its own
+tokens, on padding and on who else is in the batch.
+
+A call works on a copy of what is held (the buffers are shared, nothing old is written over), so that
+a forward pass that ends in the middle can be taken back. What is due after the last token of a call
+waits for `settle`, when all layers have had their turn: nothing that left is needed any more.
 """
 
 import threading
 import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
+from weakref import ref
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers.cache_utils import CacheLayerMixin
 
 from transfer.cache.attend import attend
+from transfer.cache.columns import Columns
 from transfer.cache.eviction import select
 from transfer.cache.packed import PackedTokens
 from transfer.cache.policy import Pruning
@@ -23,13 +34,77 @@ from transfer.cache.window import AttentionWindow
 from transfer.errors import UserError
 
 
-class Handoff(threading.local):
-    """The layer whose keys are on their way to the attention function of this thread."""
+class Asked(threading.local):
+    """The layer that was asked last, in this thread, what masks have to cover."""
 
-    layer: "PrunedLayer | None" = None
+    layer: "ref[PrunedLayer] | None" = None
 
 
-HANDOFF = Handoff()
+ASKED = Asked()
+
+
+@dataclass
+class Contents:
+    """What a layer holds of a batch of sequences.
+
+    Attributes:
+        store: keys, values, positions and policy state.
+        log: the newest queries; None until the first come, and where no policy asks for them.
+        columns: of the input.
+        counts: tokens of each sequence that went through, padding left out.
+        due: sequences that have come to an update which is not done yet.
+        updates: with `Pruning.trace`, for each sequence `(seen, columns)` after every update: how
+            many columns had come, and those of the tokens kept, a tensor for each KV head.
+    """
+
+    store: PackedTokens
+    log: QueryLog | None
+    columns: Columns
+    counts: list[int]
+    due: list[int] = field(default_factory=list)
+    updates: list[list[tuple[int, list[Tensor]]]] = field(default_factory=list)
+
+    def copied(self) -> "Contents":
+        """Another that shares the buffers, which are only ever written behind what they hold."""
+        return Contents(
+            copy(self.store),
+            copy(self.log),
+            self.columns,
+            list(self.counts),
+            list(self.due),
+            [list(updates) for updates in self.updates],
+        )
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some of a call's new tokens: no update falls between them.
+
+    Attributes:
+        index: their columns in the call, `[batch, tokens]` or the same for all sequences.
+        valid: False where a sequence has fewer (on the left); None: all have as many.
+        counts: how many each sequence has.
+    """
+
+    index: slice | Int[Tensor, "batch tokens"]
+    valid: Bool[Tensor, "batch tokens"] | None
+    counts: list[int]
+
+    def of(self, states: Float[Tensor, "batch heads new dim"]) -> Float[Tensor, "batch heads tokens dim"]:
+        """Queries, keys or values of these tokens."""
+        if isinstance(self.index, slice):
+            return states[:, :, self.index]
+        index = self.index[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3])
+        return states.gather(2, index)
+
+    def put(self, part: Tensor, out: Float[Tensor, "batch heads new dim"]) -> None:
+        """Write what was computed for these tokens where they stand in the call."""
+        if isinstance(self.index, slice):
+            out[:, :, self.index] = part
+            return
+        real = torch.ones_like(self.index, dtype=torch.bool) if self.valid is None else self.valid
+        sequence = real.nonzero()[:, 0]
+        out.transpose(1, 2)[sequence, self.index[real]] = part.transpose(1, 2)[real]
 
 
 class PrunedLayer(CacheLayerMixin):
@@ -37,69 +112,74 @@ class PrunedLayer(CacheLayerMixin):
 
     Attributes:
         index: of the layer in the model.
-        seen: tokens that went through, padding included.
+        now: what is held.
+        before: what was held before the call that is under way; None between calls.
+        alone: whether no cache says when a call is over for all layers.
         peak_bytes: the most this layer ever held.
         policy_seconds: time spent observing, scoring and evicting.
-        kept_positions: with `Pruning.trace`, `(seen, positions)` after each update, positions
-            being one tensor for each (sequence, KV head).
     """
 
     is_sliding = False
     supports_early_init = False
 
-    def __init__(self, pruning: Pruning, index: int) -> None:
+    def __init__(self, pruning: Pruning, index: int, alone: bool = True) -> None:
         super().__init__()
         self.pruning = pruning
         self.index = index
+        self.alone = alone
         self.reset()
 
     def reset(self) -> None:
         """Forget everything."""
-        self.store: PackedTokens | None = None
-        self.pending: Tensor | None = None
-        self._log: QueryLog | None = None
+        self.now: Contents | None = None
+        self.before: Contents | None = None
+        self.first = 0
         self._scale = 1.0
+        self._room = 0
         self.batch_size, self.kv_heads = 0, 0
         self.is_initialized = False
-        self.seen = 0
-        self.padding: list[int] = []
-        self.leading: list[int] = []
         self.peak_bytes = 0
         self.policy_seconds = 0.0
-        self.kept_positions: list[tuple[int, list[Tensor]]] = []
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Take shapes, dtype and device from the first keys and values."""
         self.batch_size, self.kv_heads = key_states.shape[:2]
-        self.padding = [0] * self.batch_size
-        self.leading = [0] * self.batch_size
-        policy = self.pruning.policy
+        policy, batch = self.pruning.policy, self.batch_size
         slack = min(self.pruning.update_interval, STRIDE) if policy.evicts else None
-        self.store = PackedTokens(
-            key_states, value_states, policy.state_size, policy.half_state, slack
-        )
+        store = PackedTokens(key_states, value_states, policy.state_size, policy.half_state, slack)
+        updates: list[list[tuple[int, list[Tensor]]]] = [[] for _ in range(batch)]
+        self.now = Contents(store, None, Columns(), [0] * batch, updates=updates)
         self.is_initialized = True
+
+    @property
+    def store(self) -> PackedTokens | None:
+        """The tokens held; None before the first."""
+        return self.now.store if self.now else None
+
+    @property
+    def seen(self) -> int:
+        """Columns that went through, padding included."""
+        return self.first + self.now.columns.seen if self.now else self.first
 
     # transformers' cache protocol
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Park the new keys for the attention function; returns them unchanged.
+        """Make ready for new tokens; returns them unchanged.
 
         Raises:
-            UserError: the keys of the call before never reached the attention function.
+            UserError: an earlier call ended in its middle, or the batch is another.
         """
-        if self.pending is not None:
-            raise UserError(
-                f"layer {self.index} of this pruned cache is left between two steps, by an error "
-                "or by a model that is not attached; call reset() or make a new cache inside "
-                "`with attach(model, policy)`"
-            )
+        self._check_whole()
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        self.pending = key_states
-        HANDOFF.layer = self
+        if key_states.shape[0] != self.batch_size:
+            raise UserError(
+                f"this pruned cache holds {self.batch_size} sequences and was given "
+                f"{key_states.shape[0]}; choose or repeat its sequences (batch_select_indices, "
+                "batch_repeat_interleave), or make a new cache"
+            )
         return key_states, value_states
 
     def get_seq_length(self) -> int:
@@ -107,7 +187,9 @@ class PrunedLayer(CacheLayerMixin):
         return self.seen
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Masks are over the new tokens only."""
+        """Masks are over the new tokens only; the mask function may ask this layer about others."""
+        self._check_whole()
+        ASKED.layer = ref(self)
         return query_length, self.seen
 
     def get_max_length(self) -> int:
@@ -118,51 +200,64 @@ class PrunedLayer(CacheLayerMixin):
         """Refused: what was evicted cannot come back."""
         if tokens_to_remove:
             raise UserError(
-                "a pruned cache cannot be rolled back (assisted decoding asks for it); "
-                "generate without an assistant model"
+                "a pruned cache cannot be rolled back by a number of tokens (assisted decoding asks"
+                " for it); generate without an assistant model, and hide tokens that are to be "
+                "forgotten by an attention mask"
             )
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Refused: beams would need their own window of queries."""
-        raise UserError("a pruned cache does not follow beams; generate with num_beams=1")
+        """Follow beams."""
+        self.batch_select_indices(beam_idx)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
-        """Refused: contrastive search is not supported."""
-        raise UserError("a pruned cache cannot be repeated; pass the repeated batch from the start")
+        """Repeat each sequence so many times."""
+        self.batch_select_indices(torch.arange(self.batch_size).repeat_interleave(repeats))
 
     @torch.inference_mode(False)
     @torch.no_grad()
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep only these sequences of the batch, in this order."""
-        if self.store is None:
+        """Keep only these sequences of the batch, in this order, each as often as it is named."""
+        if self.now is None:
             return
         chosen = torch.arange(self.batch_size)[indices.cpu()].tolist()
-        heads = range(self.kv_heads)
-        rows = [b * self.kv_heads + head for b in chosen for head in heads]
-        self.store.select(rows)
-        self.kept_positions = [
-            (seen, [kept[row] for row in rows]) for seen, kept in self.kept_positions
-        ]
-        if self._log is not None:
-            self._log.select(chosen)
-        self.padding = [self.padding[b] for b in chosen]
-        self.leading = [self.leading[b] for b in chosen]
-        self.batch_size = len(chosen)
+        if chosen == list(range(self.batch_size)):
+            return
+        now = self.now.copied()
+        now.store.select(self._rows(chosen))
+        if now.log is not None:
+            now.log.select(chosen)
+        now.columns = now.columns.chosen(chosen)
+        now.counts = [now.counts[b] for b in chosen]
+        now.updates = [list(now.updates[b]) for b in chosen]
+        self.now, self.batch_size = now, len(chosen)
 
     def offload(self) -> None:
         """Refused."""
         raise UserError("a pruned cache stays on its device; do not combine it with offloading")
 
-    # what pruning adds
+    def _check_whole(self) -> None:
+        if self.before is not None:
+            raise UserError(
+                f"layer {self.index} of this pruned cache is in the middle of a step, which an "
+                "error or an interrupt has ended; rollback() to the last whole step, or reset() it"
+            )
+
+    # what is held
 
     def tensors(self) -> list[Tensor]:
-        """Every tensor this layer holds."""
-        queries = [self._log.query, self._log.lse] if self._log else []
-        return [*self.store.tensors, *queries] if self.store else queries
+        """Every tensor this layer holds; what a call under way can be taken back to among them."""
+        found = []
+        for contents in (self.now, self.before):
+            if contents is not None:
+                log, columns = contents.log, contents.columns
+                found += [*contents.store.tensors, *([log.query, log.lse] if log else [])]
+                found += [each for each in (columns.padding, columns.dropped) if each is not None]
+        return found
 
     def bytes(self) -> int:
         """Bytes of everything held: keys, values, positions, policy state, window, free slots."""
-        return sum(tensor.untyped_storage().nbytes() for tensor in self.tensors())
+        storages = [tensor.untyped_storage() for tensor in self.tensors()]
+        return sum({each.data_ptr(): each.nbytes() for each in storages}.values())
 
     def full_bytes(self) -> int:
         """Bytes the stock cache would hold after the same tokens."""
@@ -181,30 +276,45 @@ class PrunedLayer(CacheLayerMixin):
         return [lengths[start : start + heads] for start in range(0, len(lengths), heads)]
 
     def positions(self) -> list[Tensor]:
-        """True positions held, one tensor for each (sequence, KV head)."""
+        """Columns of the tokens held, one tensor for each (sequence, KV head)."""
         return [tokens for row in range(self.batch_size) for tokens in self.positions_of(row)]
 
     def positions_of(self, sequence: int) -> list[Tensor]:
-        """True positions that one sequence of the batch holds, a tensor for each KV head."""
-        if self.store is None:
+        """Columns of the tokens that one sequence of the batch holds, a tensor for each KV head."""
+        if self.now is None:
             return []
-        store, first = self.store, sequence * self.kv_heads
-        rows = range(first, first + self.kv_heads)
-        return [store.row(store.positions, row).clone() for row in rows]
+        store, columns = self.now.store, self.now.columns
+        held = [store.row(store.positions, row) for row in self._rows([sequence])]
+        return [columns.of(tokens - self.first, sequence) for tokens in held]
 
-    def window(self) -> AttentionWindow:
-        """What a policy would see now, with as many of the newest queries as are held.
+    @property
+    def kept_positions(self) -> list[list[tuple[int, list[Tensor]]]]:
+        """With `Pruning.trace`, what each sequence kept at its updates, see `Contents.updates`."""
+        return self.now.updates if self.now else []
+
+    def attention(self) -> Float[Tensor, "batch heads queries tokens"]:
+        """Attention of the queries since the last update, or those before it, onto what is held.
+
+        Queries and tokens are ordered old to new and padded on the left where sequences or heads
+        have fewer.
 
         Raises:
-            UserError: nothing went through this layer yet.
+            UserError: nothing went through this layer yet, or it does not keep its queries.
         """
-        if self.store is None:
+        if self.now is None:
             raise UserError(f"layer {self.index} has seen no token yet; run the model first")
-        if self._log is None:
-            return self._window(None, self._budget())
-        held, since = self._log.held(self.seen), self.seen % self.pruning.update_interval
-        new = min(held.rows, since or min(self.seen, self.pruning.update_interval))
-        return self._window(held.part(0, held.rows, new), self._budget())
+        found = []
+        for sequences in self._alike(range(self.batch_size)):
+            part = self._part(sequences)
+            found += zip(sequences, self._window(sequences, part, self._newest(sequences)).matrix())
+        queries, tokens = (max(one.shape[axis] for _, one in found) for axis in (1, 2))
+        heads = found[0][1].shape[0]
+        out = found[0][1].new_zeros(self.batch_size, heads, queries, tokens)
+        for sequence, one in found:
+            out[sequence, :, queries - one.shape[1] :, tokens - one.shape[2] :] = one
+        return out
+
+    # a call
 
     # What is stored may be used outside inference mode too, so it must not be made inside.
     @torch.inference_mode(False)
@@ -214,119 +324,301 @@ class PrunedLayer(CacheLayerMixin):
         query: Float[Tensor, "batch heads new dim"],
         key: Float[Tensor, "batch kv_heads new dim"],
         value: Float[Tensor, "batch kv_heads new value_dim"],
-        valid: Bool[Tensor, "batch new"] | None,
+        mask: Bool[Tensor, "batch tokens"] | None,
         scale: float,
     ) -> Float[Tensor, "batch heads new value_dim"]:
         """Attend the new tokens over the cache, adding them to it and pruning on the way.
 
         Args:
             query, key, value: of the new tokens.
-            valid: False at padding, which is never stored; None when all are real.
+            mask: False at padding, which is never stored; of the new tokens, or of all columns to
+                drop those tokens for good that it hides. None when all are real.
             scale: of the scores.
         """
+        assert self.now is not None
+        self.before, self.now = None if self.alone else self.now, self.now.copied()
         self._scale = scale
-        update_interval, new, start, out = self.pruning.update_interval, query.shape[2], 0, []
-        while start < new:
-            stop = min(new, start + update_interval - self.seen % update_interval)
-            piece = slice(start, stop)
-            pad = None if valid is None or bool(valid[:, piece].all()) else valid[:, piece]
-            out.append(
-                self._attend_piece(query[:, :, piece], key[:, :, piece], value[:, :, piece], pad)
-            )
-            if self.seen % update_interval == 0 and self.pruning.policy.evicts:
-                # Where a long piece came another may follow, and would have to move everything.
-                self._prune(
-                    update_interval if stop - start > STRIDE else min(update_interval, STRIDE)
-                )
-            start = stop
-        # Not before: a cache left by an error in the middle must not be used again.
-        self.pending = None
-        return out[0] if len(out) == 1 else torch.cat(out, 2)
+        new = query.shape[2]
+        if mask is not None and mask.shape[1] > new:
+            self._drop(mask[:, :-new])
+        valid = None if mask is None or bool(mask[:, -new:].all()) else mask[:, -new:]
+        self.now.columns = self.now.columns.followed_by(new, valid)
+        pieces, parts = self._pieces(new, valid), []
+        for piece in pieces:
+            self._catch_up()
+            parts.append(self._attend_piece(piece, query, key, value))
+        if self.alone:
+            self.settle()
+        return assembled(pieces, parts, query)
+
+    def settle(self) -> None:
+        """The call is over for all layers: do what is due, and forget what was before it."""
+        self.before = None
+        if self.now is None or not (self.now.due or self._full()):
+            return
+        now, self.now = self.now, self.now.copied()
+        try:
+            self._catch_up()
+        except BaseException:
+            # To be done again: the state may have been counted, but not the queries as seen.
+            self.now = now
+            raise
+
+    def restore(self) -> None:
+        """Take a call back that is not over for all layers."""
+        if self.before is not None:
+            self.now, self.before = self.before, None
+
+    def _pieces(self, new: int, valid: Bool[Tensor, "batch new"] | None) -> list[Piece]:
+        """A call's new tokens, cut where an update comes."""
+        update_interval, sequences = self.pruning.update_interval, range(self.batch_size)
+        phases = {self._at(b) % update_interval for b in sequences}
+        if valid is not None or (len(phases) > 1 and new > 1):
+            return self._rounds(torch.ones(self.batch_size, new).bool() if valid is None else valid)
+        first = update_interval - phases.pop() if len(phases) == 1 else new
+        cuts = [0, *range(first, new, update_interval), new]
+        return [
+            Piece(slice(start, stop), None, [stop - start] * self.batch_size)
+            for start, stop in zip(cuts, cuts[1:])
+        ]
+
+    def _rounds(self, valid: Bool[Tensor, "batch new"]) -> list[Piece]:
+        """Each sequence's next real tokens up to its own next update, side by side."""
+        left = [row.nonzero()[:, 0] for row in valid]
+        at, interval, rounds = list(map(self._at, range(len(left)))), self.pruning.update_interval, []
+        while any(len(columns) for columns in left):
+            counts = [min(len(c), interval - a % interval) for c, a in zip(left, at)]
+            width = max(counts)
+            index = torch.zeros(len(left), width, dtype=torch.long, device=valid.device)
+            for row, columns, count in zip(index, left, counts):
+                row[width - count :] = columns[:count]
+            real = torch.arange(width) >= width - torch.tensor(counts)[:, None]
+            some = None if min(counts) == width else real.to(valid.device)
+            rounds.append(Piece(index, some, counts))
+            left = [columns[count:] for columns, count in zip(left, counts)]
+            at = [a + count for a, count in zip(at, counts)]
+        return rounds
 
     def _attend_piece(
-        self, query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None
-    ) -> Tensor:
-        assert self.store is not None
-        past = self.store.lengths
-        self.store.append(key, value, self.seen, valid)
-        out, lse = attend(query, key, value, valid, self.store, past, self._scale)
-        if valid is not None:
-            self._count_padding(valid)
-        self.seen += query.shape[2]
+        self, piece: Piece, query: Tensor, key: Tensor, value: Tensor
+    ) -> Float[Tensor, "batch heads tokens value_dim"]:
+        assert self.now is not None
+        now, first = self.now, list(map(self._at, range(self.batch_size)))
+        query, key, value = (piece.of(states) for states in (query, key, value))
+        past = now.store.lengths
+        now.store.append(key, value, first, piece.valid)
+        if self.before and any(past) and self.before.store.lengths is past:
+            # Nothing has left since: what was held before can be read here, wherever it was moved.
+            self.before = replace(self.before, store=now.store.shortened(past))
+        out, lse = attend(query, key, value, piece.valid, now.store, past, self._scale)
+        now.counts = [old + new for old, new in zip(now.counts, piece.counts)]
         if self.pruning.reads_attention:
-            self._remember(query, lse, valid)
+            self._remember(piece, query, lse)
+        at_update = self.pruning.update_interval
+        now.due = [b for b, new in enumerate(piece.counts) if new and self._at(b) % at_update == 0]
+        # Where a long piece came another may follow, and would have to move everything.
+        self._room = at_update if query.shape[2] > STRIDE else min(at_update, STRIDE)
         self.peak_bytes = max(self.peak_bytes, self.bytes())
         return out
 
-    def _count_padding(self, valid: Bool[Tensor, "batch new"]) -> None:
-        padding = (~valid).sum(-1).tolist()
-        leading = (valid.cumsum(-1) == 0).sum(-1).tolist()
-        self.leading = [
-            old + new if old == self.seen else old for old, new in zip(self.leading, leading)
-        ]
-        self.padding = [old + new for old, new in zip(self.padding, padding)]
+    def _remember(self, piece: Piece, query: Tensor, lse: Tensor) -> None:
+        """Keep the queries until there are enough for the policy; of many, show it most at once."""
+        assert self.now is not None
+        now, pruning = self.now, self.pruning
+        if now.log is None:
+            early = self.first % pruning.piece
+            now.log = QueryLog(query, lse, pruning.carried, pruning.stride, early)
+        came = [b for b, count in enumerate(piece.counts) if count]
+        for sequences in self._alike(came, piece.counts):
+            one = sequences[0]
+            count, at = piece.counts[one], self._at(one)
+            some = sequences if len(sequences) < self.batch_size else slice(None)
+            new = Queries(query[some, :, -count:], lse[some, :, -count:], at - count, count)
+            if now.log.pending[one] + count <= now.log.room:
+                now.log.add(sequences, new)
+            else:
+                self._observe(sequences, now.log.joined(sequences, new))
 
-    def _remember(self, query: Tensor, lse: Tensor, valid: Tensor | None) -> None:
-        """Let the policy observe the queries as soon as there are enough, and then forget them."""
-        if valid is not None:
-            # Padding attends to nobody.
-            lse = lse.masked_fill(~valid[:, None], torch.inf)
-        if self._log is None:
-            self._log = QueryLog(query, lse, self.pruning.carried, self.pruning.stride)
-        log, at_update = self._log, self.seen % self.pruning.update_interval == 0
-        if log.pending + query.shape[2] < self.pruning.stride and not at_update:
-            return log.add(query, lse)
-        queries = log.joined(query, lse, self.seen)
+    def _full(self) -> bool:
+        """Whether the log of a sequence has no room for another query."""
+        log = self.now.log if self.now else None
+        return log is not None and max(log.pending) >= log.room
+
+    def _catch_up(self) -> None:
+        """Show the policy what it has to see now, and prune the sequences that are due."""
+        assert self.now is not None
+        now = self.now
+        log, due = now.log, now.due
+        if log is not None and (due or self._full()):
+            late = [b for b, n in enumerate(log.pending) if n >= log.room or (n and b in due)]
+            for sequences in self._alike(late):
+                self._observe(sequences, log.held(sequences, self._at(sequences[0])))
+            self.peak_bytes = max(self.peak_bytes, self.bytes())
+        if due and self.pruning.policy.evicts:
+            self._prune(due)
+        now.due = []
+
+    def _observe(self, sequences: list[int], queries: Queries) -> None:
+        """Take queries of sequences that are alike into their policy state, and into the log."""
+        assert self.now is not None
+        assert self.now.log is not None
+        started, pruning, store = time.perf_counter(), self.pruning, self.now.store
         # Update intervals are multiples of what the policy needs.
-        late = 0 if at_update else queries.new % self.pruning.piece
-        self._observe(queries.part(0, queries.rows - late, queries.new - late))
-        return log.keep_last(queries, late)
-
-    def _observe(self, queries: Queries) -> None:
-        policy, store, started = self.pruning.policy, self.store, time.perf_counter()
-        assert store is not None
-        if store.longest and policy.state_size:
-            window = self._window(queries, budget=None)
-            store.set_state(policy.accumulate(window, self._take_state()))
+        at_update = self._at(sequences[0]) % pruning.update_interval == 0
+        late = 0 if at_update else queries.new % pruning.piece
+        shown = queries.part(0, queries.rows - late, queries.new - late)
+        if store.longest and pruning.policy.state_size:
+            part = self._part(sequences)
+            window = self._window(sequences, part, shown)
+            part.set_state(pruning.policy.accumulate(window, self._state(sequences, part)))
+            if part is not store:
+                store.put_state(self._rows(sequences), part)
+        self.now.log.keep_last(sequences, queries, late)
         self.policy_seconds += time.perf_counter() - started
 
-    def _take_state(self) -> Float[Tensor, "batch kv_heads tokens size"]:
-        assert self.store is not None
-        return self.store.take_state().unflatten(0, (self.batch_size, self.kv_heads))
-
-    def _window(self, queries: Queries | None, budget: Tensor | None) -> AttentionWindow:
-        assert self.store is not None
-        device = self.store.keys.device
-        return AttentionWindow(
-            self.store,
-            queries,
-            layer=self.index,
-            seen=self.seen,
-            scale=self._scale,
-            padding=torch.tensor(self.padding, device=device),
-            first=torch.tensor(self.leading, device=device),
-            budget=budget,
-        )
-
-    def _budget(self) -> Tensor | None:
-        """Tokens each sequence may keep in each head, `[batch]`."""
-        tokens = [self.pruning.tokens(self.seen - padding) for padding in self.padding]
-        if tokens[0] is None or self.store is None:
-            return None
-        return torch.tensor(tokens, device=self.store.keys.device)
-
-    def _prune(self, room: int) -> None:
-        started = time.perf_counter()
-        assert self.store is not None
-        window, policy = self.window(), self.pruning.policy
-        if self.store.longest:
-            scores, state = policy.score(window, self._take_state())
-            kept = select(
-                scores, window.valid, policy.threshold, window.budget, self.pruning.eviction
-            )
-            self.store.keep(kept, state, room)
+    def _prune(self, due: list[int]) -> None:
+        """Evict what the policy says, in the sequences that have come to an update."""
+        assert self.now is not None
+        started, now = time.perf_counter(), self.now
+        groups = self._alike(due)
+        if now.store.longest:
+            whole = len(groups[0]) == self.batch_size
+            kept, state = self._verdict(groups[0]) if whole else self._verdicts(groups)
+            now.store.keep(kept, state, self._room)
         # Freshly packed rows have room again, which can outweigh the little that left.
         self.peak_bytes = max(self.peak_bytes, self.bytes())
         if self.pruning.trace:
-            self.kept_positions.append((self.seen, self.positions()))
+            for b in due:
+                last = torch.tensor([now.counts[b] - 1])
+                column = int(now.columns.of(last, b)) + 1
+                now.updates[b].append((column, self.positions_of(b)))
         self.policy_seconds += time.perf_counter() - started
+
+    def _verdict(
+        self, sequences: list[int]
+    ) -> tuple[
+        Bool[Tensor, "some kv_heads tokens"], Float[Tensor, "some kv_heads tokens state_size"]
+    ]:
+        """Which tokens of sequences that are alike stay, and their state."""
+        assert self.now is not None
+        pruning, part = self.pruning, self._part(sequences)
+        tokens = pruning.tokens(self.now.counts[sequences[0]])
+        budget = None
+        if tokens is not None:
+            budget = torch.full((len(sequences),), tokens, device=part.keys.device)
+        window = self._window(sequences, part, self._newest(sequences), budget)
+        scores, state = pruning.policy.score(window, self._state(sequences, part))
+        threshold = pruning.policy.threshold
+        return select(scores, window.valid, threshold, budget, pruning.eviction), state
+
+    def _verdicts(
+        self, groups: list[list[int]]
+    ) -> tuple[
+        Bool[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens state_size"]
+    ]:
+        """The same for some groups of sequences; of the others everything stays."""
+        assert self.now is not None
+        store, everybody = self.now.store, list(range(self.batch_size))
+        kept = self._by_head(store.index()[1], everybody).clone()
+        state = self._state(everybody, store)
+        for sequences in groups:
+            if any(store.lengths[row] for row in self._rows(sequences)):
+                some, own = self._verdict(sequences)
+                kept[sequences, :, store.longest - some.shape[2] :] = some
+                state[sequences, :, store.longest - some.shape[2] :] = own
+        return kept, state
+
+    def _drop(self, visible: Bool[Tensor, "batch seen"]) -> None:
+        """Let go for good of every token that a mask hides."""
+        assert self.now is not None
+        now, everybody = self.now, list(range(self.batch_size))
+        now.columns = now.columns.without(visible)
+        if not now.store.longest:
+            return
+        valid, visible = now.store.index()[1], visible.cpu()
+        tokens = now.store.padded(now.store.positions).cpu() - self.first
+        seen = [
+            visible[b, now.columns.of(tokens[row].clamp(min=0), b).long()]
+            for b in everybody
+            for row in self._rows([b])
+        ]
+        kept = valid & torch.stack(seen).to(valid.device)
+        state = self._state(everybody, now.store)
+        now.store.keep(self._by_head(kept, everybody), state, now.store.slack or 0)
+
+    # sequences
+
+    def _at(self, sequence: int) -> int:
+        """Index of the next token of a sequence."""
+        assert self.now is not None
+        return self.first + self.now.counts[sequence]
+
+    def _alike(
+        self, sequences: Iterable[int], new: Sequence[int] | None = None
+    ) -> list[list[int]]:
+        """Sequences in groups that have come equally far, with as many queries still unseen."""
+        assert self.now is not None
+        log, groups = self.now.log, defaultdict(list)
+        for b in sequences:
+            key = (self._at(b), log.pending[b] if log else 0, new[b] if new else 0)
+            groups[key].append(b)
+        return list(groups.values())
+
+    def _rows(self, sequences: list[int]) -> list[int]:
+        """Rows of the store, a row being a KV head of a sequence."""
+        return [b * self.kv_heads + head for b in sequences for head in range(self.kv_heads)]
+
+    def _part(self, sequences: list[int]) -> PackedTokens:
+        """The store of these sequences: a copy, unless it is all of them."""
+        assert self.now is not None
+        store = self.now.store
+        return store if len(sequences) == self.batch_size else store.part(self._rows(sequences))
+
+    def _by_head(self, rows: Tensor, sequences: list[int]) -> Tensor:
+        return rows.unflatten(0, (len(sequences), self.kv_heads))
+
+    def _state(
+        self, sequences: list[int], part: PackedTokens
+    ) -> Float[Tensor, "some kv_heads tokens state_size"]:
+        return self._by_head(part.padded_state(), sequences)
+
+    def _newest(self, sequences: list[int]) -> Queries | None:
+        """The newest queries of sequences that are alike, those since the last update asked for."""
+        assert self.now is not None
+        if self.now.log is None:
+            return None
+        at, interval = self._at(sequences[0]), self.pruning.update_interval
+        held = self.now.log.held(sequences, at)
+        return held.part(0, held.rows, min(held.rows, at % interval or min(at, interval)))
+
+    def _window(
+        self,
+        sequences: list[int],
+        part: PackedTokens,
+        queries: Queries | None,
+        budget: Int[Tensor, " some"] | None = None,
+    ) -> AttentionWindow:
+        return AttentionWindow(
+            part,
+            queries,
+            layer=self.index,
+            seen=self._at(sequences[0]),
+            first=self.first,
+            batch=len(sequences),
+            scale=self._scale,
+            budget=budget,
+        )
+
+
+def assembled(
+    pieces: list[Piece],
+    parts: list[Float[Tensor, "batch heads _ value_dim"]],
+    query: Float[Tensor, "batch heads new dim"],
+) -> Float[Tensor, "batch heads new value_dim"]:
+    """What was computed piece by piece, each token in its place; 0 at padding."""
+    if all(isinstance(piece.index, slice) for piece in pieces) and parts:
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+    out = query.new_zeros(*query.shape[:3], parts[0].shape[3] if parts else query.shape[3])
+    for piece, part in zip(pieces, parts):
+        piece.put(part, out)
+    return out

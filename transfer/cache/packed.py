@@ -6,6 +6,7 @@ behind its last token, so appending copies only the new tokens. "Row" below is o
 """
 
 from collections.abc import Sequence
+from copy import copy
 from itertools import accumulate
 
 import torch
@@ -22,7 +23,7 @@ class PackedTokens:
         lengths: tokens held by each row.
         offsets: first slot of each row in the flat buffers.
         keys, values: `[slots, dim]` in the model's dtype.
-        positions: `[slots]`, the true index of each token in its sequence.
+        positions: `[slots]`, the index of each token in its sequence, evicted ones counted.
         starts, ends: `[rows]` on the device, the first slot and the one behind the last token.
         state: `[tokens, state_size]` of those tokens that the policy has observed, row after row
             without free slots.
@@ -89,25 +90,28 @@ class PackedTokens:
         self,
         key: Float[Tensor, "batch kv_heads new dim"],
         value: Float[Tensor, "batch kv_heads new value_dim"],
-        first: int,
+        first: Sequence[int],
         valid: Bool[Tensor, "batch new"] | None,
     ) -> None:
         """Add new tokens behind each row; those that are not `valid` are padding, never stored.
 
         Args:
             key, value: of the new tokens.
-            first: the true position of the first new token.
+            first: the index of each sequence's first new token in it.
             valid: None when all are real tokens.
         """
         heads, new = key.shape[1], key.shape[2]
         counts = [new] * key.shape[0] if valid is None else valid.sum(-1).tolist()
         counts = [count for count in counts for _ in range(heads)]
         self._reserve(counts)
-        positions = torch.arange(first, first + new, dtype=torch.int32, device=key.device)
-        positions = positions.expand(key.shape[:3])
-        if valid is None and kernels.fused(key):
-            self._append_in_one_launch(key, value, first)
-        elif valid is None and self.uniform:
+        if valid is None and kernels.fused(key) and len(set(first)) == 1:
+            self._append_in_one_launch(key, value, first[0])
+            return self._grown(counts)
+        positions = self._tensor(first)[:, None] + (
+            torch.arange(new, device=key.device) if valid is None else valid.cumsum(-1) - 1
+        )
+        positions = positions.to(torch.int32)[:, None].expand(key.shape[:3])
+        if valid is None and self.uniform:
             at = slice(self.lengths[0], self.lengths[0] + new)
             self.dense(self.keys)[:, at] = key.flatten(0, 1)
             self.dense(self.values)[:, at] = value.flatten(0, 1)
@@ -118,8 +122,12 @@ class PackedTokens:
             self.keys[slots] = key[chosen].reshape(-1, key.shape[-1])
             self.values[slots] = value[chosen].reshape(-1, value.shape[-1])
             self.positions[slots] = positions[chosen].reshape(-1)
+        self._grown(counts)
+
+    def _grown(self, counts: Sequence[int]) -> None:
         self.lengths = [length + count for length, count in zip(self.lengths, counts)]
-        self.ends = self.ends + (new if valid is None else self._tensor(counts))
+        same = len(set(counts)) == 1
+        self.ends = self.ends + (counts[0] if same else self._tensor(counts))
 
     def _append_in_one_launch(self, key: Tensor, value: Tensor, first: int) -> None:
         from transfer.cache.triton_kernels import append
@@ -164,6 +172,27 @@ class PackedTokens:
         self.state = self.state[self._slots([starts[row] for row in rows], observed)]
         self.observed = observed
 
+    def shortened(self, lengths: Sequence[int]) -> "PackedTokens":
+        """The same buffers, as far as each row's first `lengths` tokens."""
+        old = copy(self)
+        old.lengths = list(lengths)
+        old.ends = self.starts + self._tensor(lengths)
+        return old
+
+    def part(self, rows: Sequence[int]) -> "PackedTokens":
+        """A copy of some rows, without free slots."""
+        part = copy(self)
+        part.slack = 0
+        part.select(rows)
+        return part
+
+    def put_state(self, rows: Sequence[int], part: "PackedTokens") -> None:
+        """Take over the state that a `part` of these rows was given."""
+        states, observed = list(self.state.split(self.observed)), list(self.observed)
+        for row, state, count in zip(rows, part.state.split(part.observed), part.observed):
+            states[row], observed[row] = state, count
+        self.state, self.observed = torch.cat(states), observed
+
     def padded_state(self) -> Float[Tensor, "rows tokens size"]:
         """A copy of every token's state, padded on the left; zeros where there is none yet."""
         tokens, rows, size = self.longest, len(self.lengths), self.state.shape[-1]
@@ -174,16 +203,6 @@ class PackedTokens:
             slots = self._slots(self._padded_starts(), self.observed)
             out.flatten(0, 1)[slots] = self.state.to(self.exact)
         return out
-
-    def take_state(self) -> Float[Tensor, "rows tokens size"]:
-        """The same without a second copy: the store forgets it until it is given a new one."""
-        if min(self.observed) == self.longest:
-            shape = (len(self.lengths), self.longest, self.state.shape[-1])
-            state = self.state.to(self.exact).view(shape)
-        else:
-            state = self.padded_state()
-        self.state, self.observed = self.state[:0].clone(), [0] * len(self.lengths)
-        return state
 
     def padded(self, buffer: Tensor, rows: slice = slice(None)) -> Tensor:
         """`[rows, tokens, ...]` copy of a buffer, padded with zeros on the left."""

@@ -24,7 +24,7 @@ class Queries:
     Attributes:
         query: `[batch, heads, rows, dim]`.
         lse: `[batch, heads, rows]`, +inf where there was no query or only padding.
-        first: true position of the first row.
+        first: index of the first row's token in its sequence.
         new: how many of the last rows are asked about; those before are only looked back at.
     """
 
@@ -45,10 +45,15 @@ class Queries:
 
 
 class QueryLog:
-    """`carried` rows that were looked at already, and up to `room` that were not yet.
+    """For each sequence `carried` rows that were looked at already, and some that were not yet.
 
     Attributes:
-        pending: rows that were not looked at yet.
+        pending: how many those are, a number for each sequence, at most `room`.
+
+    Args:
+        query, lse: their shapes, dtypes and device.
+        carried, room: see above.
+        pending: rows that never came but count, so that updates fall where they would with them.
     """
 
     def __init__(
@@ -57,51 +62,52 @@ class QueryLog:
         lse: Float[Tensor, "batch heads new"],
         carried: int,
         room: int,
+        pending: int = 0,
     ) -> None:
         shape = (*query.shape[:2], carried + room)
         self.query = query.new_zeros(*shape, query.shape[-1])
         self.lse = lse.new_full(shape, torch.inf)
         self.carried = carried
-        self.pending = 0
+        self.room = room
+        self.pending = [pending] * len(query)
 
-    def add(
-        self,
-        query: Float[Tensor, "batch heads new dim"],
-        lse: Float[Tensor, "batch heads new"],
-    ) -> None:
-        """Write new queries behind the others; there must be room for them."""
-        start = self.carried + self.pending
-        self.pending += query.shape[2]
-        rows = slice(start, self.carried + self.pending)
-        self.query[:, :, rows], self.lse[:, :, rows] = query, lse
+    def add(self, sequences: list[int], new: Queries) -> None:
+        """Write new queries of some sequences, alike in `pending`, behind their others."""
+        start = self.carried + self.pending[sequences[0]]
+        rows, these = slice(start, start + new.rows), self._some(sequences)
+        self.query[these, :, rows], self.lse[these, :, rows] = new.query, new.lse
+        self._set_pending(sequences, self.pending[sequences[0]] + new.rows)
 
-    def held(self, seen: int) -> Queries:
-        """All rows, the newest of them at position `seen` - 1."""
-        rows = self.carried + self.pending
-        return Queries(self.query[:, :, :rows], self.lse[:, :, :rows], seen - rows, self.pending)
+    def held(self, sequences: list[int], after: int) -> Queries:
+        """All rows of some sequences, alike in `pending`; the token `after` comes next."""
+        pending, these = self.pending[sequences[0]], self._some(sequences)
+        rows = slice(0, self.carried + pending)
+        query, lse = self.query[these, :, rows], self.lse[these, :, rows]
+        return Queries(query, lse, after - rows.stop, pending)
 
-    def joined(
-        self,
-        query: Float[Tensor, "batch heads new dim"],
-        lse: Float[Tensor, "batch heads new"],
-        seen: int,
-    ) -> Queries:
-        """All rows and new ones behind them, which are not stored; `seen` includes the new ones."""
-        old, new = self.held(seen - query.shape[2]), query.shape[2]
-        return Queries(
-            torch.cat([old.query, query], 2),
-            torch.cat([old.lse, lse], 2),
-            old.first,
-            self.pending + new,
-        )
+    def joined(self, sequences: list[int], new: Queries) -> Queries:
+        """The same and new ones behind them, which are not stored."""
+        old = self.held(sequences, new.first)
+        query, lse = torch.cat([old.query, new.query], 2), torch.cat([old.lse, new.lse], 2)
+        return Queries(query, lse, old.first, old.new + new.new)
 
-    def keep_last(self, queries: Queries, pending: int) -> None:
+    def keep_last(self, sequences: list[int], queries: Queries, pending: int) -> None:
         """Hold only the last of `queries`, of which `pending` were not looked at yet."""
-        self.pending = pending
-        rows = self.carried + pending
+        rows, these = self.carried + pending, self._some(sequences)
         last = queries.part(queries.rows - rows, queries.rows, pending)
-        self.query[:, :, :rows], self.lse[:, :, :rows] = last.query, last.lse
+        # Into tensors of their own: an older copy of this log may be gone back to.
+        self.query, self.lse = self.query.clone(), self.lse.clone()
+        self.query[these, :, :rows], self.lse[these, :, :rows] = last.query, last.lse
+        self._set_pending(sequences, pending)
 
     def select(self, sequences: list[int]) -> None:
         """Keep only these sequences of the batch, in this order."""
         self.query, self.lse = self.query[sequences], self.lse[sequences]
+        self.pending = [self.pending[sequence] for sequence in sequences]
+
+    def _some(self, sequences: list[int]) -> slice | list[int]:
+        return slice(None) if len(sequences) == len(self.pending) else sequences
+
+    def _set_pending(self, sequences: list[int], pending: int) -> None:
+        chosen = set(sequences)
+        self.pending = [pending if b in chosen else old for b, old in enumerate(self.pending)]

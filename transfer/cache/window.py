@@ -34,9 +34,8 @@ class AttentionWindow:
 
     Attributes:
         layer: index of the layer in the model.
-        seen: tokens that went through the layer, padding included.
-        padding: how many of them were padding, `[batch]`.
-        first: true position of each sequence's first real token, `[batch]`.
+        seen: tokens of each sequence that went through the layer; padding does not count.
+        first: index of the sequences' first token, 0 unless the cache was told to `skip` some.
         budget: tokens each head may keep, `[batch]`; None without one, and before an update.
     """
 
@@ -47,18 +46,17 @@ class AttentionWindow:
         *,
         layer: int,
         seen: int,
+        first: int,
+        batch: int,
         scale: float,
-        padding: Int[Tensor, " batch"],
-        first: Int[Tensor, " batch"],
         budget: Int[Tensor, " batch"] | None,
     ) -> None:
         self._store = store
         self._queries = queries
-        self._shape = (len(padding), len(store.lengths) // len(padding))
+        self._shape = (batch, len(store.lengths) // batch)
         self._scale = scale
         self.layer = layer
         self.seen = seen
-        self.padding = padding
         self.first = first
         self.budget = budget
 
@@ -69,7 +67,7 @@ class AttentionWindow:
 
     @cached_property
     def positions(self) -> Int[Tensor, "batch kv_heads tokens"]:
-        """True index of each token in its sequence (0 at padding)."""
+        """Index of each token in its sequence, evicted ones counted (0 at padding)."""
         return self._by_head(self._store.padded(self._store.positions))
 
     @property

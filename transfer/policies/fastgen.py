@@ -54,8 +54,8 @@ class FastGen(AttentionSum):
     def _chosen(
         self, share: Float[Tensor, "batch kv_heads tokens"], window: AttentionWindow
     ) -> Bool[Tensor, "batch kv_heads tokens"]:
-        seen = window.seen - window.padding[:, None, None]
-        first = window.positions - window.first[:, None, None] < self.first
+        seen = window.seen - window.first
+        first = window.positions - window.first < self.first
         recent = window.age < self.recent * seen
         rank = share.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
         heavy = rank < self.heavy * seen

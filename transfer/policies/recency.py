@@ -32,6 +32,6 @@ class Recency(Policy):
         self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 0"]
     ) -> tuple[Float[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens 0"]]:
         """A token's position; the sinks come before all others."""
-        position = window.positions - window.first[:, None, None]
+        position = window.positions - window.first
         score = position.to(state.dtype)
         return score.masked_fill(position < self.sinks, torch.inf), state

@@ -1,0 +1,311 @@
+"""Random lives of pruned caches against a dense masked model: equal or refused, never otherwise."""
+
+import pickle
+from contextlib import contextmanager
+from copy import deepcopy
+from threading import Thread
+
+import pytest
+import tiny
+import torch
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+from transfer.attachment.adapter import get_adapter
+from transfer.attachment.memory import Memory
+from transfer.cache import dense
+from transfer.cache.policy import Pruning
+from transfer.errors import UserError
+from transfer.policies import get_policy
+
+POLICIES = {
+    "uneven": (tiny.Uneven(), None),
+    "h2o": (get_policy("h2o"), 9),
+    "full": (get_policy("full"), None),
+}
+MODULES = ["layers.0.self_attn.q_proj", "layers.0.self_attn.o_proj", "layers.0.mlp"]
+MODULES += ["layers.1.self_attn.k_proj", "layers.1.self_attn.o_proj", "layers.1.mlp", "norm"]
+
+
+def double_norm(self, x):
+    return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
+
+
+LlamaDouble = type("LlamaDouble", (LlamaRMSNorm,), {"forward": double_norm})
+
+
+def exact_llama():
+    """Float64 throughout: Llama leaves its norm in float32 otherwise."""
+    model = tiny.llama(layers=2).double()
+    for module in model.modules():
+        if isinstance(module, LlamaRMSNorm):
+            module.__class__ = LlamaDouble
+    return model
+
+
+@contextmanager
+def error_in(model, name, kind):
+    """The forward of one module of the model fails."""
+
+    def fail(*args):
+        raise kind
+
+    handle = model.get_submodule(name).register_forward_pre_hook(fail)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+class Life:
+    """One cache and all that went through it: tokens, which are real, and what each could see."""
+
+    def __init__(self, cache, batch):
+        self.cache = cache
+        self.ids = torch.zeros(batch, 0, dtype=torch.long)
+        self.real = torch.zeros(batch, 0, dtype=torch.bool)
+        self.dropped = torch.zeros(batch, 0, dtype=torch.bool)
+        self.hidden = torch.zeros(batch, 0, 0, dtype=torch.bool)
+
+    @property
+    def shown(self):
+        return self.real & ~self.dropped
+
+    def extended(self, ids, real, dropped):
+        """What it will be when the call is over."""
+        batch, old, new = *self.ids.shape, ids.shape[1]
+        after = Life(self.cache, batch)
+        after.ids = torch.cat([self.ids, ids], 1)
+        after.real = torch.cat([self.real, real], 1)
+        after.dropped = torch.cat([dropped, torch.zeros_like(real)], 1)
+        after.hidden = torch.zeros(batch, old + new, old + new, dtype=torch.bool)
+        after.hidden[:, :old, :old] = self.hidden
+        after.hidden[:, old:] = after.dropped[:, None]
+        return after
+
+    def chosen(self, rows):
+        after = Life(self.cache, len(rows))
+        for name in ("ids", "real", "dropped", "hidden"):
+            setattr(after, name, getattr(self, name)[rows])
+        return after
+
+
+@torch.no_grad()
+def dense_logits(model, life):
+    adapter, tokens = get_adapter(model), life.ids.shape[1]
+    dense.register()
+    before = adapter.set_attention(dense.IMPLEMENTATION)
+    for layer in life.cache.pruned:
+        visible = dense.visibility(layer, tokens, life.real) & ~life.hidden[:, None]
+        visible |= torch.eye(tokens, dtype=torch.bool)
+        adapter.attention_modules[layer.index].transfer_visibility = visible
+    logits = model(life.ids, attention_mask=torch.ones_like(life.ids), use_cache=False).logits
+    for module in adapter.attention_modules:
+        del module.transfer_visibility
+    adapter.set_attention(before)
+    return logits
+
+
+class Lives(RuleBasedStateMachine):
+    @initialize(
+        policy=st.sampled_from(sorted(POLICIES)),
+        interval=st.sampled_from([5, 16]),
+        batch=st.integers(1, 3),
+        seed=st.integers(0, 1000),
+    )
+    def begin(self, policy, interval, batch, seed):
+        torch.manual_seed(seed)
+        self.model, self.reference = exact_llama(), None
+        self.reference = deepcopy(self.model)
+        rule_, budget = POLICIES[policy]
+        self.pruning = Pruning(rule_, interval, budget, trace=True)
+        self.batch = batch
+        self.attach()
+
+    def attach(self):
+        self.memory = Memory(get_adapter(self.model), self.pruning)
+        self.life = Life(self.memory.new_cache(), self.batch)
+
+    def teardown(self):
+        if hasattr(self, "memory"):
+            self.memory.detach()
+
+    def ask(self, life, ids, mask, model=None):
+        with torch.no_grad():
+            return (model or self.model)(ids, attention_mask=mask, cache=life.cache).logits
+
+    def check(self, before, after, logits):
+        expected = dense_logits(self.reference, after)[:, before.ids.shape[1] :]
+        real = after.real[:, before.ids.shape[1] :]
+        assert torch.isfinite(logits).all()
+        error = (logits - expected).abs()[real]
+        assert not len(error) or float(error.max()) <= 1e-9
+
+    def call(self, tokens, padding, drop):
+        """A call that has to work: ids, mask and what the life will be after it."""
+        ids = torch.randint(3, 97, (self.batch, tokens))
+        real = torch.rand(self.batch, tokens) >= 0.3 if padding else torch.ones_like(ids).bool()
+        dropped = self.life.dropped
+        if drop:
+            dropped = dropped | (torch.rand(dropped.shape) < 0.2) & self.life.real
+        mask = torch.cat([self.life.real & ~dropped, real], 1).long()
+        plain = not padding and not drop and bool(mask.all())
+        return ids, None if plain else mask, self.life.extended(ids, real, dropped)
+
+    short = precondition(lambda self: self.life.ids.shape[1] < 90)
+
+    @short
+    @rule(tokens=st.integers(1, 30), padding=st.booleans(), drop=st.booleans())
+    def run(self, tokens, padding, drop):
+        ids, mask, after = self.call(tokens, padding, drop)
+        self.check(self.life, after, self.ask(self.life, ids, mask))
+        self.life = after
+
+    @short
+    @rule(steps=st.integers(1, 20))
+    def decode(self, steps):
+        for _ in range(steps):
+            self.run(1, False, False)
+
+    @rule(
+        tokens=st.integers(1, 20),
+        name=st.sampled_from(MODULES),
+        kind=st.sampled_from([MemoryError, KeyboardInterrupt]),
+        drop=st.booleans(),
+        back=st.booleans(),
+    )
+    def fail(self, tokens, name, kind, drop, back):
+        ids, mask, _ = self.call(tokens, False, drop)
+        with error_in(self.model.model, name, kind), pytest.raises(kind):
+            self.ask(self.life, ids, mask)
+        untouched = name.endswith("layers.0.self_attn.q_proj")
+        if not untouched:
+            with pytest.raises(UserError, match="middle of a step"):
+                self.ask(self.life, ids, mask)
+            with pytest.raises(UserError, match="middle of a step"):
+                self.life.cache.batch_repeat_interleave(2)
+        if back or untouched:
+            self.life.cache.rollback()
+        else:
+            self.life.cache.reset()
+            self.life = Life(self.life.cache, self.batch)
+
+    @rule(tokens=st.integers(1, 9))
+    def elsewhere(self, tokens):
+        """Given to a stock model, and to another attached one, it is refused and unharmed."""
+        ids, mask, _ = self.call(tokens, False, False)
+        with pytest.raises(UserError, match="outside its attention function"):
+            self.ask(self.life, ids, mask, self.reference)
+        with Memory(get_adapter(self.reference), self.pruning) as other:
+            with pytest.raises(UserError, match="another model"):
+                self.ask(self.life, ids, mask, self.reference)
+            assert other.cache is None
+
+    @rule(by_hand=st.booleans())
+    def detach(self, by_hand):
+        ids, mask, _ = self.call(3, False, False)
+        if by_hand:
+            self.model.set_attn_implementation("sdpa")
+            with pytest.raises(UserError, match="set to 'sdpa'"):
+                self.ask(self.life, ids, mask)
+            self.model.set_attn_implementation("transfer_pruned")
+            return
+        self.memory.detach()
+        with pytest.raises(UserError, match="has ended"):
+            self.ask(self.life, ids, mask)
+        old = self.life
+        self.attach()
+        with pytest.raises(UserError, match="has ended"):
+            self.ask(old, ids, mask)
+
+    @rule(pickled=st.booleans())
+    def copy(self, pickled):
+        cache = self.life.cache
+        copied = pickle.loads(pickle.dumps(cache)) if pickled else deepcopy(cache)
+        after = self.life.chosen(list(range(self.batch)))
+        after.cache = copied
+        self.run(2, False, False)
+        self.life = after
+
+    @rule(data=st.data())
+    def reorder(self, data):
+        rows = data.draw(st.lists(st.integers(0, self.batch - 1), min_size=1, max_size=3))
+        if len(rows) == self.batch:
+            self.life.cache.reorder_cache(torch.tensor(rows))
+        else:
+            self.life.cache.batch_select_indices(torch.tensor(rows))
+        self.life, self.batch = self.life.chosen(rows), len(rows)
+
+    @precondition(lambda self: self.batch == 1)
+    @rule(times=st.integers(1, 3))
+    def repeat(self, times):
+        self.life.cache.batch_repeat_interleave(times)
+        self.life, self.batch = self.life.chosen([0] * times), times
+
+    @precondition(lambda self: self.life.ids.shape[1] and not self.life.dropped.any())
+    @rule()
+    def wrong_batch(self):
+        ids = torch.randint(3, 97, (self.batch + 1, 4))
+        with pytest.raises(UserError, match=f"holds {self.batch} sequences"):
+            self.ask(self.life, ids, None)
+
+    @precondition(lambda self: not self.life.shown.all())
+    @rule()
+    def show_again(self):
+        ids = torch.randint(3, 97, (self.batch, 2))
+        mask = torch.ones(self.batch, self.life.ids.shape[1] + 2, dtype=torch.long)
+        with pytest.raises(UserError, match="an earlier mask hid"):
+            self.ask(self.life, ids, mask)
+        if self.life.dropped.any():
+            with pytest.raises(UserError, match="without a mask"):
+                self.ask(self.life, ids, None)
+
+    @precondition(lambda self: self.life.ids.shape[1])
+    @rule(tokens=st.integers(1, 4))
+    def mask_of_another_length(self, tokens):
+        ids = torch.randint(3, 97, (self.batch, tokens))
+        mask = torch.ones(self.batch, self.life.ids.shape[1] + tokens + 1, dtype=torch.long)
+        with pytest.raises(UserError, match="does not fit"):
+            self.ask(self.life, ids, mask)
+
+    @short
+    @rule(tokens=st.integers(1, 20))
+    def threads(self, tokens):
+        """Two threads, each with a cache of its own, do not meet."""
+        caches, logits = [], {}
+
+        def work(number, life, ids, mask):
+            caches.append(self.memory.new_cache())
+            logits[number] = self.ask(life, ids, mask)
+
+        calls = []
+        for number in range(2):
+            life = Life(self.memory.new_cache(), self.batch) if number else self.life
+            ids = torch.randint(3, 97, (self.batch, tokens))
+            real = torch.ones_like(ids).bool()
+            mask = torch.cat([life.shown, real], 1).long()
+            mask = None if mask.all() else mask
+            calls.append((life, life.extended(ids, real, life.dropped), ids, mask))
+        workers = [
+            Thread(target=work, args=(number, life, ids, mask))
+            for number, (life, _, ids, mask) in enumerate(calls)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert len({id(cache) for cache in caches}) == 2
+        for number, (life, after, _, _) in enumerate(calls):
+            self.check(life, after, logits[number])
+        self.life = calls[0][1]
+
+
+Lives.TestCase.settings = settings(
+    max_examples=12,
+    stateful_step_count=12,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+)
+TestLives = Lives.TestCase

@@ -1,0 +1,59 @@
+"""Which model a pruned cache belongs to, and until when."""
+
+from typing import Any, Optional
+from uuid import uuid4
+from weakref import WeakValueDictionary
+
+from transformers import PreTrainedConfig
+
+from transfer.cache.policy import Pruning
+from transfer.errors import UserError
+
+_ALL: WeakValueDictionary[str, "Binding"] = WeakValueDictionary()
+
+
+class Binding:
+    """One model under one pruning, from `attach` to `detach`; its caches share it.
+
+    Args:
+        config: of the text decoder.
+        pruning: of its caches.
+        implementation: the attention that the model has as long as it is attached.
+
+    Attributes:
+        attached: False from `detach` on.
+    """
+
+    def __init__(self, config: PreTrainedConfig, pruning: Pruning, implementation: str) -> None:
+        self.config = config
+        self.pruning = pruning
+        self.implementation = implementation
+        self.attached = True
+        self._name = uuid4().hex
+        _ALL[self._name] = self
+
+    def check(self) -> None:
+        """Raise `UserError` unless the model is attached."""
+        if not self.attached:
+            raise UserError(
+                "this pruned cache was made by an attachment that has ended; attach the model again"
+                " and make a new cache with memory.new_cache()"
+            )
+        now = self.config._attn_implementation
+        if now != self.implementation:
+            raise UserError(
+                f"the attention of this model was set to {now!r} after attach, which a pruned cache"
+                " cannot follow; leave it as attach sets it, or detach and use the model's own cache"
+            )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Binding":
+        """Itself: a copy of a cache belongs to the same model."""
+        return self
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        """Found again in this process; elsewhere a cache belongs to whoever runs it first."""
+        return _found, (self._name,)
+
+
+def _found(name: str) -> Optional["Binding"]:
+    return _ALL.get(name)

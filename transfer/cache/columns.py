@@ -1,0 +1,99 @@
+"""Which column of a batch's input is which token of its sequence.
+
+Sequences of unequal length share a batch by padding, and a later call may hide tokens that came
+before. What a layer stores and counts are the sequences' own tokens, so that neither padding nor
+company changes what a policy sees; here is how to find the columns again.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from transfer.errors import UserError
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns that went through a layer.
+
+    Attributes:
+        seen: how many.
+        padding: which are padding, `[batch, seen]` on the CPU; None: none.
+        dropped: which tokens a later mask hid, the same way.
+    """
+
+    seen: int = 0
+    padding: Bool[Tensor, "batch seen"] | None = None
+    dropped: Bool[Tensor, "batch seen"] | None = None
+
+    def followed_by(self, new: int, valid: Bool[Tensor, "batch new"] | None) -> "Columns":
+        """With new columns behind, those that are not `valid` being padding."""
+        padding = None if valid is None else ~valid.cpu()
+        return Columns(
+            self.seen + new,
+            _joined(self.padding, padding, self.seen, new),
+            _joined(self.dropped, None, self.seen, new),
+        )
+
+    def without(self, visible: Bool[Tensor, "batch seen"]) -> "Columns":
+        """What is not visible any more is dropped."""
+        hidden = ~visible.cpu()
+        return replace(self, dropped=hidden if self.padding is None else hidden & ~self.padding)
+
+    def chosen(self, sequences: list[int]) -> "Columns":
+        """Of these sequences, in this order."""
+        padding, dropped = (
+            None if part is None else part[sequences] for part in (self.padding, self.dropped)
+        )
+        return Columns(self.seen, padding, dropped)
+
+    def of(self, tokens: Int[Tensor, " tokens"], sequence: int) -> Int[Tensor, " tokens"]:
+        """The column of each token of a sequence, given as its index in the sequence."""
+        if self.padding is None:
+            return tokens
+        real = (~self.padding[sequence]).nonzero()[:, 0].to(tokens)
+        return real[tokens.long()]
+
+    def hidden(self, sequences: int) -> Bool[Tensor, "batch seen"]:
+        """Padding and dropped tokens."""
+        hidden = torch.zeros(sequences, self.seen, dtype=torch.bool)
+        for part in (self.padding, self.dropped):
+            hidden |= False if part is None else part
+        return hidden
+
+    def newly_hidden(self, visible: Bool[Tensor, "batch seen"]) -> bool:
+        """Whether a mask over these columns hides more than was hidden before.
+
+        Raises:
+            UserError: it shows what was never stored, or was dropped.
+        """
+        visible, hidden = visible.cpu(), self.hidden(len(visible))
+        shown = hidden & visible
+        if shown.any():
+            sequence, column = shown.nonzero()[0].tolist()
+            raise UserError(
+                f"the attention mask shows token {column} of sequence {sequence}, which an earlier "
+                "mask hid and the pruned cache has let go; hide it in every later mask too, or "
+                "begin with a new cache"
+            )
+        return bool((~visible & ~hidden).any())
+
+
+def _joined(
+    old: Bool[Tensor, "batch seen"] | None,
+    more: Bool[Tensor, "batch new"] | None,
+    seen: int,
+    new: int,
+) -> Bool[Tensor, "batch columns"] | None:
+    if old is None and more is None:
+        return None
+    known = old if old is not None else more
+    assert known is not None
+    batch = len(known)
+    if old is None:
+        old = torch.zeros(batch, seen, dtype=torch.bool)
+    if more is None:
+        more = torch.zeros(batch, new, dtype=torch.bool)
+    return torch.cat([old, more], 1)
