@@ -1,4 +1,4 @@
-"""Families that cannot be pruned for a reason that only their code shows, not their configuration."""
+"""Families that cannot be pruned for a reason that their code shows, not their configuration."""
 
 from transfer.attachment.adapter import Adapter
 from transfer.errors import UserError

@@ -90,7 +90,6 @@ MORE: dict[str, dict[str, Any]] = {
     "gptj": {"rotary_dim": 8},
     "granitemoehybrid": _RECURRENT,
     "jamba": {"attn_layer_offset": 1, "attn_layer_period": 2},
-    "kolibri1": _FULL,
     "lfm2": _CONVOLVED,
     "lfm2_moe": _CONVOLVED,
     "mamba2": {"num_heads": 8},
@@ -98,7 +97,6 @@ MORE: dict[str, dict[str, Any]] = {
     "ministral3": _FULL,
     "mistral": _FULL,
     "mixtral": _FULL,
-    "moshi": _FULL,
     "phi3": _FULL,
     "phi4_multimodal": _FULL,
     "phimoe": _FULL,
@@ -169,7 +167,7 @@ def table(outcomes: list[Outcome]) -> Iterator[str]:
     yield "# Which families can be pruned"
     yield ""
     yield (
-        f"Every family of transformers {transformers.__version__} that has a causal language model, "
+        f"Every family of transformers {transformers.__version__} with a causal language model, "
         "as a tiny random model through `check_adapter`, made by `python tests/families.py`. "
         f"{counts['exact']} are pruned and exact, {counts['refused']} are refused in a sentence, "
         f"{counts['not built']} could not be made tiny. Layers are those of the tiny model."

@@ -170,7 +170,7 @@ def _compared(stock: Tensor, pieces: Pieces) -> Tensor:
     huge = torch.finfo(stock.dtype).max / 2
     compared = (stock.abs() < huge) & pieces.valid.to(stock.device)[..., None]
     if not compared.any():
-        raise UserError("the model, not attached, puts out no finite number; its weights are broken")
+        raise UserError("the model, not attached, puts out no finite number; look at its weights")
     return compared
 
 
@@ -201,8 +201,7 @@ def _dense(adapter: Adapter, pieces: Pieces, traced: PrunedCache, noise: float) 
     dense.register()
     before = adapter.set_attention(dense.IMPLEMENTATION)
     visible = {
-        layer.index: dense.visibility(layer, pieces.tokens, pieces.valid)
-        for layer in traced.pruned
+        layer.index: dense.visibility(layer, pieces.tokens, pieces.valid) for layer in traced.pruned
     }
     modules: list[Any] = [m for m in adapter.attention_modules if m.layer_idx in visible]
     for module in modules:

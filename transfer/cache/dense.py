@@ -22,7 +22,15 @@ IMPLEMENTATION = "transfer_dense"
 def register() -> None:
     """Make the implementation known to transformers; harmless when repeated."""
     AttentionInterface.register(IMPLEMENTATION, dense_attention)
-    AttentionMaskInterface.register(IMPLEMENTATION, padding_mask)
+    AttentionMaskInterface.register(IMPLEMENTATION, dense_mask)
+
+
+def dense_mask(
+    *args: Any, attention_mask: Tensor | None = None, local_size: int | None = None, **kwargs: Any
+) -> Tensor | None:
+    """The stock mask of sliding windows; elsewhere none, as visibility says it (mask interface)."""
+    mask = None if local_size is None else attention_mask
+    return padding_mask(*args, attention_mask=mask, local_size=local_size, **kwargs)
 
 
 def visibility(
