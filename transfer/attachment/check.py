@@ -141,8 +141,10 @@ def _check(adapter: Adapter, pieces: Pieces, stock: Tensor, update_interval: int
     stock_stepwise = pieces.outputs(steps, DynamicCache(config=adapter.config))
     random = Pruning(Random(), interval, 0.25, trace=True)
     pruned, cache = _pruned(adapter, pieces, whole, random)
-    pruned_stepwise, _ = _pruned(adapter, pieces, steps, random)
-    masked, masked_stepwise = (_masked(adapter, pieces, n, cache) for n in (whole, steps))
+    pruned_stepwise, stepwise_cache = _pruned(adapter, pieces, steps, random)
+    masked = _masked(adapter, pieces, whole, cache)
+    # With padding, `random` draws in another order when tokens come in pieces.
+    masked_stepwise = _masked(adapter, pieces, steps, stepwise_cache)
     # Of float64 models, norms and rotary tables are float32 all the same.
     rounding = max(torch.finfo(dtype).eps for dtype in (adapter.model.dtype, torch.float32))
     noisy = _masked(adapter, pieces, whole, cache, rounding)
@@ -190,7 +192,7 @@ def _pruned(
 def _masked(
     adapter: Adapter, pieces: Pieces, sizes: list[int], traced: PrunedCache, noise: float = 0.0
 ) -> Tensor:
-    """Outputs under the visibility that a traced cache gave every query, in its whole run."""
+    """Outputs under the visibility that a traced cache gave every query."""
     cache = DynamicCache(config=adapter.config) if len(sizes) > 1 else None
     with _dense(adapter, pieces, traced, noise):
         return pieces.outputs(sizes, cache)

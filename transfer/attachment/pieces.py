@@ -32,8 +32,8 @@ class Pieces:
 
     def __init__(self, adapter: Adapter, inputs: Mapping[str, Any]) -> None:
         self._adapter, self._inputs = adapter, _checked(inputs)
-        tokens = self._inputs.get("input_ids", self._inputs.get("inputs_embeds"))
-        self.batch, self.tokens = tokens.shape[:2]
+        name = "input_ids" if "input_ids" in self._inputs else "inputs_embeds"
+        self.batch, self.tokens = self._inputs[name].shape[:2]
 
     @property
     def valid(self) -> Bool[Tensor, "batch tokens"]:

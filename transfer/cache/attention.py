@@ -101,7 +101,8 @@ def _attend(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     # Policies and features compute in the precision they choose themselves.
     with torch.autocast(query.device.type, enabled=False):
-        out = layer.attend(*_as_stored(layer, query, key, value), mask, scale)
+        asked, *stored = _as_stored(layer, query, key, value)
+        out = layer.attend(asked, stored[0], stored[1], mask, scale)
     return out.to(query.dtype).transpose(1, 2).contiguous()
 
 
