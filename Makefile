@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: eval test lint types bench clean
+.PHONY: eval test lint types bench support clean
 .DELETE_ON_ERROR:
 
 eval: $(VENV)/installed  ## Decision Transformer on MuJoCo's Hopper, its cache pruned
@@ -25,6 +25,9 @@ types: $(VENV)/installed-dev
 
 bench: $(VENV)/installed  ## time and memory, side by side, on one core
 	$(BIN)/python -m benchmarks
+
+support: $(VENV)/installed  ## docs/support.md: every family of transformers, exact or refused
+	$(BIN)/python tests/families.py
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -5,8 +5,8 @@ way (`CachedController`) feeds three tokens a step through a key/value cache, wh
 prune.
 """
 
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -18,7 +18,7 @@ from transfer.adapters.control_model import (
     load_control_model,
     save_control_model,
 )
-from transfer.attachment.adapter import Adapter, Probe, probe_generator
+from transfer.attachment.adapter import Adapter, probe_generator
 from transfer.cache.cache import PrunedCache
 
 __all__ = [
@@ -38,25 +38,23 @@ class DecisionTransformerAdapter(Adapter):
     for the body, `model.encoder`, as `CachedController` uses it.
     """
 
-    def probe(self, batch: int, tokens: int) -> Probe:
-        """The body's hidden states for random embeddings."""
+    def probe(self, batch: int, tokens: int) -> dict[str, Any]:
+        """Random embeddings for the body."""
         shape = (batch, tokens, self.config.hidden_size)
-        embeds = torch.randn(shape, generator=probe_generator(batch, tokens)).to(
-            self.model.device, self.model.dtype
-        )
+        embeds = torch.randn(shape, generator=probe_generator(batch, tokens))
+        device = self.model.device
+        return {
+            "inputs_embeds": embeds.to(device, self.model.dtype),
+            "attention_mask": torch.ones(shape[:2], dtype=torch.long, device=device),
+            "position_ids": torch.zeros(1, tokens, dtype=torch.long, device=device),
+        }
 
+    def outputs(
+        self, inputs: Mapping[str, Any], cache: Cache | None
+    ) -> Float[Tensor, "batch tokens hidden"]:
+        """The body's hidden states."""
         encoder = cast(DecisionTransformerModel, self.model).encoder
-
-        def run(cache: Cache | None) -> Tensor:
-            return encoder(
-                inputs_embeds=embeds,
-                attention_mask=torch.ones(shape[:2], dtype=torch.long, device=embeds.device),
-                position_ids=torch.zeros(1, tokens, dtype=torch.long, device=embeds.device),
-                cache=cache,
-                use_cache=cache is not None,
-            ).last_hidden_state
-
-        return run
+        return encoder(**inputs, cache=cache, use_cache=cache is not None).last_hidden_state
 
 
 class WindowController:

@@ -5,9 +5,8 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import Cache
 
-from transfer.attachment.adapter import Adapter, Probe, probe_generator
+from transfer.attachment.adapter import Adapter, probe_generator
 from transfer.errors import UserError
 
 #: Frames that go through the vision tower at once; bounds its memory.
@@ -89,22 +88,14 @@ class LlavaNextVideoAdapter(Adapter):
             return embeddings
         return embeddings.masked_scatter(places[..., None], features.to(embeddings))
 
-    def probe(self, batch: int, tokens: int) -> Probe:
-        """Logits of random frames between random token ids, or of ids alone if no frame fits."""
-        generator, config = probe_generator(batch, tokens), self.model.config
-        ids = torch.randint(self.config.vocab_size, (batch, tokens), generator=generator)
-        ids[(ids == config.video_token_index) | (ids == config.image_token_index)] = 0
+    def probe(self, batch: int, tokens: int) -> dict[str, Any]:
+        """Random frames between random token ids, or ids alone if no frame fits."""
+        ids = super().probe(batch, tokens)["input_ids"]
         frames = min(8, (tokens - 8) // self.tokens_per_frame)
-        size = config.vision_config.image_size
-        pixels = torch.randn(batch, max(frames, 1), 3, size, size, generator=generator)
-        if frames > 0:
-            ids[:, 4 : 4 + frames * self.tokens_per_frame] = config.video_token_index
-        ids = ids.to(self.model.device)
-
-        def run(cache: Cache | None) -> Tensor:
-            embeddings = self.embed(ids, self.encode(pixels) if frames > 0 else None)
-            return self.model(
-                inputs_embeds=embeddings, cache=cache, use_cache=cache is not None
-            ).logits
-
-        return run
+        if frames <= 0:
+            return {"input_ids": ids}
+        size = self.model.config.vision_config.image_size
+        generator = probe_generator(batch, tokens)
+        pixels = torch.randn(batch, frames, 3, size, size, generator=generator)
+        ids[:, 4 : 4 + frames * self.tokens_per_frame] = self.model.config.video_token_index
+        return {"inputs_embeds": self.embed(ids, self.encode(pixels))}

@@ -207,6 +207,10 @@ ADAPTERS: Registry[type] = Registry(
             ),
             "transfer.adapters.causal_lm:CausalLMAdapter",
         ),
+        **dict.fromkeys(
+            ("diffllama", "dory", "hrm_text", "jetmoe", "minimax", "xlstm"),
+            "transfer.adapters.refused:RefusedAdapter",
+        ),
     },
 )  # fmt: skip
 ENVIRONMENTS: Registry[Any] = Registry(

@@ -152,3 +152,42 @@ def test_a_model_without_the_attention_interface_is_refused():
 
 def test_every_family_has_an_adapter_class():
     assert all(issubclass(ADAPTERS.get(kind), Adapter) for kind in ADAPTERS)
+
+
+def test_the_users_own_inputs_are_checked_with_padding():
+    ids = torch.randint(3, 97, (2, 90))
+    mask = torch.ones_like(ids)
+    mask[0, :20] = 0
+    positions = (mask.cumsum(1) - 1).clamp(0)
+    inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+    check = check_adapter(tiny.llama(), inputs=inputs)
+    assert check.ok, str(check)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "cause"),
+    [
+        ({}, "inputs has nothing"),
+        ({"input_ids": [[1, 2]]}, "as tensors"),
+        ({"input_ids": torch.ones(2, 5, dtype=torch.long)}, "5 tokens"),
+        ({"input_ids": torch.full((1, 90), 5000)}, "cannot be run on these inputs"),
+    ],
+)
+def test_inputs_that_are_none_are_refused(inputs, cause):
+    with pytest.raises(UserError, match=cause):
+        check_adapter(tiny.llama(), inputs=inputs)
+
+
+def test_an_error_of_a_thousandth_in_one_head_is_found(monkeypatch):
+    original = PrunedLayer.attend
+
+    def off(self, *states):
+        out = original(self, *states).clone()
+        if self.index == 1:
+            out[:, 2] *= 1.001
+        return out
+
+    assert check_adapter(tiny.llama()).ok
+    monkeypatch.setattr(PrunedLayer, "attend", off)
+    check = check_adapter(tiny.llama())
+    assert check.pruned_error > 10 * check.tolerance

@@ -4,12 +4,22 @@ It knows where the text model sits, why pruning it would be silently wrong, and 
 knows no policy.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import Cache, PreTrainedConfig, PreTrainedModel
+from transformers import Cache, DynamicCache, PreTrainedConfig, PreTrainedModel
+from transformers.cache_utils import (
+    DummyLayer,
+    DynamicIndexedLayer,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionAndFullAttentionLayer,
+    LinearAttentionAndSlidingWindowAttentionLayer,
+    LinearAttentionLayer,
+)
 
 from transfer.arguments import typed
 from transfer.cache.cache import PrunedCache
@@ -17,8 +27,19 @@ from transfer.cache.layer import PrunedLayer
 from transfer.errors import UserError
 from transfer.plugins import ADAPTERS
 
-#: Runs a probe sequence through a model: cache -> outputs `[batch, tokens, ...]`.
-Probe = Callable[[Cache | None], Float[Tensor, "batch tokens ..."]]
+#: What modules that attend to an encoder are called.
+_CROSS_ATTENTION = ("encoder_attn", "cross_attn", "crossattention")
+#: Cache layers that keep their stock cache, and those nothing is pruned for.
+_LEFT_ALONE: dict[type, str] = {
+    DynamicSlidingWindowLayer: "sliding windows",
+    LinearAttentionLayer: "recurrent states",
+    DummyLayer: "layers without attention",
+}
+_REFUSED_LAYERS: dict[type, str] = {
+    LinearAttentionAndFullAttentionLayer: "both attention and a recurrent state",
+    LinearAttentionAndSlidingWindowAttentionLayer: "both attention and a recurrent state",
+    DynamicIndexedLayer: "attention to tokens chosen by each query",
+}
 
 
 class Adapter:
@@ -56,6 +77,10 @@ class Adapter:
         config, kind = self.config, self.model.config.model_type
         if getattr(self.model.config, "is_encoder_decoder", False):
             raise UserError(f"{kind} is an encoder-decoder; only decoder-only models can be pruned")
+        if any(name.split(".")[-1] in _CROSS_ATTENTION for name, _ in self.model.named_modules()):
+            raise UserError(
+                f"{kind} has cross-attention to an encoder, which a pruned cache cannot follow"
+            )
         if getattr(config, "attn_logit_softcapping", None) is not None:
             raise UserError(
                 f"{kind} caps its attention logits (softcap), which a pruned cache cannot follow; "
@@ -65,6 +90,34 @@ class Adapter:
             raise UserError(f"{kind} caches latents instead of keys, which cannot be pruned yet")
         if any(hasattr(module, "sinks") for module in self.attention_modules):
             raise UserError(f"{kind} has attention sinks, which a pruned cache cannot follow")
+        if getattr(config, "output_attentions", False):
+            raise UserError(
+                "a pruned model does not return its attention; set output_attentions=False in the "
+                "model's config, use attach(..., expose_attention=True) and memory.attention(layer)"
+            )
+        self._refuse_layers()
+
+    def _refuse_layers(self) -> None:
+        """Refuse kinds of layers whose cache is neither left alone nor keys and values alone."""
+        kind, layers = self.model.config.model_type, DynamicCache(config=self.config).layers
+        kinds = {type(layer) for layer in layers}
+        if "reuse" in (getattr(self.config, "kv_sharing_modes", None) or ()):
+            raise UserError(
+                f"{kind} has layers that read the keys of other layers, which cannot be pruned yet"
+            )
+        if "chunked_attention" in (getattr(self.config, "layer_types", None) or ()):
+            raise UserError(
+                f"{kind} has layers that attend in chunks, beside which others cannot be pruned yet"
+            )
+        for unknown in kinds - {DynamicLayer, *_LEFT_ALONE}:
+            what = _REFUSED_LAYERS.get(unknown, f"a cache of their own ({unknown.__name__})")
+            raise UserError(f"{kind} has layers with {what}, which cannot be pruned yet")
+        if DynamicLayer not in kinds:
+            left = " and ".join(sorted(_LEFT_ALONE[each] for each in kinds))
+            raise UserError(
+                f"{kind} has no full-attention layer to prune, only {left}; "
+                "its cache is bounded already, use the model as it is"
+            )
 
     def set_attention(self, implementation: str) -> str:
         """Switch the text decoder's attention implementation.
@@ -109,12 +162,19 @@ class Adapter:
             )
         return pruned.attention()
 
-    def probe(self, batch: int, tokens: int) -> Probe:
-        """A fixed pseudo-random input for `check_adapter`."""
-        raise UserError(
-            f"{type(self).__name__} cannot make inputs for {self.model.config.model_type}; "
-            "check it with your own inputs"
-        )
+    def probe(self, batch: int, tokens: int) -> dict[str, Any]:
+        """Fixed pseudo-random inputs of the model for `check_adapter`: ids that mean only text."""
+        special = set(_special_ids(self.model.config.to_dict()))
+        plain = torch.tensor([i for i in range(self.config.vocab_size) if i not in special])
+        drawn = torch.randint(len(plain), (batch, tokens), generator=probe_generator(batch, tokens))
+        return {"input_ids": plain[drawn].to(self.model.device)}
+
+    def outputs(
+        self, inputs: Mapping[str, Any], cache: Cache | None
+    ) -> Float[Tensor, "batch tokens ..."]:
+        """What the model says of each token: logits, or hidden states where it has no head."""
+        outputs = self.model(**inputs, cache=cache, use_cache=cache is not None)
+        return outputs.logits if "logits" in outputs else outputs.last_hidden_state
 
 
 def pruned_layer(cache: PrunedCache, layer: int) -> PrunedLayer:
@@ -144,3 +204,12 @@ def get_adapter(model: PreTrainedModel) -> Adapter:
 def probe_generator(batch: int, tokens: int) -> torch.Generator:
     """The source of a probe's pseudo-random inputs."""
     return torch.Generator().manual_seed(batch * 100_003 + tokens)
+
+
+def _special_ids(config: Mapping[Any, Any]) -> Iterator[int]:
+    """Ids that stand for padding, images and the like, wherever a configuration names them."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _special_ids(value)
+        elif str(name).endswith(("_token_id", "_token_index")):
+            yield from (i for i in (value if isinstance(value, list) else [value]) if i is not None)

@@ -4,7 +4,7 @@ They hold no state. Which cache a call belongs to comes with the keys, which `Pr
 has marked; a call without any cache prunes within itself.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import causal_mask_function, sdpa_mask
+from transformers.utils.output_capturing import _active_collector
 
 from transfer.cache.binding import Binding
 from transfer.cache.layer import ASKED, PrunedLayer
@@ -30,6 +31,8 @@ def register() -> None:
     AttentionMaskInterface.register(IMPLEMENTATION, padding_mask)
 
 
+# Compiled models leave their graph here: what is held differs from head to head.
+@torch.compiler.disable
 def pruned_attention(
     module: nn.Module,
     query: Float[Tensor, "batch heads new dim"],
@@ -53,9 +56,8 @@ def pruned_attention(
             module, query, key, value, attention_mask, dropout, scaling, **kwargs
         )
     layer = _layer_for_one_call(module, query, key, value)
-    _refuse((query, key, value), attention_mask, dropout, kwargs)
-    out = layer.attend(query, key, value, attention_mask, _scale(query, scaling))
-    return out.transpose(1, 2).contiguous(), None
+    _refuse(module, (query, key, value), attention_mask, dropout, kwargs)
+    return _attend(layer, (query, key, value), attention_mask, scaling), None
 
 
 def _over_cache(
@@ -81,15 +83,45 @@ def _over_cache(
             f"layer {layer.index} of this model attends twice with the same keys, which a pruned "
             "cache cannot follow; use another model"
         )
-    _refuse((query, key.plain, value), mask, dropout, kwargs)
+    states = (query, key.plain, value)
+    _refuse(module, states, mask, dropout, kwargs)
     key.spent = True
-    out = layer.attend(query, key.plain, value, mask, _scale(query, scaling))
+    out = _attend(layer, states, mask, scaling)
     cache.took(layer)
-    return out.transpose(1, 2).contiguous(), None
+    return out, None
 
 
-def _scale(query: Tensor, scaling: float | None) -> float:
-    return query.shape[-1] ** -0.5 if scaling is None else scaling
+def _attend(
+    layer: PrunedLayer,
+    states: tuple[Tensor, Tensor, Tensor],
+    mask: Tensor | None,
+    scaling: float | None,
+) -> Float[Tensor, "batch new heads value_dim"]:
+    query, key, value = _under_autocast(*states)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    # Policies and features compute in the precision they choose themselves.
+    with torch.autocast(query.device.type, enabled=False):
+        asked, *stored = _as_stored(layer, query, key, value)
+        out = layer.attend(asked, stored[0], stored[1], mask, scale)
+    return out.to(query.dtype).transpose(1, 2).contiguous()
+
+
+def _under_autocast(*states: Tensor) -> Iterator[Tensor]:
+    """In the one precision in which the stock attention takes them under `torch.autocast`."""
+    device = states[0].device.type
+    for tensor in states:
+        cast = torch.is_autocast_enabled(device) and tensor.dtype != torch.float64
+        yield tensor.to(torch.get_autocast_dtype(device)) if cast else tensor
+
+
+def _as_stored(layer: PrunedLayer, *states: Tensor) -> Iterator[Tensor]:
+    """In the precision of the layer's storage, which its first tokens decide."""
+    _, key, value = states
+    if layer.now is None or not layer.now.columns.seen:
+        layer.lazy_initialization(key, value)
+    assert layer.store is not None
+    for tensor in states:
+        yield tensor.to(layer.store.keys.dtype)
 
 
 def _layer_for_one_call(
@@ -106,11 +138,36 @@ def _layer_for_one_call(
     return layer
 
 
-def _refuse(states: tuple[Tensor, ...], mask: Tensor | None, dropout: float, kwargs: dict) -> None:
-    if kwargs.get("softcap") is not None:
-        raise UserError("attention with softcap cannot be pruned; use a model without softcap")
-    if kwargs.get("s_aux") is not None:
-        raise UserError("attention with sinks cannot be pruned; use a model without them")
+#: What models hand to the attention function that changes what a query sees of a token.
+_UNFOLLOWED = {
+    "softcap": "a softcap",
+    "s_aux": "attention sinks",
+    "sinks": "attention sinks",
+    "position_bias": "a position bias",
+    "indices": "tokens chosen by each query",
+    "block_indices": "blocks of tokens chosen by each query",
+    "cu_seq_lens_q": "several sequences packed into one",
+}
+
+
+def _refuse(
+    module: nn.Module,
+    states: tuple[Tensor, ...],
+    mask: Tensor | None,
+    dropout: float,
+    kwargs: dict[str, Any],
+) -> None:
+    for name, what in _UNFOLLOWED.items():
+        if kwargs.get(name) is not None:
+            raise UserError(f"attention with {what} cannot be pruned; use a model without")
+    causal = kwargs.get("is_causal")
+    if not (getattr(module, "is_causal", True) if causal is None else causal):
+        raise UserError("attention to later tokens cannot be pruned; use a causal decoder")
+    if _wants_attention(kwargs):
+        raise UserError(
+            "a pruned model does not return its attention; leave output_attentions out, use "
+            "attach(..., expose_attention=True) and memory.attention(layer)"
+        )
     if dropout:
         raise UserError("a pruned cache is for inference; call model.eval() first")
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in states):
@@ -120,6 +177,13 @@ def _refuse(states: tuple[Tensor, ...], mask: Tensor | None, dropout: float, kwa
             f"a pruned cache needs a mask [batch, tokens] of padding, not {tuple(mask.shape)}; "
             "causality is its own"
         )
+
+
+def _wants_attention(kwargs: dict[str, Any]) -> bool:
+    """Whether the model was called with `output_attentions=True`; not every model hands it down."""
+    recorded = _active_collector.get()
+    asked = recorded is not None and "attentions" in recorded
+    return asked or bool(kwargs.get("output_attentions"))
 
 
 def padding_mask(

@@ -22,7 +22,15 @@ IMPLEMENTATION = "transfer_dense"
 def register() -> None:
     """Make the implementation known to transformers; harmless when repeated."""
     AttentionInterface.register(IMPLEMENTATION, dense_attention)
-    AttentionMaskInterface.register(IMPLEMENTATION, padding_mask)
+    AttentionMaskInterface.register(IMPLEMENTATION, dense_mask)
+
+
+def dense_mask(
+    *args: Any, attention_mask: Tensor | None = None, local_size: int | None = None, **kwargs: Any
+) -> Tensor | None:
+    """The stock mask of sliding windows; elsewhere none, as visibility says it (mask interface)."""
+    mask = None if local_size is None else attention_mask
+    return padding_mask(*args, attention_mask=mask, local_size=local_size, **kwargs)
 
 
 def visibility(
@@ -53,23 +61,36 @@ def visibility(
 
 def dense_attention(
     module: nn.Module,
-    query: Float[Tensor, "batch heads tokens dim"],
+    query: Float[Tensor, "batch heads new dim"],
     key: Float[Tensor, "batch kv_heads tokens dim"],
     value: Float[Tensor, "batch kv_heads tokens value_dim"],
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
     **kwargs: Any,
-) -> tuple[Float[Tensor, "batch tokens heads value_dim"], None]:
-    """Softmax over exactly the tokens in `module.transfer_visibility` (attention interface)."""
+) -> tuple[Float[Tensor, "batch new heads value_dim"], None]:
+    """Softmax over the tokens that `module.transfer_visibility` shows (attention interface).
+
+    The new tokens are the last ones of `key`, as in a stock cache. Where `module.transfer_noise` is
+    set, every number of the result is off by up to so much, relative to the largest.
+    """
     visible = getattr(module, "transfer_visibility", None)
     if visible is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, **kwargs
         )
-    groups = query.shape[1] // key.shape[1]
-    scores = query @ key.repeat_interleave(groups, 1).mT
+    groups, new, tokens = query.shape[1] // key.shape[1], query.shape[2], key.shape[2]
+    exact = torch.promote_types(query.dtype, torch.float32)
+    scores = query.to(exact) @ key.to(exact).repeat_interleave(groups, 1).mT
     scores = scores * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-    hidden = ~visible.to(query.device).repeat_interleave(groups, 1)
-    weights = scores.masked_fill(hidden, -torch.inf).softmax(-1)
-    return (weights @ value.repeat_interleave(groups, 1)).transpose(1, 2).contiguous(), None
+    hidden = ~visible[:, :, tokens - new : tokens, :tokens].to(query.device)
+    weights = scores.masked_fill(hidden.repeat_interleave(groups, 1), -torch.inf).softmax(-1)
+    out = weights @ value.to(exact).repeat_interleave(groups, 1)
+    out = out + getattr(module, "transfer_noise", 0.0) * out.abs().max() * _signs(out)
+    return out.to(query.dtype).transpose(1, 2).contiguous(), None
+
+
+def _signs(like: Tensor) -> Tensor:
+    """Numbers between -1 and 1, the same for the same shape."""
+    generator = torch.Generator().manual_seed(like.numel())
+    return (2 * torch.rand(like.shape, generator=generator) - 1).to(like)

@@ -1,10 +1,11 @@
 """A model family: with it `transfer doctor --model FOLDER_OF_A_STABLELM` can check the pruning."""
 
+from typing import Any
+
 import torch
-from transformers import Cache
 
 from transfer import Adapter
-from transfer.attachment.adapter import Probe, probe_generator
+from transfer.attachment.adapter import probe_generator
 from transfer.errors import UserError
 
 
@@ -17,13 +18,8 @@ class StableLmAdapter(Adapter):
         if self.config.vocab_size < 2:
             raise UserError("a StableLM of one token says nothing; take another")
 
-    def probe(self, batch: int, tokens: int) -> Probe:
-        """Logits of random token ids, which pruning must not change where nothing is evicted."""
+    def probe(self, batch: int, tokens: int) -> dict[str, Any]:
+        """Inputs for the check; the base's random token ids do for most decoders."""
         generator = probe_generator(batch, tokens)
         ids = torch.randint(self.config.vocab_size, (batch, tokens), generator=generator)
-
-        def run(cache: Cache | None) -> torch.Tensor:
-            ids_there = ids.to(self.model.device)
-            return self.model(ids_there, cache=cache, use_cache=cache is not None).logits
-
-        return run
+        return {"input_ids": ids.to(self.model.device)}
