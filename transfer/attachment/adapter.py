@@ -105,10 +105,6 @@ class Adapter:
             raise UserError(
                 f"{kind} has layers that read the keys of other layers, which cannot be pruned yet"
             )
-        if "chunked_attention" in (getattr(self.config, "layer_types", None) or ()):
-            raise UserError(
-                f"{kind} has layers that attend in chunks, beside which others cannot be pruned yet"
-            )
         for unknown in kinds - {DynamicLayer, *_LEFT_ALONE}:
             what = _REFUSED_LAYERS.get(unknown, f"a cache of their own ({unknown.__name__})")
             raise UserError(f"{kind} has layers with {what}, which cannot be pruned yet")

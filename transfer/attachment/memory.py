@@ -42,7 +42,7 @@ class Memory:
                 "instead (device_map)"
             )
         # Refuses a model without a layer to prune before anything is changed.
-        PrunedCache(adapter.config, pruning)
+        pruned = {layer.index for layer in PrunedCache(adapter.config, pruning).pruned}
         register()
         self._before: str | None = adapter.set_attention(IMPLEMENTATION)
         self._binding = Binding(adapter.config, pruning, IMPLEMENTATION)
@@ -50,7 +50,9 @@ class Memory:
         indices = (getattr(module, "layer_idx", None) for module in adapter.model.modules())
         self._local = {index for index in indices if isinstance(index, int)}
         for module in adapter.attention_modules:
-            module.transfer_binding = self._binding  # type: ignore[assignment]
+            # Others keep the attention they were made for, windows or chunks.
+            own = self._binding if module.layer_idx in pruned else None
+            module.transfer_binding = own  # type: ignore[assignment]
         self._hooks = (
             adapter.model.register_forward_pre_hook(begin_forward),
             adapter.model.register_forward_hook(end_forward, always_call=True),

@@ -51,7 +51,7 @@ def pruned_attention(
     """
     if isinstance(key, Parked):
         return _over_cache(module, query, key, value, attention_mask, dropout, scaling, kwargs)
-    if kwargs.get("sliding_window") is not None:
+    if getattr(module, "transfer_binding", None) is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, **kwargs
         )
@@ -71,17 +71,17 @@ def _over_cache(
     kwargs: dict,
 ) -> tuple[Tensor, None]:
     layer, cache, binding = key.layer, key.owner, getattr(module, "transfer_binding", None)
+    if key.spent:
+        raise UserError(
+            f"layer {layer.index} of this model attends twice with the same keys, which a pruned "
+            "cache cannot follow; use another model"
+        )
     if cache.binding is None:
         cache.binding = binding
     if cache.binding is not binding:
         raise UserError(
             "this pruned cache was made by the attachment of another model; pass one that this "
             "model's memory.new_cache() made"
-        )
-    if key.spent:
-        raise UserError(
-            f"layer {layer.index} of this model attends twice with the same keys, which a pruned "
-            "cache cannot follow; use another model"
         )
     states = (query, key.plain, value)
     _refuse(module, states, mask, dropout, kwargs)

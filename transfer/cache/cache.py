@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import (
-    DummyLayer,
+    CacheLayerMixin,
     DynamicLayer,
     LinearAttentionCacheLayerMixin,
 )
@@ -89,11 +89,15 @@ class PrunedCache(DynamicCache):
         self._order = [
             index
             for index, layer in enumerate(self.layers)
-            if not isinstance(layer, DummyLayer) and (local is None or index in local)
+            if isinstance(layer, CacheLayerMixin)
+            and not isinstance(layer, LinearAttentionCacheLayerMixin)
+            and (local is None or index in local)
         ]
         self._done = 0
         self._ended = False
         self._stock: dict[int, Any] = {}
+        #: The forward pass in which recurrent states were last got or set, until its step ends.
+        self._touched: list[PrunedCache] | None = None
 
     @property
     def pruned(self) -> list[PrunedLayer]:
@@ -167,18 +171,28 @@ class PrunedCache(DynamicCache):
         self._leave()
         return found
 
+    def get_conv_state(self, layer_idx: int, *args: Any, **kwargs: Any) -> Tensor | None:
+        """As a stock cache does; models write into what they get."""
+        self._touch()
+        return super().get_conv_state(layer_idx, *args, **kwargs)
+
+    def get_recurrent_state(self, layer_idx: int, *args: Any, **kwargs: Any) -> Tensor | None:
+        """As a stock cache does; models write into what they get."""
+        self._touch()
+        return super().get_recurrent_state(layer_idx, *args, **kwargs)
+
     def update_conv_state(
         self, conv_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> Tensor:
-        """As a stock cache does; it is known that the layer has taken the step."""
-        self._pass(layer_idx)
+        """As a stock cache does."""
+        self._touch()
         return super().update_conv_state(conv_states, layer_idx, *args, **kwargs)
 
     def update_recurrent_state(
         self, recurrent_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> Tensor:
-        """As a stock cache does; it is known that the layer has taken the step."""
-        self._pass(layer_idx)
+        """As a stock cache does."""
+        self._touch()
         return super().update_recurrent_state(recurrent_states, layer_idx, *args, **kwargs)
 
     def took(self, layer: PrunedLayer) -> None:
@@ -193,12 +207,10 @@ class PrunedCache(DynamicCache):
         """
         if self._ended:
             self.end_step()
-        begun = self._order[: self._done]
-        recurrent = [i for i in begun if isinstance(self.layers[i], LinearAttentionCacheLayerMixin)]
-        if recurrent:
+        if self._touched is not None:
             raise UserError(
-                f"layer {recurrent[0]} of this cache has a recurrent state, which cannot go back; "
-                "reset() the cache or make a new one"
+                "this model has layers with a recurrent state, which cannot go back; reset() the "
+                "cache or make a new one"
             )
         for layer in self.pruned:
             layer.restore()
@@ -211,13 +223,13 @@ class PrunedCache(DynamicCache):
         self._ended = True
         for layer in self.pruned:
             layer.settle()
-        self._stock, self._done = {}, 0
+        self._stock, self._done, self._touched = {}, 0, None
         self._ended = False
 
     def reset(self) -> None:
         """Forget everything."""
         super().reset()
-        self._stock, self._done, self._ended = {}, 0, False
+        self._stock, self._done, self._ended, self._touched = {}, 0, False, None
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Follow beams: sequence b goes on from sequence `beam_idx[b]`."""
@@ -240,14 +252,20 @@ class PrunedCache(DynamicCache):
         again = self._done == len(self._order) and self in (FORWARD.caches or [])
         if self._ended or again:
             self.end_step()
-        if self._done == len(self._order) or index != self._order[self._done]:
+        ended = self._done == len(self._order)
+        if ended or index != self._order[self._done] or not self._same_pass():
             raise self._half()
 
-    def _pass(self, index: int) -> None:
-        """A layer without keys takes the step, as often as it wants while it has its turn."""
-        if index != self._order[self._done - 1]:
-            self._enter(index)
-            self._leave()
+    def _touch(self) -> None:
+        """A layer with a recurrent state, which cannot go back, takes the step."""
+        if self._ended:
+            self.end_step()
+        if not self._same_pass():
+            raise self._half()
+        self._touched = FORWARD.caches
+
+    def _same_pass(self) -> bool:
+        return self._touched is None or self._touched is FORWARD.caches
 
     def _leave(self) -> None:
         self._done += 1
@@ -260,7 +278,7 @@ class PrunedCache(DynamicCache):
     def _check_whole(self) -> None:
         if self._ended:
             self.end_step()
-        if self._done or any(layer.before for layer in self.pruned):
+        if self._done or self._touched is not None or any(layer.before for layer in self.pruned):
             raise self._half()
 
     def _half(self) -> UserError:
