@@ -20,27 +20,31 @@ class Columns:
 
     Attributes:
         seen: how many.
-        padding: which are padding, `[batch, seen]` on the CPU; None: none.
+        padding: which of the first are padding, on the CPU; those behind are not. None: none.
         dropped: which tokens a later mask hid, the same way.
     """
 
     seen: int = 0
-    padding: Bool[Tensor, "batch seen"] | None = None
-    dropped: Bool[Tensor, "batch seen"] | None = None
+    padding: Bool[Tensor, "batch first"] | None = None
+    dropped: Bool[Tensor, "batch earlier"] | None = None
 
     def followed_by(self, new: int, valid: Bool[Tensor, "batch new"] | None) -> "Columns":
         """With new columns behind, those that are not `valid` being padding."""
-        padding = None if valid is None else ~valid.cpu()
-        return Columns(
-            self.seen + new,
-            _joined(self.padding, padding, self.seen, new),
-            _joined(self.dropped, None, self.seen, new),
-        )
+        seen = self.seen + new
+        if valid is None:
+            return replace(self, seen=seen)
+        padding = ~valid.cpu()
+        before = torch.zeros(len(padding), self.seen, dtype=torch.bool)
+        if self.padding is not None:
+            before[:, : self.padding.shape[1]] = self.padding
+        return replace(self, seen=seen, padding=torch.cat([before, padding], 1))
 
     def without(self, visible: Bool[Tensor, "batch seen"]) -> "Columns":
         """What is not visible any more is dropped."""
         hidden = ~visible.cpu()
-        return replace(self, dropped=hidden if self.padding is None else hidden & ~self.padding)
+        if self.padding is not None:
+            hidden[:, : self.padding.shape[1]] &= ~self.padding
+        return replace(self, dropped=hidden)
 
     def chosen(self, sequences: list[int]) -> "Columns":
         """Of these sequences, in this order."""
@@ -54,13 +58,18 @@ class Columns:
         if self.padding is None:
             return tokens
         real = (~self.padding[sequence]).nonzero()[:, 0].to(tokens)
-        return real[tokens.long()]
+        behind = tokens - len(real) + self.padding.shape[1]
+        if not len(real):
+            return behind
+        early = real[tokens.long().clamp(max=len(real) - 1)]
+        return torch.where(tokens < len(real), early, behind)
 
     def hidden(self, sequences: int) -> Bool[Tensor, "batch seen"]:
         """Padding and dropped tokens."""
         hidden = torch.zeros(sequences, self.seen, dtype=torch.bool)
         for part in (self.padding, self.dropped):
-            hidden |= False if part is None else part
+            if part is not None:
+                hidden[:, : part.shape[1]] |= part
         return hidden
 
     def newly_hidden(self, visible: Bool[Tensor, "batch seen"]) -> bool:
@@ -79,21 +88,3 @@ class Columns:
                 "begin with a new cache"
             )
         return bool((~visible & ~hidden).any())
-
-
-def _joined(
-    old: Bool[Tensor, "batch seen"] | None,
-    more: Bool[Tensor, "batch new"] | None,
-    seen: int,
-    new: int,
-) -> Bool[Tensor, "batch columns"] | None:
-    if old is None and more is None:
-        return None
-    known = old if old is not None else more
-    assert known is not None
-    batch = len(known)
-    if old is None:
-        old = torch.zeros(batch, seen, dtype=torch.bool)
-    if more is None:
-        more = torch.zeros(batch, new, dtype=torch.bool)
-    return torch.cat([old, more], 1)

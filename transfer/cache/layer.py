@@ -253,9 +253,8 @@ class PrunedLayer(CacheLayerMixin):
         """Every tensor this layer holds, but for what a step under way could be taken back to."""
         if self.now is None:
             return []
-        log, columns = self.now.log, self.now.columns
-        masks = [each for each in (columns.padding, columns.dropped) if each is not None]
-        return [*self.now.store.tensors, *([log.query, log.lse] if log else []), *masks]
+        log = self.now.log
+        return [*self.now.store.tensors, *([log.query, log.lse] if log else [])]
 
     def bytes(self) -> int:
         """Bytes of everything held: keys, values, positions, policy state, window, free slots."""
