@@ -76,14 +76,22 @@ def pruned_layer(
     layer.lazy_initialization(key, value)
     store = layer.store
     assert store is not None
-    store.append(key, value, 0, None)
-    tokens = layer.seen = key.shape[2]
+    tokens = key.shape[2]
+    store.append(key, value, [0], None)
+    pass_by(layer, tokens)
     kept = torch.zeros(key.shape[:3], dtype=torch.bool)
     for head, share in enumerate(shares):
         kept[0, head, torch.randperm(tokens)[: int(share * tokens)]] = True
     state = torch.rand(*key.shape[:3], store.state.shape[-1], device=key.device)
     store.keep(kept.to(key.device), state, WINDOW)
     return layer
+
+
+def pass_by(layer: PrunedLayer, tokens: int) -> None:
+    """Count so many more tokens of its one sequence."""
+    assert layer.now is not None
+    layer.now.columns = layer.now.columns.followed_by(tokens, None)
+    layer.now.counts = [layer.now.counts[0] + tokens]
 
 
 def namm_pruning(update_interval: int = WINDOW, budget: float | None = None) -> Pruning:

@@ -73,7 +73,7 @@ played = {"controller": Controller(), "seeds": [0], "target_return": 1.0, "scale
 #: Every function with arguments that are right.
 CALLS: Mapping[Any, Mapping[str, Any]] = {
     attach: {"model": model, "policy": "h2o", "budget": 8},
-    check_adapter: {"model": model, "tokens": 40},
+    check_adapter: {"model": model},
     get_adapter: {"model": model},
     Memory: {"adapter": get_adapter(model), "pruning": Pruning(Recency(), budget=8)},
     Pruning: {"policy": Recency(), "budget": 8},

@@ -17,7 +17,7 @@ QUICK = {
     "minimax": "cache of its own",
     "gemma3n_text": "keys of other layers",
     "bart": "cross-attention",
-    "llama4_text": "in chunks",
+    "llama4_text": "1 of 4",
     "mamba2": "only recurrent states",
 }
 

@@ -83,7 +83,7 @@ def test_a_model_of_no_numbers_is_a_failure_in_words(tmp_path, capsys, value):
     "policy",
     [
         "random:seed=1000000000000000000000", "random:seed=0.5", "snapkv:kernel=10000000001",
-        "snapkv:kernel=5.0", "snapkv:observe=2.5", "recency:sinks=1e300", "recency:sinks=True",
+        "snapkv:kernel=5.0", "snapkv:observe=2.5", "recency:sinks=1e300",
         "fastgen:first=99999999999",
     ],
 )  # fmt: skip

@@ -5,6 +5,7 @@ has marked; a call without any cache prunes within itself.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -100,7 +101,8 @@ def _attend(
     query, key, value = _under_autocast(*states)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     # Policies and features compute in the precision they choose themselves.
-    with torch.autocast(query.device.type, enabled=False):
+    device = query.device.type
+    with torch.autocast(device, enabled=False) if _autocasts(device) else nullcontext():
         asked, *stored = _as_stored(layer, query, key, value)
         out = layer.attend(asked, stored[0], stored[1], mask, scale)
     return out.to(query.dtype).transpose(1, 2).contiguous()
@@ -110,8 +112,12 @@ def _under_autocast(*states: Tensor) -> Iterator[Tensor]:
     """In the one precision in which the stock attention takes them under `torch.autocast`."""
     device = states[0].device.type
     for tensor in states:
-        cast = torch.is_autocast_enabled(device) and tensor.dtype != torch.float64
+        cast = _autocasts(device) and tensor.dtype != torch.float64
         yield tensor.to(torch.get_autocast_dtype(device)) if cast else tensor
+
+
+def _autocasts(device: str) -> bool:
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def _as_stored(layer: PrunedLayer, *states: Tensor) -> Iterator[Tensor]:

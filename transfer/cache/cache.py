@@ -8,8 +8,9 @@ pass of the attached model, or with the last layer where only a part of the mode
 import threading
 from collections.abc import Collection
 from copy import copy
-from typing import Any
+from typing import Any, cast
 
+import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import (
@@ -234,7 +235,7 @@ class PrunedCache(DynamicCache):
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Follow beams: sequence b goes on from sequence `beam_idx[b]`."""
         self._check_whole()
-        super().reorder_cache(beam_idx)
+        super().reorder_cache(cast(torch.LongTensor, beam_idx))
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat each sequence so many times."""

@@ -3,6 +3,7 @@
 Nothing heavy is imported here, because the command line reads these for its help.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -156,6 +157,8 @@ def _budget(budget: Budget) -> Budget:
     Raises:
         UserError: it is neither a fraction nor tokens.
     """
+    if budget is not None and math.isfinite(budget) and budget > MOST_TOKENS:
+        raise UserError(f"budget {budget} is too large; use at most {MOST_TOKENS:,} tokens")
     if isinstance(budget, float) and budget > 1 and budget.is_integer():
         return int(budget)
     if isinstance(budget, float) and not 0 < budget <= 1:
@@ -165,6 +168,4 @@ def _budget(budget: Budget) -> Budget:
         )
     if isinstance(budget, int) and budget < 1:
         raise UserError(f"budget {budget} keeps nothing; use 1 token or more")
-    if budget is not None and budget > MOST_TOKENS:
-        raise UserError(f"budget {budget} is too large; use at most {MOST_TOKENS:,} tokens")
     return budget

@@ -65,8 +65,9 @@ def _check_number(name: str, setting: str, value: Any, default: Any) -> None:
     """Refuse fractions where the default is whole, and what no sequence is as long as."""
     if type(default) not in (int, float):
         return
-    whole = type(default) is int and not isinstance(value, Integral)
-    if whole or not -MOST_TOKENS <= value <= MOST_TOKENS:
+    broken = type(default) is int and not isinstance(value, Integral)
+    number: Any = value
+    if broken or not -MOST_TOKENS <= number <= MOST_TOKENS:
         kind = "whole number" if type(default) is int else "number"
         raise UserError(
             f"{setting} of policy {name} is {value!r}; use a {kind} up to {MOST_TOKENS:,}"
