@@ -17,7 +17,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from weakref import ref
 
 import torch
@@ -29,6 +28,7 @@ from transfer.cache.attend import attend
 from transfer.cache.columns import Columns
 from transfer.cache.eviction import select
 from transfer.cache.packed import PackedTokens
+from transfer.cache.pieces import Piece, assembled, cut
 from transfer.cache.policy import Pruning
 from transfer.cache.queries import STRIDE, Queries, QueryLog
 from transfer.cache.window import AttentionWindow
@@ -75,39 +75,6 @@ class Contents:
             list(self.due),
             [list(updates) for updates in self.updates],
         )
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Some of a call's new tokens: no update falls between them.
-
-    Attributes:
-        index: their columns in the call, `[batch, tokens]` or the same for all sequences.
-        valid: False where a sequence has fewer (on the left); None: all have as many.
-        counts: how many each sequence has.
-    """
-
-    index: slice | Int[Tensor, "batch tokens"]
-    valid: Bool[Tensor, "batch tokens"] | None
-    counts: list[int]
-
-    def of(
-        self, states: Float[Tensor, "batch heads new dim"]
-    ) -> Float[Tensor, "batch heads tokens dim"]:
-        """Queries, keys or values of these tokens."""
-        if isinstance(self.index, slice):
-            return states[:, :, self.index]
-        index = self.index[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3])
-        return states.gather(2, index)
-
-    def put(self, part: Tensor, out: Float[Tensor, "batch heads new dim"]) -> None:
-        """Write what was computed for these tokens where they stand in the call."""
-        if isinstance(self.index, slice):
-            out[:, :, self.index] = part
-            return
-        real = torch.ones_like(self.index, dtype=torch.bool) if self.valid is None else self.valid
-        sequence = real.nonzero()[:, 0]
-        out.transpose(1, 2)[sequence, self.index[real]] = part.transpose(1, 2)[real]
 
 
 class PrunedLayer(CacheLayerMixin):
@@ -348,7 +315,7 @@ class PrunedLayer(CacheLayerMixin):
             self._drop(mask[:, :-new])
         valid = None if mask is None or bool(mask[:, -new:].all()) else mask[:, -new:]
         self.now.columns = self.now.columns.followed_by(new, valid)
-        pieces, parts = self._pieces(new, valid), []
+        pieces, parts = cut(self.counts(), self.pruning.interval, new, valid, query.device), []
         for piece in pieces:
             if self.now.due:
                 self._catch_up()
@@ -375,40 +342,6 @@ class PrunedLayer(CacheLayerMixin):
         if self.before is not None:
             self.before.store.mend()
             self.now, self.before = self.before, None
-
-    def _pieces(self, new: int, valid: Bool[Tensor, "batch new"] | None) -> list[Piece]:
-        """A call's new tokens, cut where an update comes."""
-        update_interval, sequences = self.pruning.interval, range(self.batch_size)
-        phases = {self._at(b) % update_interval for b in sequences}
-        if valid is not None or (len(phases) > 1 and new > 1):
-            return self._rounds(torch.ones(self.batch_size, new).bool() if valid is None else valid)
-        first = update_interval - phases.pop() if len(phases) == 1 else new
-        cuts = [0, *range(first, new, update_interval), new]
-        return [
-            Piece(slice(start, stop), None, [stop - start] * self.batch_size)
-            for start, stop in pairwise(cuts)
-        ]
-
-    def _rounds(self, valid: Bool[Tensor, "batch new"]) -> list[Piece]:
-        """Each sequence's next real tokens up to its own next update, side by side."""
-        left = [row.nonzero()[:, 0] for row in valid]
-        at, interval, rounds = (
-            list(map(self._at, range(len(left)))),
-            self.pruning.interval,
-            [],
-        )
-        while any(len(columns) for columns in left):
-            counts = [min(len(c), interval - a % interval) for c, a in zip(left, at)]
-            width = max(counts)
-            index = torch.zeros(len(left), width, dtype=torch.long, device=valid.device)
-            for row, columns, count in zip(index, left, counts):
-                row[width - count :] = columns[:count]
-            real = torch.arange(width) >= width - torch.tensor(counts)[:, None]
-            some = None if min(counts) == width else real.to(valid.device)
-            rounds.append(Piece(index, some, counts))
-            left = [columns[count:] for columns, count in zip(left, counts)]
-            at = [a + count for a, count in zip(at, counts)]
-        return rounds
 
     def _attend_piece(
         self, piece: Piece, query: Tensor, key: Tensor, value: Tensor
@@ -623,17 +556,3 @@ class PrunedLayer(CacheLayerMixin):
             scale=self._scale,
             budget=budget,
         )
-
-
-def assembled(
-    pieces: list[Piece],
-    parts: list[Float[Tensor, "batch heads _ value_dim"]],
-    query: Float[Tensor, "batch heads new dim"],
-) -> Float[Tensor, "batch heads new value_dim"]:
-    """What was computed piece by piece, each token in its place; 0 at padding."""
-    if all(isinstance(piece.index, slice) for piece in pieces) and parts:
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
-    out = query.new_zeros(*query.shape[:3], parts[0].shape[3] if parts else query.shape[3])
-    for piece, part in zip(pieces, parts):
-        piece.put(part, out)
-    return out
