@@ -116,6 +116,28 @@ def test_a_model_is_attached_once_at_a_time():
     assert model.config._attn_implementation == "sdpa"
 
 
+def test_setting_the_attention_by_hand_does_not_make_room_for_a_second_attachment():
+    model = tiny.llama()
+    with attach(model, "full"):
+        model.set_attn_implementation("sdpa")
+        with pytest.raises(UserError, match="attached already"):
+            attach(model, "full")
+    attach(model, "h2o", budget=8).detach()
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_a_model_that_shares_the_configuration_of_an_attached_one_is_refused():
+    model = tiny.llama()
+    other, ids = type(model)(model.config).eval(), torch.randint(3, 97, (1, 20))
+    with attach(model, "full"), torch.no_grad():
+        with pytest.raises(UserError, match="attached already"):
+            attach(other, "full")
+        with pytest.raises(UserError, match="not pruned"):
+            other(ids)
+    with torch.no_grad():
+        assert other(ids).logits.isfinite().all()
+
+
 def test_an_error_inside_the_block_detaches():
     model = tiny.llama()
     with pytest.raises(RuntimeError, match="mine"), attach(model, "full"):

@@ -13,6 +13,7 @@ from transfer.attachment.report import Report
 from transfer.cache.attention import IMPLEMENTATION, register
 from transfer.cache.binding import Binding
 from transfer.cache.cache import PrunedCache, begin_forward, end_forward
+from transfer.cache.layer import PrunedLayer
 from transfer.cache.policy import Policy, Pruning
 from transfer.errors import UserError
 from transfer.namm.network import NAMM
@@ -33,7 +34,8 @@ class Memory:
         self.adapter = adapter
         self.pruning = pruning
         self.cache: PrunedCache | None = None
-        if adapter.config._attn_implementation == IMPLEMENTATION:
+        bound = any(hasattr(module, "transfer_binding") for module in adapter.attention_modules)
+        if bound or adapter.config._attn_implementation == IMPLEMENTATION:
             raise UserError("this model is attached already; detach it before attaching it again")
         if pruning.compares_heads and (adapter.model.tp_size or 1) > 1:
             raise UserError(
@@ -42,7 +44,8 @@ class Memory:
                 "instead (device_map)"
             )
         # Refuses a model without a layer to prune before anything is changed.
-        pruned = {layer.index for layer in PrunedCache(adapter.config, pruning).pruned}
+        layers = PrunedCache(adapter.config, pruning).layers
+        stock = {i for i, layer in enumerate(layers) if not isinstance(layer, PrunedLayer)}
         register()
         self._before: str | None = adapter.set_attention(IMPLEMENTATION)
         self._binding = Binding(adapter.config, pruning, IMPLEMENTATION)
@@ -50,8 +53,8 @@ class Memory:
         indices = (getattr(module, "layer_idx", None) for module in adapter.model.modules())
         self._local = {index for index in indices if isinstance(index, int)}
         for module in adapter.attention_modules:
-            # Others keep the attention they were made for, windows or chunks.
-            own = self._binding if module.layer_idx in pruned else None
+            # Windows and chunks keep the attention they were made for.
+            own = None if module.layer_idx in stock else self._binding
             module.transfer_binding = own  # type: ignore[assignment]
         self._hooks = (
             adapter.model.register_forward_pre_hook(begin_forward),

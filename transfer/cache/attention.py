@@ -52,7 +52,7 @@ def pruned_attention(
     """
     if isinstance(key, Parked):
         return _over_cache(module, query, key, value, attention_mask, dropout, scaling, kwargs)
-    if getattr(module, "transfer_binding", None) is None:
+    if getattr(module, "transfer_binding", ...) is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, **kwargs
         )
