@@ -101,7 +101,7 @@ def test_attach_and_detach_leave_the_model_as_it_was():
             assert not torch.equal(model(ids, cache=memory.new_cache()).logits, expected)
         assert model.config._attn_implementation == before
         assert torch.equal(model(ids).logits, expected)
-    assert not any(hasattr(module, "transfer_binding") for module in model.modules())
+    assert not any(hasattr(module, "transfer_tie") for module in model.modules())
     with pytest.raises(UserError, match="detached"):
         memory.new_cache()
     memory.detach()
@@ -132,7 +132,7 @@ def test_a_model_that_shares_the_configuration_of_an_attached_one_is_refused():
     with attach(model, "full"), torch.no_grad():
         with pytest.raises(UserError, match="attached already"):
             attach(other, "full")
-        with pytest.raises(UserError, match="not pruned"):
+        with pytest.raises(UserError, match="is not attached"):
             other(ids)
     with torch.no_grad():
         assert other(ids).logits.isfinite().all()

@@ -394,3 +394,121 @@ def test_a_policy_that_fails_takes_nothing_with_it():
         cache = memory.new_cache()
         model(ids[:, :8], cache=cache)
         assert torch.equal(model(ids[:, 8:], cache=cache).logits, after)
+
+
+def test_part_of_a_hybrid_model_may_be_called_but_not_unwatched():
+    model, ids = convolutions_around_full(), torch.randint(3, 97, (1, 20))
+    with Memory(get_adapter(model), Pruning(get_policy("h2o"), 8, 5)) as memory, torch.no_grad():
+        cache = memory.new_cache()
+        model.model(ids, cache=cache)
+        with error_in(model.model, "layers.1", ValueError), pytest.raises(ValueError):
+            model.model(ids, cache=cache)
+        with pytest.raises(UserError, match="middle of a step"):
+            model.model(ids, cache=cache)
+        with pytest.raises(UserError, match="recurrent state"):
+            cache.rollback()
+        with pytest.raises(UserError, match="call the model itself"):
+            model.model.forward(ids, cache=memory.new_cache())
+
+
+def test_an_interrupted_forward_pass_is_forgotten_by_the_next():
+    model, ids = tiny.llama(layers=2), torch.randint(3, 97, (1, 20))
+    with Memory(get_adapter(model), Pruning(get_policy("h2o"), 8, 5)) as memory, torch.no_grad():
+        with error_in(model, "lm_head", KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+            model(ids, cache=memory.new_cache())
+        cache = memory.new_cache()
+        for _ in range(2):
+            model.model(ids, cache=cache)
+        cache.batch_repeat_interleave(2)
+        assert cache.get_seq_length() == 40
+
+
+def test_a_model_inside_the_forward_pass_of_another_ends_its_own_step():
+    outer, inner = tiny.llama(layers=2), tiny.llama(layers=2)
+    ids, pruning = torch.randint(3, 97, (1, 20)), Pruning(get_policy("h2o"), 8, 5)
+    with (
+        Memory(get_adapter(outer), pruning) as one,
+        Memory(get_adapter(inner), pruning) as other,
+        torch.no_grad(),
+    ):
+        caches = one.new_cache(), other.new_cache()
+        outer.model.norm.register_forward_hook(lambda *_: inner(ids, cache=caches[1]) and None)
+        for _ in range(2):
+            outer(ids, cache=caches[0])
+        assert [cache.get_seq_length() for cache in caches] == [40, 40]
+
+
+def test_what_is_refused_or_interrupted_half_way_changes_no_layer(monkeypatch):
+    model, ids = sliding_behind_full(), torch.randint(3, 97, (2, 30))
+    swapped = torch.tensor([1, 0])
+    with Memory(get_adapter(model), Pruning(get_policy("h2o"), 8, 5)) as memory, torch.no_grad():
+        cache = memory.new_cache()
+        model(ids[:, :20], cache=cache)
+        expected = model(ids[:, 20:], cache=deepcopy(cache)).logits
+        with pytest.raises(UserError, match="by a number of tokens"):
+            cache.crop(-3)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(type(cache.layers[2]), "reorder_cache", interrupt)
+            cache.reorder_cache(swapped)
+        assert torch.equal(model(ids[:, 20:], cache=deepcopy(cache)).logits, expected)
+        with pytest.raises(UserError, match="holds 2 sequences and was given 1"):
+            model(ids[:1, 20:], cache=cache)
+        assert torch.equal(model(ids[:, 20:], cache=cache).logits, expected)
+    model = convolutions_around_full()
+    with Memory(get_adapter(model), Pruning(get_policy("h2o"), 8, 5)) as memory, torch.no_grad():
+        cache = memory.new_cache()
+        model(ids[:, :20], cache=cache)
+        with pytest.raises(UserError, match="recurrent state"):
+            cache.batch_select_indices(swapped)
+        with pytest.raises(UserError, match="holds 2 sequences and was given 1"):
+            model(ids[:1, 20:], cache=cache)
+        cache.reorder_cache(swapped)
+        straight = model(ids[swapped, :20], cache=memory.new_cache()).logits
+        cache.reset()
+        assert torch.equal(model(ids[swapped, :20], cache=cache).logits, straight)
+        cache.reset()
+        assert model(ids[:1, :20], cache=cache).logits.shape[0] == 1
+
+
+def interrupt(*args):
+    raise KeyboardInterrupt
+
+
+def test_a_first_call_that_was_taken_back_decides_nothing():
+    model, ids = tiny.llama(layers=3), torch.randint(3, 97, (2, 200))
+    fitted = Pruning(get_policy("recency"), None, 16)
+    with Memory(get_adapter(model), fitted) as memory, torch.no_grad():
+        expected = model(ids[:, :140], cache=memory.new_cache()).logits
+        cache = memory.new_cache()
+        fails = error_in(model.model, "layers.1.mlp", KeyboardInterrupt)
+        with fails, pytest.raises(KeyboardInterrupt):
+            model(ids[:1], cache=cache)
+        cache.rollback()
+        assert torch.equal(model(ids[:, :140], cache=cache).logits, expected)
+
+
+def test_a_copy_of_an_attached_model_is_refused_and_its_original_unharmed():
+    model, ids = tiny.llama(layers=2), torch.randint(3, 97, (1, 20))
+    with Memory(get_adapter(model), Pruning(get_policy("h2o"), 8, 5)) as memory, torch.no_grad():
+        twin = deepcopy(model)
+        for call in ({"use_cache": False}, {"cache": memory.new_cache()}, {}):
+            with pytest.raises(UserError, match="is not attached"):
+                twin(ids, **call)
+        assert model(ids, cache=memory.new_cache()).logits.isfinite().all()
+    with torch.no_grad(), pytest.raises(UserError, match="is not attached"):
+        twin(ids)
+
+
+def test_tokens_are_hidden_while_another_sequence_has_none_yet():
+    model, ids = exact_llama(), torch.randint(3, 97, (2, 30))
+    first = torch.ones(2, 10, dtype=torch.long)
+    first[0] = 0
+    second = torch.cat([first, torch.ones_like(first)], 1)
+    second[1, 9] = 0
+    with Memory(get_adapter(model), Pruning(get_policy("h2o"), 8, 5)) as memory, torch.no_grad():
+        cache = memory.new_cache()
+        model(ids[:, :10], attention_mask=first, cache=cache)
+        model(ids[:, 10:20], attention_mask=second, cache=cache)
+        held = cache.pruned[0].positions()
+    assert all(int(tokens.min()) >= 10 for tokens in held[:2])
+    assert all(9 not in tokens.tolist() for tokens in held[2:])

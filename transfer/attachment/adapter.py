@@ -72,6 +72,12 @@ class Adapter:
             and getattr(module, "config", None) is self.config
         ]
 
+    @property
+    def decoders(self) -> list[nn.Module]:
+        """The modules whose forward passes go through all attention modules, outermost first."""
+        layers = set(self.attention_modules)
+        return [module for module in self.model.modules() if layers <= set(module.modules())]
+
     def refuse(self) -> None:
         """Raise `UserError` if pruning this model would be silently wrong."""
         config, kind = self.config, self.model.config.model_type

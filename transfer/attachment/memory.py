@@ -11,8 +11,9 @@ from transfer.arguments import typed
 from transfer.attachment.adapter import Adapter, get_adapter, pruned_layer
 from transfer.attachment.report import Report
 from transfer.cache.attention import IMPLEMENTATION, register
-from transfer.cache.binding import Binding
-from transfer.cache.cache import PrunedCache, begin_forward, end_forward
+from transfer.cache.binding import Binding, Tie
+from transfer.cache.cache import PrunedCache
+from transfer.cache.forward import watch
 from transfer.cache.layer import PrunedLayer
 from transfer.cache.policy import Policy, Pruning
 from transfer.errors import UserError
@@ -34,7 +35,7 @@ class Memory:
         self.adapter = adapter
         self.pruning = pruning
         self.cache: PrunedCache | None = None
-        bound = any(hasattr(module, "transfer_binding") for module in adapter.attention_modules)
+        bound = any(hasattr(module, "transfer_tie") for module in adapter.attention_modules)
         if bound or adapter.config._attn_implementation == IMPLEMENTATION:
             raise UserError("this model is attached already; detach it before attaching it again")
         if pruning.compares_heads and (adapter.model.tp_size or 1) > 1:
@@ -53,13 +54,9 @@ class Memory:
         indices = (getattr(module, "layer_idx", None) for module in adapter.model.modules())
         self._local = {index for index in indices if isinstance(index, int)}
         for module in adapter.attention_modules:
-            # Windows and chunks keep the attention they were made for.
-            own = None if module.layer_idx in stock else self._binding
-            module.transfer_binding = own  # type: ignore[assignment]
-        self._hooks = (
-            adapter.model.register_forward_pre_hook(begin_forward),
-            adapter.model.register_forward_hook(end_forward, always_call=True),
-        )
+            tie = Tie(self._binding, pruned=module.layer_idx not in stock)
+            module.transfer_tie = tie  # type: ignore[assignment]
+        self._hooks = [hook for module in adapter.decoders for hook in watch(module, self._binding)]
 
     def new_cache(self) -> PrunedCache:
         """An empty cache for one batch of sequences; pass it as `cache`."""
@@ -103,7 +100,7 @@ class Memory:
         self.adapter.set_attention(self._before)
         self._before, self._binding.attached = None, False
         for module in self.adapter.attention_modules:
-            del module.transfer_binding
+            del module.transfer_tie
         for hook in self._hooks:
             hook.remove()
 

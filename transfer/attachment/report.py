@@ -15,6 +15,7 @@ class Report:
     Attributes:
         seen: tokens that went through the model, padding included.
         tokens: of each sequence, padding left out.
+        last: of them, how many had come at its last update; 0: there was none yet.
         interval: tokens between two updates; None: nothing is ever evicted.
         layers: index of each pruned layer that tokens went through.
         kept: tokens held, `[layer][batch][kv_head]`.
@@ -25,6 +26,7 @@ class Report:
 
     seen: int
     tokens: list[int]
+    last: list[int]
     interval: int | None
     layers: list[int]
     kept: list[list[list[int]]]
@@ -40,6 +42,7 @@ class Report:
         return cls(
             seen=max(layer.seen for layer in used),
             tokens=used[0].counts(),
+            last=used[0].last_updates(),
             interval=used[0].pruning.interval if used[0].pruning.policy.evicts else None,
             layers=[layer.index for layer in used],
             kept=[layer.kept() for layer in used],
@@ -50,9 +53,14 @@ class Report:
 
     @property
     def kept_fraction(self) -> float:
-        """Mean share of the tokens seen that a head holds."""
-        lengths = [n for layer in self.kept for sequence in layer for n in sequence]
-        return sum(lengths) / len(lengths) / self.seen
+        """Mean share of its sequence's tokens that a head holds."""
+        shares = [
+            held / max(tokens, 1)
+            for layer in self.kept
+            for tokens, heads in zip(self.tokens, layer)
+            for held in heads
+        ]
+        return sum(shares) / len(shares)
 
     def __str__(self) -> str:
         heads = len(self.kept[0][0])
@@ -75,12 +83,15 @@ class Report:
         """When tokens left last, or will for the first time."""
         if self.interval is None:
             return "nothing is evicted"
-        since = sorted(tokens % self.interval for tokens in self.tokens)
-        most = max(self.tokens)
-        if most < self.interval:
-            last = f"not pruned yet, first at token {self.interval}"
-        elif min(self.tokens) == most:
-            last = f"last pruned at token {most - since[0]}, {since[0]} since"
+        pruned = [(last, now - last) for last, now in zip(self.last, self.tokens) if last]
+        since = sorted(more for _, more in pruned)
+        if not pruned:
+            first = self.interval * (max(self.tokens) // self.interval + 1)
+            last = f"not pruned yet, first at token {first}"
+        elif len(set(pruned)) == 1:
+            last = f"last pruned at token {pruned[0][0]}, {since[0]} since"
         else:
             last = f"last pruned {since[0]} to {since[-1]} tokens ago"
+        if pruned and len(pruned) < len(self.tokens):
+            last += f" in {len(pruned)} of {len(self.tokens)} sequences"
         return f"{last} (every {self.interval} tokens)"

@@ -16,14 +16,19 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import causal_mask_function, sdpa_mask
 from transformers.utils.output_capturing import _active_collector
 
-from transfer.cache.binding import Binding
-from transfer.cache.layer import ASKED, PrunedLayer
+from transfer.cache.binding import tie_of
+from transfer.cache.layer import ASKED, PrunedLayer, another_batch
 from transfer.cache.parked import Parked
 from transfer.errors import UserError
 
 #: Name of the attention implementation. Must not contain sdpa, flash or flex, which transformers
 #: takes apart.
 IMPLEMENTATION = "transfer_pruned"
+
+
+_NOT_PRUNED = (
+    "an attached model was given a cache that is not pruned; pass cache=memory.new_cache()"
+)
 
 
 def register() -> None:
@@ -52,11 +57,11 @@ def pruned_attention(
     """
     if isinstance(key, Parked):
         return _over_cache(module, query, key, value, attention_mask, dropout, scaling, kwargs)
-    if getattr(module, "transfer_binding", ...) is None:
+    if not tie_of(module).pruned:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, **kwargs
         )
-    layer = _layer_for_one_call(module, query, key, value)
+    layer = _layer_for_one_call(module, query, key)
     _refuse(module, (query, key, value), attention_mask, dropout, kwargs)
     return _attend(layer, (query, key, value), attention_mask, scaling), None
 
@@ -71,22 +76,20 @@ def _over_cache(
     scaling: float | None,
     kwargs: dict,
 ) -> tuple[Tensor, None]:
-    layer, cache, binding = key.layer, key.owner, getattr(module, "transfer_binding", None)
+    layer, cache, binding = key.layer, key.owner, tie_of(module).binding
     if key.spent:
         raise UserError(
             f"layer {layer.index} of this model attends twice with the same keys, which a pruned "
             "cache cannot follow; use another model"
         )
-    if cache.binding is None:
-        cache.binding = binding
-    if cache.binding is not binding:
+    if cache.binding not in (None, binding):
         raise UserError(
             "this pruned cache was made by the attachment of another model; pass one that this "
             "model's memory.new_cache() made"
         )
     states = (query, key.plain, value)
     _refuse(module, states, mask, dropout, kwargs)
-    key.spent = True
+    key.spent, cache.binding = True, binding
     out = _attend(layer, states, mask, scaling)
     cache.took(layer)
     return out, None
@@ -122,26 +125,18 @@ def _autocasts(device: str) -> bool:
 
 def _as_stored(layer: PrunedLayer, *states: Tensor) -> Iterator[Tensor]:
     """In the precision of the layer's storage, which its first tokens decide."""
-    _, key, value = states
-    if layer.now is None or not layer.now.columns.seen:
-        layer.lazy_initialization(key, value)
-    assert layer.store is not None
+    dtype = states[1].dtype if layer.store is None else layer.store.keys.dtype
     for tensor in states:
-        yield tensor.to(layer.store.keys.dtype)
+        yield tensor.to(dtype)
 
 
-def _layer_for_one_call(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor
-) -> PrunedLayer:
+def _layer_for_one_call(module: nn.Module, query: Tensor, key: Tensor) -> PrunedLayer:
     """A layer that lives for this call, for models that are run without a cache."""
-    binding = getattr(module, "transfer_binding", None)
-    if not isinstance(binding, Binding) or query.shape[2] != key.shape[2]:
-        raise UserError(
-            "an attached model was given a cache that is not pruned; pass cache=memory.new_cache()"
-        )
-    layer = PrunedLayer(binding.pruning, int(getattr(module, "layer_idx", 0)))
-    layer.lazy_initialization(key, value)
-    return layer
+    binding = tie_of(module).binding
+    assert binding is not None
+    if query.shape[2] != key.shape[2]:
+        raise UserError(_NOT_PRUNED)
+    return PrunedLayer(binding.pruning, int(getattr(module, "layer_idx", 0)))
 
 
 #: What models hand to the attention function that changes what a query sees of a token.
@@ -230,7 +225,11 @@ def padding_mask(
             "this model masks more than the future (packed or bidirectional tokens), which a "
             "pruned cache cannot follow; pass an attention_mask [batch, tokens]"
         )
+    if kv_length != q_length:
+        raise UserError(_NOT_PRUNED)
     layer = ASKED.layer() if ASKED.layer and kv_offset else None
+    if layer is not None and layer.batch_size != batch_size:
+        raise UserError(another_batch(layer.batch_size, batch_size))
     if attention_mask is None:
         if layer is not None and layer.now and layer.now.columns.dropped is not None:
             raise UserError(

@@ -1,5 +1,6 @@
 """Which model a pruned cache belongs to, and until when."""
 
+from dataclasses import dataclass
 from typing import Any, Optional
 from uuid import uuid4
 from weakref import WeakValueDictionary
@@ -57,3 +58,40 @@ class Binding:
 
 def _found(name: str) -> Optional["Binding"]:
     return _ALL.get(name)
+
+
+@dataclass(frozen=True)
+class Tie:
+    """What `attach` leaves in an attention module; copies of the model are not tied.
+
+    Attributes:
+        binding: the attachment; None in a copy.
+        pruned: False for windows and chunks, which keep the attention they were made for.
+    """
+
+    binding: Binding | None
+    pruned: bool
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Tie":
+        """Of a copy."""
+        return Tie(None, self.pruned)
+
+    def __reduce__(self) -> tuple[Any, tuple[None, bool]]:
+        """Of a copy."""
+        return Tie, (None, self.pruned)
+
+
+def tie_of(module: Any) -> Tie:
+    """The tie of an attention module.
+
+    Raises:
+        UserError: its model is not attached.
+    """
+    tie = getattr(module, "transfer_tie", None)
+    if tie is None or tie.binding is None or not tie.binding.attached:
+        raise UserError(
+            "this model computes the attention of pruned caches and is not attached: it shares the "
+            "configuration of an attached model, or is a copy of one; attach it, or give it a "
+            "configuration of its own and set_attn_implementation('sdpa')"
+        )
+    return tie

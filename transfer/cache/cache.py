@@ -1,16 +1,13 @@
 """The cache a model is given: `DynamicCache` with its full-attention layers replaced.
 
 A forward pass is a step that all layers take or none: the cache knows which have taken it, refuses
-to go on from the middle of one, and can go back to its beginning. The step ends with the forward
-pass of the attached model, or with the last layer where only a part of the model is called.
+to go on from the middle of one, and can go back to its beginning.
 """
 
-import threading
 from collections.abc import Collection
-from copy import copy
-from typing import Any, cast
+from copy import copy, deepcopy
+from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import (
@@ -20,31 +17,11 @@ from transformers.cache_utils import (
 )
 
 from transfer.cache.binding import Binding
-from transfer.cache.layer import PrunedLayer
+from transfer.cache.forward import Pass, current
+from transfer.cache.layer import PrunedLayer, another_batch
 from transfer.cache.parked import Parked
 from transfer.cache.policy import Pruning
 from transfer.errors import UserError
-
-
-class Forward(threading.local):
-    """The caches through which all layers went in the forward pass that this thread is in."""
-
-    caches: "list[PrunedCache] | None" = None
-
-
-FORWARD = Forward()
-
-
-def begin_forward(*args: Any) -> None:
-    """The forward pass of an attached model begins (a hook)."""
-    FORWARD.caches = []
-
-
-def end_forward(model: Any, args: Any, output: Any) -> None:
-    """It ends; without an output, by an error (a hook)."""
-    caches, FORWARD.caches = FORWARD.caches or [], None
-    for cache in caches if output is not None else []:
-        cache.end_step()
 
 
 class PrunedCache(DynamicCache):
@@ -94,11 +71,17 @@ class PrunedCache(DynamicCache):
             and not isinstance(layer, LinearAttentionCacheLayerMixin)
             and (local is None or index in local)
         ]
-        self._done = 0
-        self._ended = False
+        # As they are before the first token.
+        self._new = {
+            index: deepcopy(layer)
+            for index, layer in enumerate(self.layers)
+            if not isinstance(layer, PrunedLayer)
+        }
+        # Of the step that is under way: how many layers have taken it, whether recurrent states
+        # were touched, in which forward pass, what stock layers were before, and whether it ended.
+        self._done, self._touched, self._ended = 0, False, False
+        self._pass: Pass | None = None
         self._stock: dict[int, Any] = {}
-        #: The forward pass in which recurrent states were last got or set, until its step ends.
-        self._touched: list[PrunedCache] | None = None
 
     @property
     def pruned(self) -> list[PrunedLayer]:
@@ -145,6 +128,7 @@ class PrunedCache(DynamicCache):
 
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
         """Length and offset of a layer's mask; where it runs in another process, of one here."""
+        self._check_whole()
         own = [layer.index for layer in self.pruned if layer.index in self._order]
         elsewhere = own and layer_idx not in self._order
         return super().get_mask_sizes(query_length, own[0] if elsewhere else layer_idx)
@@ -160,12 +144,10 @@ class PrunedCache(DynamicCache):
             UserError: the model is not attached, a step was left in its middle, or the batch is
                 another.
         """
-        if self.binding is not None:
-            self.binding.check()
         self._enter(layer_idx)
+        self.check_batch(len(key_states))
         layer = self.layers[layer_idx]
         if isinstance(layer, PrunedLayer):
-            layer.update(key_states, value_states)
             return Parked.of(key_states, layer, self), value_states
         self._stock[layer_idx] = copy(layer)
         found = super().update(key_states, value_states, layer_idx, *args, **kwargs)
@@ -200,15 +182,24 @@ class PrunedCache(DynamicCache):
         """A pruned layer's attention is over."""
         self._leave()
 
+    def check_batch(self, batch: int) -> None:
+        """Raise `UserError` unless as many sequences are held, or none yet."""
+        held = {layer.batch_size for layer in self.pruned if layer.now is not None}
+        if held and held != {batch}:
+            raise UserError(another_batch(held.pop(), batch))
+
     def rollback(self) -> None:
         """Go back to the last whole step; what one that was left in its middle added is gone.
+
+        A step ends with the forward pass of the attached model. (Where only a part of the model is
+        called, it ends with that, and for `model.forward` with the last layer.)
 
         Raises:
             UserError: a layer with a recurrent state took part in it, which cannot go back.
         """
         if self._ended:
             self.end_step()
-        if self._touched is not None:
+        if self._touched:
             raise UserError(
                 "this model has layers with a recurrent state, which cannot go back; reset() the "
                 "cache or make a new one"
@@ -224,62 +215,108 @@ class PrunedCache(DynamicCache):
         self._ended = True
         for layer in self.pruned:
             layer.settle()
-        self._stock, self._done, self._touched = {}, 0, None
+        self._stock, self._done, self._touched, self._pass = {}, 0, False, None
         self._ended = False
 
     def reset(self) -> None:
         """Forget everything."""
-        super().reset()
-        self._stock, self._done, self._ended, self._touched = {}, 0, False, None
+        for layer in self.pruned:
+            layer.reset()
+        # Stock layers with a recurrent state keep the size of its batch, where they reset it.
+        for index, layer in self._new.items():
+            self.layers[index] = deepcopy(layer)
+        self._stock, self._done, self._touched, self._pass = {}, 0, False, None
+        self._ended = False
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Refused: what was evicted cannot come back."""
+        if tokens_to_remove:
+            raise UserError(
+                "a pruned cache cannot be rolled back by a number of tokens (assisted decoding asks"
+                " for it); generate without an assistant model, and hide tokens that are to be "
+                "forgotten by an attention mask"
+            )
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Follow beams: sequence b goes on from sequence `beam_idx[b]`."""
-        self._check_whole()
-        super().reorder_cache(cast(torch.LongTensor, beam_idx))
+        self._rearrange("reorder_cache", beam_idx)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat each sequence so many times."""
-        self._check_whole()
-        super().batch_repeat_interleave(repeats)
+        self._rearrange("batch_repeat_interleave", repeats)
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep only these sequences of the batch, in this order."""
+        self._rearrange("batch_select_indices", indices)
+
+    def _rearrange(self, how: str, what: Any) -> None:
+        """Rearrange the sequences of all layers, or of none."""
         self._check_whole()
-        super().batch_select_indices(indices)
+        layers = [
+            # These write into what they hold.
+            deepcopy(layer) if isinstance(layer, LinearAttentionCacheLayerMixin) else copy(layer)
+            for layer in self.layers
+        ]
+        for index, layer in enumerate(layers):
+            if not hasattr(layer, how):
+                raise UserError(
+                    f"layer {index} of this model has a recurrent state, of which sequences cannot "
+                    "be chosen or repeated; pass the batch as it should be from the start"
+                )
+            getattr(layer, how)(what)
+        self.layers = layers
 
     def _enter(self, index: int) -> None:
         """Refuse a layer that is not the next to take the step."""
-        # Some models go through their layers twice in a forward pass.
-        again = self._done == len(self._order) and self in (FORWARD.caches or [])
-        if self._ended or again:
+        self._check_attached()
+        if self._done == len(self._order) and self._same_pass():
+            # Some models go through their layers twice in a forward pass.
             self.end_step()
         ended = self._done == len(self._order)
         if ended or index != self._order[self._done] or not self._same_pass():
             raise self._half()
+        begun = self.layers[index]
+        if isinstance(begun, PrunedLayer) and begun.under_way:
+            raise self._half()
+        self._pass = current(self.binding)
 
     def _touch(self) -> None:
         """A layer with a recurrent state, which cannot go back, takes the step."""
-        if self._ended:
-            self.end_step()
+        self._check_attached()
         if not self._same_pass():
             raise self._half()
-        self._touched = FORWARD.caches
+        self._pass = current(self.binding)
+        if self._pass is None:
+            raise UserError(
+                "layers with a recurrent state cannot be watched where only a part of this model "
+                "is called; call the model itself, not its forward"
+            )
+        self._touched = True
 
     def _same_pass(self) -> bool:
-        return self._touched is None or self._touched is FORWARD.caches
+        """Whether the step that is under way, if one is, is that of the pass that is running."""
+        begun = self._touched or self._done
+        return not begun or self._pass is current(self.binding)
 
     def _leave(self) -> None:
         self._done += 1
         if self._done == len(self._order):
-            if FORWARD.caches is None:
+            if self._pass is None:
                 self.end_step()
             else:
-                FORWARD.caches.append(self)
+                self._pass.caches.append(self)
+
+    def _check_attached(self) -> None:
+        if self._ended:
+            self.end_step()
+        if self.binding is not None:
+            self.binding.check()
 
     def _check_whole(self) -> None:
         if self._ended:
             self.end_step()
-        if self._done or self._touched is not None or any(layer.before for layer in self.pruned):
+        begun = self._done or self._touched or any(layer.under_way for layer in self.pruned)
+        if begun and not (self._pass and self._pass is current(self.binding)):
             raise self._half()
 
     def _half(self) -> UserError:

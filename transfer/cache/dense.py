@@ -26,11 +26,14 @@ def register() -> None:
 
 
 def dense_mask(
-    *args: Any, attention_mask: Tensor | None = None, local_size: int | None = None, **kwargs: Any
+    *, q_length: int, attention_mask: Tensor | None, local_size: int | None = None, **kwargs: Any
 ) -> Tensor | None:
     """The stock mask of sliding windows; elsewhere none, as visibility says it (mask interface)."""
-    mask = None if local_size is None else attention_mask
-    return padding_mask(*args, attention_mask=mask, local_size=local_size, **kwargs)
+    if local_size is None:
+        kwargs |= {"kv_length": q_length, "kv_offset": 0}
+        attention_mask = None
+    mask = {"q_length": q_length, "attention_mask": attention_mask, "local_size": local_size}
+    return padding_mask(**mask, **kwargs)
 
 
 def visibility(

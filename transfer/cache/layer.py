@@ -44,6 +44,14 @@ class Asked(threading.local):
 ASKED = Asked()
 
 
+def another_batch(held: int, given: int) -> str:
+    """Why a call with another number of sequences than are held is refused."""
+    return (
+        f"this pruned cache holds {held} sequences and was given {given}; choose or repeat its "
+        "sequences (batch_select_indices, batch_repeat_interleave), or make a new cache"
+    )
+
+
 @dataclass
 class Contents:
     """What a layer holds of a batch of sequences.
@@ -54,6 +62,7 @@ class Contents:
         columns: of the input.
         counts: tokens of each sequence that went through, padding left out.
         due: sequences that have come to an update which is not done yet.
+        last: what `counts()` was at the last update of each sequence; 0: there was none.
         updates: with `Pruning.trace`, for each sequence `(seen, columns)` after every update: how
             many columns had come, and those of the tokens kept, a tensor for each KV head.
     """
@@ -62,6 +71,7 @@ class Contents:
     log: QueryLog | None
     columns: Columns
     counts: list[int]
+    last: list[int]
     due: list[int] = field(default_factory=list)
     updates: list[list[tuple[int, list[Tensor]]]] = field(default_factory=list)
 
@@ -72,6 +82,7 @@ class Contents:
             copy(self.log),
             self.columns,
             list(self.counts),
+            list(self.last),
             list(self.due),
             [list(updates) for updates in self.updates],
         )
@@ -83,7 +94,8 @@ class PrunedLayer(CacheLayerMixin):
     Attributes:
         index: of the layer in the model.
         now: what is held.
-        before: what was held before the call that is under way; None between calls.
+        under_way: whether a call is, of which it is not said yet that all layers have taken it.
+        before: what was held before it.
         alone: whether no cache says when a call is over for all layers.
         peak_bytes: the most this layer ever held.
         policy_seconds: time spent observing, scoring and evicting.
@@ -101,26 +113,33 @@ class PrunedLayer(CacheLayerMixin):
 
     def reset(self) -> None:
         """Forget everything."""
+        self._empty()
+        self.first = 0
+        self.peak_bytes = 0
+        self.policy_seconds = 0.0
+
+    def _empty(self) -> None:
         self.pruning = self._given
         self.now: Contents | None = None
         self.before: Contents | None = None
-        self.first = 0
+        self.under_way = False
         self._scale = 1.0
         self._room = 0
         self.batch_size, self.kv_heads = 0, 0
         self.is_initialized = False
-        self.peak_bytes = 0
-        self.policy_seconds = 0.0
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Take shapes, dtype and device from the first keys and values."""
+        """Take shapes, dtype and device from the first keys and values, none of them padding."""
+        self._begin(key_states, value_states, key_states.shape[2])
+
+    def _begin(self, key_states: Tensor, value_states: Tensor, tokens: int) -> None:
         self.batch_size, self.kv_heads = key_states.shape[:2]
-        self.pruning = self.pruning.fitted(key_states.shape[2])
+        self.pruning = self.pruning.fitted(tokens)
         policy, batch = self.pruning.policy, self.batch_size
         slack = min(self.pruning.interval, STRIDE) if policy.evicts else None
         store = PackedTokens(key_states, value_states, policy.state_size, policy.half_state, slack)
         updates: list[list[tuple[int, list[Tensor]]]] = [[] for _ in range(batch)]
-        self.now = Contents(store, None, Columns(), [0] * batch, updates=updates)
+        self.now = Contents(store, None, Columns(), [0] * batch, [0] * batch, updates=updates)
         self.is_initialized = True
 
     @property
@@ -138,20 +157,7 @@ class PrunedLayer(CacheLayerMixin):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Make ready for new tokens; returns them unchanged.
-
-        Raises:
-            UserError: an earlier call ended in its middle, or the batch is another.
-        """
-        self._check_whole()
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        if key_states.shape[0] != self.batch_size:
-            raise UserError(
-                f"this pruned cache holds {self.batch_size} sequences and was given "
-                f"{key_states.shape[0]}; choose or repeat its sequences (batch_select_indices, "
-                "batch_repeat_interleave), or make a new cache"
-            )
+        """Nothing yet, as attention takes them; returns them unchanged."""
         return key_states, value_states
 
     def get_seq_length(self) -> int:
@@ -160,22 +166,12 @@ class PrunedLayer(CacheLayerMixin):
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Masks are over the new tokens only; the mask function may ask this layer about others."""
-        self._check_whole()
         ASKED.layer = ref(self)
         return query_length, self.seen
 
     def get_max_length(self) -> int:
         """No maximum."""
         return -1
-
-    def crop(self, tokens_to_remove: int) -> None:
-        """Refused: what was evicted cannot come back."""
-        if tokens_to_remove:
-            raise UserError(
-                "a pruned cache cannot be rolled back by a number of tokens (assisted decoding asks"
-                " for it); generate without an assistant model, and hide tokens that are to be "
-                "forgotten by an attention mask"
-            )
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Follow beams."""
@@ -200,19 +196,13 @@ class PrunedLayer(CacheLayerMixin):
             now.log.select(chosen)
         now.columns = now.columns.chosen(chosen)
         now.counts = [now.counts[b] for b in chosen]
+        now.last = [now.last[b] for b in chosen]
         now.updates = [list(now.updates[b]) for b in chosen]
         self.now, self.batch_size = now, len(chosen)
 
     def offload(self) -> None:
         """Refused."""
         raise UserError("a pruned cache stays on its device; do not combine it with offloading")
-
-    def _check_whole(self) -> None:
-        if self.before is not None:
-            raise UserError(
-                f"layer {self.index} of this pruned cache is in the middle of a step, which an "
-                "error or an interrupt has ended; rollback() to the last whole step, or reset() it"
-            )
 
     # what is held
 
@@ -247,6 +237,10 @@ class PrunedLayer(CacheLayerMixin):
         """Tokens of each sequence that came, padding left out; they decide when updates come."""
         return [self._at(b) for b in range(self.batch_size)]
 
+    def last_updates(self) -> list[int]:
+        """What `counts` was at the last update of each sequence; 0: there was none yet."""
+        return list(self.now.last) if self.now else []
+
     def positions(self) -> list[Tensor]:
         """Columns of the tokens held, one tensor for each (sequence, KV head)."""
         return [tokens for row in range(self.batch_size) for tokens in self.positions_of(row)]
@@ -273,7 +267,7 @@ class PrunedLayer(CacheLayerMixin):
         Raises:
             UserError: nothing went through this layer yet, or it does not keep its queries.
         """
-        if self.now is None:
+        if self.now is None or (self.pruning.reads_attention and self.now.log is None):
             raise UserError(f"layer {self.index} has seen no token yet; run the model first")
         found = []
         for sequences in self._alike(range(self.batch_size)):
@@ -307,10 +301,14 @@ class PrunedLayer(CacheLayerMixin):
                 drop those tokens for good that it hides. None when all are real.
             scale: of the scores.
         """
-        assert self.now is not None
-        self.before, self.now = None if self.alone else self.now, self.now.copied()
-        self._scale = scale
         new = query.shape[2]
+        if not self.alone:
+            self.before, self.under_way = self.now, True
+        if self.now is None:
+            self._begin(key, value, new if mask is None else int(mask[:, -new:].sum(1).max()))
+        assert self.now is not None
+        self.now = self.now.copied()
+        self._scale = scale
         if mask is not None and mask.shape[1] > new:
             self._drop(mask[:, :-new])
         valid = None if mask is None or bool(mask[:, -new:].all()) else mask[:, -new:]
@@ -326,7 +324,7 @@ class PrunedLayer(CacheLayerMixin):
 
     def settle(self) -> None:
         """The call is over for all layers: do what is due, and forget what was before it."""
-        self.before = None
+        self.before, self.under_way = None, False
         if self.now is None or not (self.now.due or self._full()):
             return
         now, self.now = self.now, self.now.copied()
@@ -339,9 +337,11 @@ class PrunedLayer(CacheLayerMixin):
 
     def restore(self) -> None:
         """Take a call back that is not over for all layers."""
-        if self.before is not None:
+        if self.under_way and self.before is None:
+            self._empty()
+        elif self.before is not None:
             self.before.store.mend()
-            self.now, self.before = self.before, None
+            self.now, self.before, self.under_way = self.before, None, False
 
     def _attend_piece(
         self, piece: Piece, query: Tensor, key: Tensor, value: Tensor
@@ -406,6 +406,7 @@ class PrunedLayer(CacheLayerMixin):
             self.peak_bytes = max(self.peak_bytes, self.bytes())
         if due and self.pruning.policy.evicts:
             self._prune(due)
+            now.last = [self._at(b) if b in due else at for b, at in enumerate(now.last)]
         now.due = []
 
     def _observe(self, sequences: list[int], queries: Queries) -> None:
@@ -488,7 +489,8 @@ class PrunedLayer(CacheLayerMixin):
         valid, visible = now.store.index()[1], visible.cpu()
         tokens = now.store.padded(now.store.positions).cpu() - self.first
         seen = [
-            visible[b, now.columns.of(tokens[row].clamp(min=0), b).long()]
+            # (What stands for padding may lie anywhere.)
+            visible[b, now.columns.of(tokens[row], b).long().clamp(0, visible.shape[1] - 1)]
             for b in everybody
             for row in self._rows([b])
         ]
@@ -537,7 +539,8 @@ class PrunedLayer(CacheLayerMixin):
             return None
         at, interval = self._at(sequences[0]), self.pruning.interval
         held = self.now.log.held(sequences, at)
-        return held.part(0, held.rows, min(held.rows, at % interval or min(at, interval)))
+        since = at % interval or min(at, interval)
+        return held.part(0, held.rows, min(held.rows, since, self.now.counts[sequences[0]]))
 
     def _window(
         self,

@@ -35,7 +35,7 @@ class AttentionWindow:
     Attributes:
         layer: index of the layer in the model.
         seen: tokens of each sequence that went through the layer; padding does not count.
-        first: index of the sequences' first token, 0 unless the cache was told to `skip` some.
+        first: index of the sequences' first token, see `PrunedCache.count_from`.
         budget: tokens each head may keep, `[batch]`; None without one, and before an update.
     """
 

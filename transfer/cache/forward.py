@@ -1,0 +1,89 @@
+"""The forward passes of attached models that a thread is in, and the caches that went through them.
+
+A step of a cache ends with the outermost forward pass of its model, so that what fails behind the
+last layer (the head, too little memory for logits) is not taken for a step. Hooks tell when a pass
+begins and ends; after an exception none is called, and the pass is known to be over because its
+frame is not on the stack any more.
+"""
+
+import sys
+import threading
+from dataclasses import dataclass, field
+from functools import partial
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from transfer.cache.binding import Binding
+
+if TYPE_CHECKING:
+    from transfer.cache.cache import PrunedCache
+
+
+#: Where `Module.__call__` is.
+CALLS = nn.modules.module.__file__
+
+
+@dataclass(eq=False)
+class Pass:
+    """One forward pass.
+
+    Attributes:
+        binding: of the model.
+        frame: of `Module.__call__`.
+        caches: through which all layers went.
+    """
+
+    binding: Binding
+    frame: FrameType | None
+    caches: "list[PrunedCache]" = field(default_factory=list)
+
+
+class Passes(threading.local):
+    """Those of this thread, outermost first."""
+
+    def __init__(self) -> None:
+        self.running: list[Pass] = []
+
+
+PASSES = Passes()
+
+
+def watch(module: nn.Module, binding: Binding) -> tuple[RemovableHandle, RemovableHandle]:
+    """Let the forward passes of a module, which holds all layers, be known."""
+    return (
+        module.register_forward_pre_hook(partial(_begin, binding)),
+        module.register_forward_hook(_end),
+    )
+
+
+def current(binding: Binding | None) -> Pass | None:
+    """The outermost pass of this model that is running."""
+    _drop_those_that_failed()
+    return next((each for each in PASSES.running if each.binding is binding), None)
+
+
+def _begin(binding: Binding, *args: Any) -> None:
+    _drop_those_that_failed()
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code.co_filename != CALLS:
+        frame = frame.f_back
+    PASSES.running.append(Pass(binding, frame))
+
+
+def _end(*args: Any) -> None:
+    _drop_those_that_failed()
+    ended = PASSES.running.pop()
+    for cache in ended.caches:
+        cache.end_step()
+
+
+def _drop_those_that_failed() -> None:
+    if PASSES.running:
+        frame, stack = sys._getframe(1), set()
+        while frame is not None:
+            stack.add(id(frame))
+            frame = frame.f_back
+        PASSES.running = [each for each in PASSES.running if id(each.frame) in stack]
