@@ -30,6 +30,7 @@ _MOST = {
     **dict.fromkeys(("num_attention_heads", "num_key_value_heads", "n_head", "head_dim"), 10**5),
     **dict.fromkeys(("hidden_size", "n_embd", "intermediate_size", "n_inner"), 10**7),
     **dict.fromkeys(("state_dim", "act_dim", "image_size", "patch_size"), 10**5),
+    **dict.fromkeys(("sliding_window", "attention_chunk_size"), 10**9),
     **dict.fromkeys(("vocab_size", "n_positions", "max_position_embeddings", "max_ep_len"), 10**9),
 }
 _IN_WORDS = {
@@ -169,6 +170,8 @@ def _check_config(path: Path, config: Mapping[str, Any]) -> None:
                 f"{path} says {name} {value!r}, not a whole number from 1 to {most:,}; "
                 "download or save the model again"
             )
+        if name in ("return_dict", "output_hidden_states") and type(value) is not bool:
+            raise UserError(f"{path} says {name} {value!r}; use true or false")
         if "attn_implementation" in name and "/" in str(value):
             raise UserError(
                 f"{path} says {name} {value!r}, which is code from the Hub and is not run; "

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from logging import CRITICAL
+from pickle import UnpicklingError
 from typing import Any
 
 from transformers.utils import logging
@@ -53,6 +54,8 @@ def load_weights(
             " download or save the model again"
         )
     _refuse_further_layers(path, report["unexpected_keys"], model.state_dict())
+    # A folder may ask for bare tuples, which nothing here reads.
+    model.config.return_dict = True
     return model.eval()
 
 
@@ -81,6 +84,8 @@ def first_line(error: Exception) -> str:
     """What an error of another library says first."""
     if "trust_remote_code" in str(error):
         return "it brings Python of its own, which runs with --trust-remote-code alone"
+    if isinstance(error, UnpicklingError) or "weights_only" in str(error):
+        return "its weights hold more than tensors and were not read; save them as safetensors"
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")
 
 

@@ -21,7 +21,7 @@ from transfer.envs.environment import env_id, env_name, environment, make_env
 from transfer.envs.learner import Learner
 from transfer.envs.training_run import Checkpoint, TrainingRun
 from transfer.errors import UserError, check_at_least, resumable, unknown_name
-from transfer.files import cache_folder, locked
+from transfer.files import cache_folder, locked, remove_partial
 from transfer.plugins import ENVIRONMENTS
 from transfer.provenance import command_line, versions
 
@@ -103,6 +103,7 @@ def collect(config: CollectConfig) -> list[Path]:
     console = Console(stderr=True)
     how = f"the same command goes on from the last checkpoint in {config.run.folder}"
     with locked(config.folder), resumable(how):
+        remove_partial(config.run.folder)
         checkpoints = config.run.checkpoints()
         if not checkpoints or checkpoints[-1].steps < config.steps:
             checkpoints = _train(config, checkpoints, console)

@@ -102,9 +102,7 @@ def locked(folder: Path | None) -> Iterator[None]:
         # Of Windows' locks none ends with the process; there nothing is held.
         if os.name == "posix":
             _hold(descriptor, folder)
-            # What `replacing` left there when it was killed.
-            for left in folder.glob(".*.partial*"):
-                left.unlink()
+            remove_partial(folder)
         yield
     finally:
         os.close(descriptor)
@@ -119,6 +117,12 @@ def _hold(descriptor: int, folder: Path) -> None:
         raise UserError(
             f"another run is writing into {folder}; wait for it, or choose another --out"
         ) from error
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what `replacing` left in a folder when it was killed; nobody else may write there."""
+    for left in folder.glob(".*.partial*"):
+        left.unlink()
 
 
 def write_json(path: str | Path, content: Any) -> None:

@@ -99,6 +99,8 @@ class Registry(Generic[T]):
         Raises:
             UserError: the name is taken, or it is no such thing.
         """
+        if not name:
+            raise UserError(f"a {self.kind} needs a name; give it one")
         if name in self:
             raise UserError(f"{self.kind} {name!r} is there already; choose another name")
         self._registered[name] = self.checked(name, thing)
@@ -155,8 +157,9 @@ class Registry(Generic[T]):
             raise self._unusable(name, AttributeError(f"{error}, found in {found}")) from error
 
     def _unusable(self, name: str, error: BaseException) -> UserError:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         return UserError(
-            f"{self.kind} {name!r} cannot be imported ({type(error).__name__}: {error}); check the "
+            f"{self.kind} {name!r} cannot be imported ({reason}); check the "
             "spelling, and that its package is installed and works, or lies in this folder"
         )
 

@@ -128,6 +128,20 @@ def test_a_run_with_other_settings_is_refused_and_left_alone(tmp_path, settings,
     assert read_results(tmp_path).summary == results().summary
 
 
+def test_rows_of_other_settings_that_were_put_into_the_folder_are_refused(tmp_path):
+    for name in ("m", "n"):
+        with store(tmp_path / name, {**SETTINGS, "model": name}) as folder:
+            for item in (0, 1):
+                folder.add(row(item))
+    for name in ("rows.jsonl", "blocks.jsonl"):
+        (tmp_path / "m" / name).write_bytes((tmp_path / "n" / name).read_bytes())
+    with (
+        pytest.raises(UserError, match="or not of these settings; remove that line"),
+        store(tmp_path / "m", {**SETTINGS, "model": "m"}),
+    ):
+        pytest.fail("entered")
+
+
 @pytest.mark.parametrize("file", ["rows.jsonl", "results.json"])
 def test_a_folder_of_an_earlier_version_is_refused(tmp_path, capsys, file):
     content = '{"seed": 0}\n' if file == "rows.jsonl" else '{"command": "", "summary": []}'

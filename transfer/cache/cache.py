@@ -4,10 +4,12 @@ A forward pass is a step that all layers take or none: the cache knows which hav
 to go on from the middle of one, and can go back to its beginning.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from copy import copy, deepcopy
 from typing import Any
 
+import torch
+from jaxtyping import Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import (
@@ -16,6 +18,7 @@ from transformers.cache_utils import (
     LinearAttentionCacheLayerMixin,
 )
 
+from transfer.arguments import shown
 from transfer.cache.binding import Binding
 from transfer.cache.forward import Pass, current
 from transfer.cache.layer import PrunedLayer, another_batch
@@ -239,15 +242,28 @@ class PrunedCache(DynamicCache):
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Follow beams: sequence b goes on from sequence `beam_idx[b]`."""
-        self._rearrange("reorder_cache", beam_idx)
+        self._rearrange("reorder_cache", self._chosen("beam_idx", beam_idx))
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat each sequence so many times."""
+        if not isinstance(repeats, int) or isinstance(repeats, bool) or repeats < 1:
+            raise UserError(f"repeats is {shown(repeats)}; use a whole number from 1 on")
         self._rearrange("batch_repeat_interleave", repeats)
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep only these sequences of the batch, in this order."""
-        self._rearrange("batch_select_indices", indices)
+        self._rearrange("batch_select_indices", self._chosen("indices", indices))
+
+    def _chosen(self, name: str, indices: Tensor | Sequence[int]) -> Int[Tensor, " sequences"]:
+        """Indices of sequences, or a mask over them, as a tensor of indices."""
+        batch = max((layer.batch_size for layer in self.pruned), default=0)
+        try:
+            chosen = torch.as_tensor(indices)
+            return torch.arange(batch)[chosen.cpu()] if batch else chosen
+        except (TypeError, ValueError, IndexError, RuntimeError):
+            raise UserError(
+                f"{name} is {shown(indices)}; use whole numbers of sequences below {batch}"
+            ) from None
 
     def _rearrange(self, how: str, what: Any) -> None:
         """Rearrange the sequences of all layers, or of none."""

@@ -11,19 +11,23 @@ import threading
 from dataclasses import dataclass, field
 from functools import partial
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from transfer.cache.binding import Binding
 
-if TYPE_CHECKING:
-    from transfer.cache.cache import PrunedCache
-
 
 #: Where `Module.__call__` is.
 CALLS = nn.modules.module.__file__
+
+
+class Stepping(Protocol):
+    """What takes a step in a forward pass: a cache."""
+
+    def end_step(self) -> None:
+        """All layers have taken it."""
 
 
 @dataclass(eq=False)
@@ -38,7 +42,7 @@ class Pass:
 
     binding: Binding
     frame: FrameType | None
-    caches: "list[PrunedCache]" = field(default_factory=list)
+    caches: list[Stepping] = field(default_factory=list)
 
 
 class Passes(threading.local):

@@ -29,7 +29,7 @@ from transfer.cache.columns import Columns
 from transfer.cache.eviction import select
 from transfer.cache.packed import PackedTokens
 from transfer.cache.pieces import Piece, assembled, cut
-from transfer.cache.policy import Pruning
+from transfer.cache.policy import Pruning, accumulated, scored
 from transfer.cache.queries import STRIDE, Queries, QueryLog
 from transfer.cache.window import AttentionWindow
 from transfer.errors import UserError
@@ -421,7 +421,7 @@ class PrunedLayer(CacheLayerMixin):
         if store.longest and pruning.policy.state_size:
             part = self._part(sequences)
             window = self._window(sequences, part, shown)
-            part.set_state(pruning.policy.accumulate(window, self._state(sequences, part)))
+            part.set_state(accumulated(pruning.policy, window, self._state(sequences, part)))
             if part is not store:
                 store.put_state(self._rows(sequences), part)
         self.now.log.keep_last(sequences, queries, late)
@@ -458,7 +458,7 @@ class PrunedLayer(CacheLayerMixin):
         if tokens is not None:
             budget = torch.full((len(sequences),), tokens, device=part.keys.device)
         window = self._window(sequences, part, self._newest(sequences), budget)
-        scores, state = pruning.policy.score(window, self._state(sequences, part))
+        scores, state = scored(pruning.policy, window, self._state(sequences, part))
         threshold = pruning.policy.threshold
         return select(scores, window.valid, threshold, budget, pruning.eviction), state
 

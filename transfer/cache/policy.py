@@ -9,10 +9,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from transfer.arguments import check_fields
+from transfer.arguments import check_fields, shown
 from transfer.cache.queries import STRIDE, TILE
 from transfer.cache.window import AttentionWindow
 from transfer.errors import MOST_TOKENS, UserError
@@ -77,6 +78,59 @@ class Policy(ABC):
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 32, 512
 
 
+def scored(
+    policy: Policy, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens size"]
+) -> tuple[Float[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens size"]]:
+    """`Policy.score`, and that it is what a layer can use; whole numbers will do.
+
+    Raises:
+        UserError: the policy failed, or what it returns is of another form, or NaN.
+    """
+    found: Any = _asked(policy, "score", window, state)
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise UserError(f"policy {policy.name} returns no pair of scores and state from score")
+    scores, after = found
+    _check_tensor(policy, "scores", scores, state.shape[:3], state)
+    _check_tensor(policy, "state", after, state.shape, state)
+    scores = scores if scores.is_floating_point() else scores.double()
+    if scores.isnan()[window.valid].any():
+        raise UserError(f"policy {policy.name} scores a token NaN; give every token a number")
+    return scores, after
+
+
+def accumulated(
+    policy: Policy, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens size"]
+) -> Float[Tensor, "batch kv_heads tokens size"]:
+    """`Policy.accumulate`, checked like `scored`."""
+    after = _asked(policy, "accumulate", window, state)
+    _check_tensor(policy, "state", after, state.shape, state)
+    return after
+
+
+def _asked(policy: Policy, what: str, window: AttentionWindow, state: Tensor) -> Any:
+    try:
+        return getattr(policy, what)(window, state)
+    except (UserError, MemoryError, torch.OutOfMemoryError):
+        raise
+    # Somebody else's policy may raise anything, and a script may leave.
+    except (Exception, SystemExit, GeneratorExit) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"policy {policy.name} cannot {what} ({reason})") from error
+
+
+def _check_tensor(policy: Policy, what: str, found: Any, shape: torch.Size, like: Tensor) -> None:
+    if not isinstance(found, Tensor) or found.is_complex() or found.device != like.device:
+        kind = f"{found.dtype} on {found.device}" if isinstance(found, Tensor) else shown(found)
+        raise UserError(
+            f"policy {policy.name} returns {what} {kind}; return real numbers on {like.device}"
+        )
+    if found.shape != shape:
+        raise UserError(
+            f"policy {policy.name} returns {what} of shape {list(found.shape)}; return "
+            f"{list(shape)}, one for each token"
+        )
+
+
 @dataclass(frozen=True)
 class Pruning:
     """How a cache is pruned.
@@ -107,12 +161,41 @@ class Pruning:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if not isinstance(getattr(self.policy, "name", None), str):
-            raise UserError(f"{type(self.policy).__name__} has no name; give the class one, a text")
+        self._check_policy()
         if self.eviction not in ("exact", "reference"):
             raise UserError(f"unknown eviction {self.eviction!r}; use exact or reference")
         self._check_interval()
         self._check_budget()
+
+    def _check_policy(self) -> None:
+        """What a policy from outside says of itself is of the kind that is read."""
+        policy, whole = self.policy, "a whole number"
+        if not isinstance(getattr(policy, "name", None), str) or not policy.name:
+            raise UserError(f"{type(policy).__name__} has no name; give the class one, a text")
+        for name, fits, kind in (
+            ("state_size", _is_whole(policy.state_size, 0), f"{whole} from 0 on"),
+            ("multiple_of", _is_whole(policy.multiple_of, 1), f"{whole} from 1 on"),
+            ("evicts", isinstance(policy.evicts, bool), "True or False"),
+            ("reads_attention", isinstance(policy.reads_attention, bool), "True or False"),
+            ("compares_heads", isinstance(policy.compares_heads, bool), "True or False"),
+            ("threshold", _is_finite(policy.threshold), "a number or None"),
+        ):
+            if not fits:
+                raise UserError(
+                    f"{name} of policy {policy.name} is {shown(getattr(policy, name))}; use {kind}"
+                )
+        try:
+            back = policy.looks_back(self.update_interval or LONGEST_INTERVAL)
+        # Somebody else's policy may raise anything.
+        except Exception as error:
+            raise UserError(
+                f"policy {policy.name} cannot say how far it looks back "
+                f"({type(error).__name__}: {error})"
+            ) from error
+        if not _is_whole(back, 0):
+            raise UserError(
+                f"policy {policy.name} looks back {shown(back)} queries; use {whole} from 0 on"
+            )
 
     def _check_interval(self) -> None:
         interval, multiple = self.update_interval, self.policy.multiple_of
@@ -210,6 +293,15 @@ class Pruning:
         if self.is_share:
             return max(1, math.ceil(round(self.budget * seen, 9)))
         return int(self.budget)
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_finite(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value is None or (number and math.isfinite(value))
 
 
 def _up_to_multiple(number: int, divisor: int) -> int:

@@ -54,16 +54,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         0, or 1: a check or the simulator failed, 2: bad input, 130: Ctrl-C or SIGTERM.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    if words == ["--version"]:
-        print(f"transfer {transfer.__version__}")
-        return 0
     try:
+        if words == ["--version"]:
+            print(f"transfer {transfer.__version__}")
+            _flush()
+            return 0
         with _terminated_as_interrupted():
             config, run = parse(words)
             if getattr(config, "trust_remote_code", False):
                 print("warning: the Python that a model brings is run as you", file=sys.stderr)
             code = run(config)
-            sys.stdout.flush()
+            _flush()
             return code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -78,12 +79,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def _flush() -> None:
+    # There is none where it was closed before the start.
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
 def _unwritten(error: OSError) -> int:
     """The sentence for a disk or a standard output that takes no more; other errors go on."""
     if error.errno not in _FULL:
-        raise error
+        if error.filename is None:
+            raise error
+        print(f"error: cannot use {error.filename}: {error.strerror}", file=sys.stderr)
+        return BAD_INPUT
     try:
-        sys.stdout.flush()
+        _flush()
     except OSError:
         # What is left in its buffer would be tried again at the end of the process.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

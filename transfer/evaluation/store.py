@@ -200,7 +200,14 @@ class Store:
         own.append(row)
         if len(own) == len(self._items[ended]) and not any(one["failure"] for one in own):
             self.ended[ended] = None
-            self._write(BLOCKS_FILE, _named(ended) | _seal(own))
+            self._write(BLOCKS_FILE, _named(ended) | self._seal(own))
+
+    def _seal(self, rows: Collection[Row]) -> Row:
+        """What is told of the rows of a block that has ended, under these settings.
+
+        In their order, which may decide last digits.
+        """
+        return dict(zip(_SEAL, (len(rows), content_digest([self._settings, list(rows)]))))
 
     def finish(self, results: Results) -> None:
         """Write `results.json` and `summary.csv`, each whole or not at all."""
@@ -226,7 +233,7 @@ class Store:
             own = [row for _, row in found[ended].values()]
             if told is None or found[ended].keys() != self._items[ended]:
                 continue
-            if told != _seal(own):
+            if told != self._seal(own):
                 raise _changed(folder, [line for line, _ in found[ended].values()], number)
             self.ended[ended] = None
             self.rows += own
@@ -290,11 +297,6 @@ class Store:
         return found
 
 
-def _seal(rows: Collection[Row]) -> Row:
-    """What is told of the rows of a block that has ended; their order may decide last digits."""
-    return dict(zip(_SEAL, (len(rows), content_digest(list(rows)))))
-
-
 def _unasked(path: Path, number: int, row: Row) -> UserError:
     item = f"item {row['item']!r} of " if "item" in row else ""
     return UserError(
@@ -314,8 +316,8 @@ def _repeated(path: Path, number: int, first: int) -> UserError:
 def _changed(folder: Path, lines: Sequence[int], ended: int) -> UserError:
     return UserError(
         f"lines {min(lines)} to {max(lines)} of {folder / ROWS_FILE} are not the rows of which line"
-        f" {ended} of {BLOCKS_FILE} tells the number and digest; remove that line to run them "
-        "again, or choose another --out"
+        f" {ended} of {BLOCKS_FILE} tells the number and digest, or not of these settings; remove "
+        "that line to run them again, or choose another --out"
     )
 
 

@@ -130,10 +130,22 @@ class EvolveConfig:
                 raise unknown_name(kind, name, known)
         self._check_tasks()
         self._check_numbers()
+        self._check_device()
         policy = NAMMPolicy(NAMM(self.namm))
         for update_interval in self.update_interval:
             for budget in self.budget or (None,):
                 Pruning(policy, update_interval, budget, self.eviction)
+
+    def _check_device(self) -> None:
+        import torch
+
+        try:
+            # Some devices can be named and not be computed on.
+            torch.ones(1, device=self.device).tolist()
+        except (RuntimeError, NotImplementedError, AssertionError) as error:
+            raise UserError(
+                f"--device {self.device} cannot be used here; use cpu or cuda"
+            ) from error
 
     def _check_tasks(self) -> None:
         from transfer.tasks.recall import get_task

@@ -51,8 +51,8 @@ def get_policy(name: str, /, **settings: Any) -> Policy:
         return policy(**settings)
     except UserError:
         raise
-    # Somebody else's constructor may raise anything.
-    except Exception as error:
+    # Somebody else's constructor may raise anything, and a script may leave.
+    except (Exception, SystemExit) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"policy {name} cannot be made ({reason}); check its settings") from error
 
