@@ -11,18 +11,18 @@ import threading
 from dataclasses import dataclass, field
 from functools import partial
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from transfer.cache.binding import Binding
 
-
 #: Where `Module.__call__` is.
 CALLS = nn.modules.module.__file__
 
 
+@runtime_checkable
 class Stepping(Protocol):
     """What takes a step in a forward pass: a cache."""
 
