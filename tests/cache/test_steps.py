@@ -512,3 +512,52 @@ def test_tokens_are_hidden_while_another_sequence_has_none_yet():
         held = cache.pruned[0].positions()
     assert all(int(tokens.min()) >= 10 for tokens in held[:2])
     assert all(9 not in tokens.tolist() for tokens in held[2:])
+
+
+def test_a_cache_from_elsewhere_belongs_to_the_first_that_runs_it():
+    model, twin, ids = tiny.llama(layers=2), tiny.llama(layers=2), torch.randint(3, 97, (1, 40))
+    pruning = Pruning(get_policy("h2o"), 8, 5)
+    with Memory(get_adapter(model), pruning) as memory, torch.no_grad():
+        cache = memory.new_cache()
+        model(ids[:, :20], cache=cache)
+        expected = model(ids[:, 20:], cache=deepcopy(cache)).logits
+        # As one that another process has written.
+        cache.binding = None
+        assert torch.equal(model(ids[:, 20:], cache=cache).logits, expected)
+        with Memory(get_adapter(twin), pruning), pytest.raises(UserError, match="another model"):
+            twin(ids, cache=cache)
+
+
+def test_a_broken_cache_is_broken_in_its_copies_too():
+    model, ids = tiny.llama(layers=2), torch.randint(3, 97, (1, 20))
+    with Memory(get_adapter(model), Pruning(get_policy("h2o"), 8, 5)) as memory, torch.no_grad():
+        cache = memory.new_cache()
+        expected = model(ids, cache=cache).logits
+        cache.reset()
+        with error_in(model.model, "layers.1.mlp", MemoryError), pytest.raises(MemoryError):
+            model(ids, cache=cache)
+        for other in (deepcopy(cache), pickle.loads(pickle.dumps(cache))):
+            with pytest.raises(UserError, match="middle of a step"):
+                model(ids, cache=other)
+            other.rollback()
+            assert torch.equal(model(ids, cache=other).logits, expected)
+
+
+def test_attached_or_detached_in_the_middle_of_a_forward_pass():
+    model, ids = tiny.llama(layers=2), torch.randint(3, 97, (1, 20))
+    pruning, made = Pruning(get_policy("h2o"), 8, 5), []
+
+    def attach_now(*args):
+        made.append(Memory(get_adapter(model), pruning))
+
+    handle = model.lm_head.register_forward_hook(attach_now)
+    with torch.no_grad():
+        model(ids, use_cache=False)
+        handle.remove()
+        handle = model.lm_head.register_forward_hook(lambda *args: made[0].detach())
+        cache = made[0].new_cache()
+        model(ids, cache=cache)
+        handle.remove()
+        with pytest.raises(UserError, match="has ended"):
+            model(ids, cache=cache)
+        assert model(ids).logits.isfinite().all()

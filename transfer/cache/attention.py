@@ -82,14 +82,10 @@ def _over_cache(
             f"layer {layer.index} of this model attends twice with the same keys, which a pruned "
             "cache cannot follow; use another model"
         )
-    if cache.binding not in (None, binding):
-        raise UserError(
-            "this pruned cache was made by the attachment of another model; pass one that this "
-            "model's memory.new_cache() made"
-        )
     states = (query, key.plain, value)
     _refuse(module, states, mask, dropout, kwargs)
-    key.spent, cache.binding = True, binding
+    cache.adopt(binding)
+    key.spent = True
     out = _attend(layer, states, mask, scaling)
     cache.took(layer)
     return out, None

@@ -131,6 +131,7 @@ class PrunedCache(DynamicCache):
 
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
         """Length and offset of a layer's mask; where it runs in another process, of one here."""
+        self._check_attached()
         self._check_whole()
         own = [layer.index for layer in self.pruned if layer.index in self._order]
         elsewhere = own and layer_idx not in self._order
@@ -180,6 +181,20 @@ class PrunedCache(DynamicCache):
         """As a stock cache does."""
         self._touch()
         return super().update_recurrent_state(recurrent_states, layer_idx, *args, **kwargs)
+
+    def adopt(self, binding: Binding | None) -> None:
+        """Belong to the attachment of the model that runs it, if to none yet.
+
+        Raises:
+            UserError: it belongs to another.
+        """
+        if self.binding is None:
+            self.binding, self._pass = binding, current(binding)
+        if self.binding is not binding:
+            raise UserError(
+                "this pruned cache was made by the attachment of another model; pass one that this "
+                "model's memory.new_cache() made"
+            )
 
     def took(self, layer: PrunedLayer) -> None:
         """A pruned layer's attention is over."""

@@ -44,6 +44,14 @@ class Pass:
     frame: FrameType | None
     caches: list[Stepping] = field(default_factory=list)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Pass":
+        """Itself: copies of a cache were in the same pass."""
+        return self
+
+    def __reduce__(self) -> tuple[Any, tuple[Binding, None]]:
+        """Over, where it is read again."""
+        return Pass, (self.binding, None)
+
 
 class Passes(threading.local):
     """Those of this thread, outermost first."""
@@ -71,17 +79,23 @@ def current(binding: Binding | None) -> Pass | None:
 
 def _begin(binding: Binding, *args: Any) -> None:
     _drop_those_that_failed()
-    frame: FrameType | None = sys._getframe()
-    while frame is not None and frame.f_code.co_filename != CALLS:
-        frame = frame.f_back
-    PASSES.running.append(Pass(binding, frame))
+    PASSES.running.append(Pass(binding, _call()))
 
 
 def _end(*args: Any) -> None:
     _drop_those_that_failed()
-    ended = PASSES.running.pop()
-    for cache in ended.caches:
-        cache.end_step()
+    # A model that is attached in the middle of a pass was not seen to begin it.
+    if PASSES.running and PASSES.running[-1].frame is _call():
+        for cache in PASSES.running.pop().caches:
+            cache.end_step()
+
+
+def _call() -> FrameType | None:
+    """The frame of `Module.__call__` from which a hook is called."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code.co_filename != CALLS:
+        frame = frame.f_back
+    return frame
 
 
 def _drop_those_that_failed() -> None:
