@@ -121,8 +121,10 @@ def _hold(descriptor: int, folder: Path) -> None:
 
 def remove_partial(folder: Path) -> None:
     """Remove what `replacing` left in a folder when it was killed; nobody else may write there."""
-    for left in folder.glob(".*.partial*"):
-        left.unlink()
+    # The second are those of safetensors, which writes beside the file it is given.
+    for pattern in (".*.partial*", ".tmp??????"):
+        for left in folder.glob(pattern):
+            left.unlink()
 
 
 def write_json(path: str | Path, content: Any) -> None:

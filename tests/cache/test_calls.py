@@ -61,7 +61,7 @@ def test_what_changes_the_attention_is_refused(name, ids):
     states = torch.randn(3, 1, 2, 4, 8)
     module = torch.nn.Module()
     with attach(tiny.llama(), "full", n_up=16) as memory:
-        module.transfer_binding = memory.adapter.attention_modules[0].transfer_binding
+        module.transfer_tie = memory.adapter.attention_modules[0].transfer_tie
         pruned_attention(module, *states, None)
         with pytest.raises(UserError, match="cannot be pruned"):
             pruned_attention(module, *states, None, **{name: torch.zeros(1)})

@@ -161,7 +161,7 @@ def test_a_policy_cannot_ask_for_queries_that_are_gone():
     layer = PrunedLayer(Pruning(Short(), 32), 0)
     key = torch.randn(1, 2, 40, 8)
     layer.update(key, key)
-    with pytest.raises(ValueError, match="32 queries were asked for, 16 are held"):
+    with pytest.raises(UserError, match="32 queries were asked for, 16 are held"):
         layer.attend(key, key, key, None, 0.35)
 
 
