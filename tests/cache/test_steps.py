@@ -528,6 +528,16 @@ def test_a_cache_from_elsewhere_belongs_to_the_first_that_runs_it():
             twin(ids, cache=cache)
 
 
+def test_a_cache_with_recurrent_states_from_elsewhere_goes_on():
+    model, ids = convolutions_around_full(), torch.randint(3, 97, (1, 40))
+    with Memory(get_adapter(model), Pruning(get_policy("h2o"), 8, 5)) as memory, torch.no_grad():
+        cache = memory.new_cache()
+        model(ids[:, :20], cache=cache)
+        expected = model(ids[:, 20:], cache=deepcopy(cache)).logits
+        cache.binding = None
+        assert torch.equal(model(ids[:, 20:], cache=cache).logits, expected)
+
+
 def test_a_broken_cache_is_broken_in_its_copies_too():
     model, ids = tiny.llama(layers=2), torch.randint(3, 97, (1, 20))
     with Memory(get_adapter(model), Pruning(get_policy("h2o"), 8, 5)) as memory, torch.no_grad():

@@ -87,7 +87,7 @@ def _over_cache(
     cache.adopt(binding)
     key.spent = True
     out = _attend(layer, states, mask, scaling)
-    cache.took(layer)
+    cache.leave()
     return out, None
 
 

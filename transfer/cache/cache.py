@@ -155,7 +155,7 @@ class PrunedCache(DynamicCache):
             return Parked.of(key_states, layer, self), value_states
         self._stock[layer_idx] = copy(layer)
         found = super().update(key_states, value_states, layer_idx, *args, **kwargs)
-        self._leave()
+        self.leave()
         return found
 
     def get_conv_state(self, layer_idx: int, *args: Any, **kwargs: Any) -> Tensor | None:
@@ -195,10 +195,6 @@ class PrunedCache(DynamicCache):
                 "this pruned cache was made by the attachment of another model; pass one that this "
                 "model's memory.new_cache() made"
             )
-
-    def took(self, layer: PrunedLayer) -> None:
-        """A pruned layer's attention is over."""
-        self._leave()
 
     def check_batch(self, batch: int) -> None:
         """Raise `UserError` unless as many sequences are held, or none yet."""
@@ -329,7 +325,8 @@ class PrunedCache(DynamicCache):
         begun = self._touched or self._done
         return not begun or self._pass is current(self.binding)
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """A layer has taken the step; after the last one the step ends, or waits for its pass."""
         self._done += 1
         if self._done == len(self._order):
             if self._pass is None:

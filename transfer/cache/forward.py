@@ -72,9 +72,10 @@ def watch(module: nn.Module, binding: Binding) -> tuple[RemovableHandle, Removab
 
 
 def current(binding: Binding | None) -> Pass | None:
-    """The outermost pass of this model that is running."""
+    """The outermost pass of this model that is running; None: of any."""
     _drop_those_that_failed()
-    return next((each for each in PASSES.running if each.binding is binding), None)
+    own = (each for each in PASSES.running if binding in (None, each.binding))
+    return next(own, None)
 
 
 def _begin(binding: Binding, *args: Any) -> None:
