@@ -17,6 +17,7 @@ from transformers.masking_utils import causal_mask_function, sdpa_mask
 from transformers.utils.output_capturing import _active_collector
 
 from transfer.cache.binding import tie_of
+from transfer.cache.columns import Columns
 from transfer.cache.layer import ASKED, PrunedLayer, another_batch
 from transfer.cache.parked import Parked
 from transfer.errors import UserError
@@ -226,23 +227,31 @@ def padding_mask(
     layer = ASKED.layer() if ASKED.layer and kv_offset else None
     if layer is not None and layer.batch_size != batch_size:
         raise UserError(another_batch(layer.batch_size, batch_size))
+    columns = layer.now.columns if layer is not None and layer.now else Columns()
     if attention_mask is None:
-        if layer is not None and layer.now and layer.now.columns.dropped is not None:
-            raise UserError(
-                "an earlier attention mask hid tokens, which this call without a mask would show "
-                "again; pass the mask over all tokens at every call"
-            )
-        return None
+        return _unmasked(columns)
     past = attention_mask.shape[1] - q_length
     if past not in (0, kv_offset):
         raise UserError(
             f"an attention mask over {attention_mask.shape[1]} tokens does not fit {kv_offset} "
             f"cached and {q_length} new ones; pass one over all of them"
         )
-    if past and layer is not None and layer.now:
-        visible = attention_mask[:, :past].bool()
-        known = layer.now.columns.padding is None and layer.now.columns.dropped is None
-        if not (known and bool(visible.all())) and layer.now.columns.newly_hidden(visible):
-            return attention_mask.bool()
+    if past and _hides_more(columns, attention_mask[:, :past].bool()):
+        return attention_mask.bool()
     new = attention_mask[:, past:].bool()
     return None if bool(new.all()) else new
+
+
+def _unmasked(columns: Columns) -> None:
+    """No mask, which says that everything is seen."""
+    if columns.dropped is not None:
+        raise UserError(
+            "an earlier attention mask hid tokens, which this call without a mask would show "
+            "again; pass the mask over all tokens at every call"
+        )
+
+
+def _hides_more(columns: Columns, visible: Bool[Tensor, "batch seen"]) -> bool:
+    """Whether a mask over the columns of before hides more than is hidden."""
+    nothing_hidden = columns.padding is None and columns.dropped is None
+    return not (nothing_hidden and bool(visible.all())) and columns.newly_hidden(visible)
