@@ -73,21 +73,16 @@ COMPILED = """
 import tiny, torch
 from transfer import attach
 
-torch.manual_seed(0)
-ids, model, outputs = torch.randint(3, 97, (2, 60)), tiny.llama(layers=1), []
-with torch.no_grad():
-    for run in (model, torch.compile(model, backend="eager")):
-        with attach(model, "recency", n_up=16, budget=24) as memory:
-            cache = memory.new_cache()
-            parts = [run(part, cache=cache).logits for part in ids.split(20, 1)]
-            outputs.append(torch.cat(parts, 1))
-assert (outputs[0] - outputs[1]).abs().max() < 1e-4
-assert max(cache.kept()[0][0]) < 60
+model, ids = tiny.llama(layers=1), torch.randint(3, 97, (2, 60))
+with torch.no_grad(), attach(model, "recency", n_up=16, budget=24) as memory:
+    torch.compile(model, backend="eager")(ids, cache=memory.new_cache())
 """
 
 
 @pytest.mark.slow
-def test_a_compiled_model_is_pruned_as_it_is():
+def test_a_compiled_model_is_refused():
     # By itself: the shape checks of the tests cannot be traced.
     folder = str(Path(__file__).parents[1])
-    subprocess.run([sys.executable, "-c", COMPILED], cwd=folder, check=True)
+    command = [sys.executable, "-c", COMPILED]
+    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert ran.returncode and "is not attached, is compiled, or changes keys" in ran.stderr
