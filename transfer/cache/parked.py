@@ -64,6 +64,6 @@ class Parked(Tensor):
                 return func(*args, **(kwargs or {}))
         raise UserError(
             "the keys of a pruned cache were used outside its attention function: the model that "
-            "was given the cache is not attached, is compiled, or changes keys on their way; run it "
-            "inside `with attach(model, policy)`, with a cache that was made there"
+            "was given the cache is not attached, is compiled, or changes keys on their way; run "
+            "it inside `with attach(model, policy)`, with a cache that was made there"
         )
