@@ -22,6 +22,9 @@ CONTROL, VIDEO = "decision-transformer", "llava-next-video"
 #: Short names, and the shipped model that each stands for if nothing more is said.
 ALIASES = {CONTROL: "decision-transformer-hopper-mixed", VIDEO: "llava-next-video-recall"}
 
+#: One of them is beside every model that reads text.
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+
 #: `config.model_type` of the families that are no language models.
 _TYPES: dict[str, Kind] = {"decision_transformer": "control", "llava_next_video": "video"}
 #: Numbers of a configuration, nested ones too, and the most that is believed.
@@ -115,6 +118,11 @@ class Source:
             f"{self.name} is a model of type {model_type!r}, which is none that generates text "
             f"token by token, no LLaVA-NeXT-Video and no Decision Transformer; name another"
         )
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether it comes with a tokenizer; of the Hub, every one does."""
+        return self.folder is None or any((self.folder / f).is_file() for f in TOKENIZER_FILES)
 
     @property
     def _generates(self) -> bool:

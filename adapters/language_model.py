@@ -17,8 +17,6 @@ from transfer.adapters.kinds import Source, find_model
 from transfer.adapters.loading import load_weights, unloadable
 from transfer.arguments import typed
 
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
-
 
 @dataclass(frozen=True)
 class LanguageModel:
@@ -61,8 +59,7 @@ def load_language_model(
 
 
 def _load_tokenizer(source: Source, trust_remote_code: bool) -> PreTrainedTokenizerBase | None:
-    folder = source.folder
-    if folder and not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+    if not source.reads_text:
         return None
     try:
         return AutoTokenizer.from_pretrained(source.path, trust_remote_code=trust_remote_code)

@@ -4,6 +4,7 @@ Greedy generation of an answer is right exactly if every token of it is the most
 the tokens before, so that one pass scores both the probability and the exact answer.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,21 @@ def score_batch(
     shape = (-1,) if population is None else (population, -1)
     scores = (probability, correct, chosen.mean(-1))
     return Scores(*(values.view(shape).cpu() for values in scores))
+
+
+@torch.inference_mode()
+def log_likelihoods(
+    model: "PreTrainedModel", ids: Sequence[int], cache: "Cache | None" = None
+) -> Float[Tensor, " predicted"]:
+    """Log-likelihood of every token of a text but the first, in nats.
+
+    Args:
+        model: any causal language model, in evaluation mode.
+        ids: of the text.
+        cache: as of `score_batch`.
+    """
+    tokens = torch.tensor([ids], device=model.device)
+    return _predictions(model, tokens, cache)[0][0].cpu()
 
 
 def check_length(model: "PreTrainedModel", tokens: int, what: str = "a prompt") -> None:

@@ -22,8 +22,8 @@ MINE = """
 from dataclasses import dataclass
 
 from transfer import Policy
-from transfer.evaluation.language_benchmark import LanguageBenchmark
-from transfer.tasks.records import Record
+from transfer.evaluation.text_benchmark import TextBenchmark
+from transfer.tasks.reading import ReadTask, Sample, contains
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,20 @@ class Oldest(Policy):
         return -(window.positions - self.sinks).abs().to(state.dtype), state
 
 
-class Colours(LanguageBenchmark):
-    def questions(self, task):
-        return [Record(f"what color is the {fruit} ? Answer:", "red") for fruit in ("dot", "bar")]
+class Fruits(ReadTask):
+    name, new_tokens = "mine:Colours", 3
+
+    def samples(self, data, most=None):
+        for number, fruit in enumerate(("dot", "bar")):
+            yield Sample(number, "what color ", f"is the {fruit} ? Answer:", ("red",))
+
+    def score(self, reply, sample):
+        return float(contains(reply, sample.answers[0]))
+
+
+class Colours(TextBenchmark):
+    def tasks_of(self, name):
+        return [Fruits()]
 """
 CONTROL = ("--episodes", "2", "--max-steps", "25", "--memory", "window", "--policy", "h2o")
 
@@ -163,10 +174,10 @@ def test_a_policy_and_a_task_of_the_folder_one_stands_in(language, tmp_path, cap
     budgets = {row["policy"]: row["budget"] for row in results.rows}
     assert [budgets[policy] for policy in policies[1:]] == [4, 4, 2]
     # The default of `sinks` and another keep other tokens.
-    said = {row["policy"]: row["log_likelihood"] for row in results.rows}
+    said = {row["policy"]: row["answer_log_likelihood"] for row in results.rows}
     assert len(set(said.values())) == 4
     printed = capsys.readouterr().out
-    assert "on mine:Colours, 2 documents" in " ".join(printed.split())
+    assert "on mine:Colours, question hidden: 2 prompts" in " ".join(printed.split())
     assert printed.splitlines()[-1].strip() == "Budget of a head: 4 tokens, 2 tokens"
     assert cli.main(["report", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out == printed

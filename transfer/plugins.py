@@ -234,6 +234,8 @@ BENCHMARKS: Registry[type] = Registry(
     built_in={
         "control": "transfer.evaluation.control_benchmark:ControlBenchmark",
         "language": "transfer.evaluation.language_benchmark:LanguageBenchmark",
+        "perplexity": "transfer.evaluation.perplexity_benchmark:PerplexityBenchmark",
+        "text": "transfer.evaluation.text_benchmark:TextBenchmark",
         "video": "transfer.evaluation.video_benchmark:VideoBenchmark",
     },
 )

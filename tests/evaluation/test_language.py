@@ -7,10 +7,8 @@ import pytest
 import tiny
 import torch
 from evaluated import changed, failures_of, printed, rows_of, timeless
-from tasks.words import word_tokenizer
 
 from transfer import NAMM, NAMMConfig
-from transfer.adapters.language_model import load_language_model
 from transfer.adapters.scoring import score_batch
 from transfer.cli import main
 from transfer.errors import UserError
@@ -21,7 +19,6 @@ from transfer.evaluation.runner import evaluate
 from transfer.evaluation.store import read_results
 from transfer.plugins import POLICIES
 from transfer.tasks.recall import TASKS, make_batch
-from transfer.tasks.records import Record, encode_record
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +175,8 @@ def test_the_command_line_prints_a_table_and_json(config, capsys):
         ({"seed": -1}, "seed is -1"),
         ({"length": (0,)}, "length is 0"),
         ({"task": ("recal",)}, "unknown task 'recal'; did you mean recall"),
-        ({"task": ("recal.json",)}, r"your own questions ends in \.jsonl and has lines of"),
+        ({"depth": (0.5, 1.0)}, r"--depth 0\.5 1\.0: for models of symbols use one"),
+        ({"depth": (1.5,)}, r"depth 1\.5 is no share"),
         ({"policy": ("h20",)}, "unknown policy 'h20'"),
         ({"policy": ("namm",), "namm": ("nobody",)}, "unknown NAMM 'nobody'"),
         ({"budget": (None,)}, "give it a budget"),
@@ -198,39 +196,10 @@ def test_an_unknown_model_is_answered_with_the_known_ones(capsys):
     assert "did you mean llama-recall" in capsys.readouterr().err
 
 
-def test_a_file_of_ones_own_questions(config, tmp_path):
-    model = tmp_path / "text"
-    tokenizer = word_tokenizer()
-    tiny.llama(vocabulary=len(tokenizer)).save_pretrained(model)
-    tokenizer.save_pretrained(model)
-    file = tmp_path / "mine.jsonl"
-    prompts = ["The lamp is red. " * 12 + "The lamp is", "The box is blue. " * 20 + "The box is"]
-    answers = ["red.", "blue."]
-    file.write_text(
-        "".join(json.dumps({"prompt": p, "answer": a}) + "\n" for p, a in zip(prompts, answers))
-    )
-    results = evaluate(changed(config, model=str(model), task=(str(file),)))
-    full = rows_of(results, "full")
-    assert [row["item"] for row in full] == [0, 1]
-    assert full[0]["tokens"] < full[1]["tokens"]
-    loaded = load_language_model(str(model))
-    for row, prompt, answer in zip(full, prompts, answers):
-        batch = encode_record(Record(prompt, answer), loaded.tokenizer)
-        likelihood = score_batch(loaded.model, batch).log_likelihood.item()
-        assert row["log_likelihood"] == pytest.approx(likelihood, rel=1e-5)
-    quarter = next(e for e in results.summary if e["policy"] == "h2o" and e["budget"] == 0.25)
-    assert quarter["n"] == 2 and 0.25 <= quarter["kept"] < 0.6 and quarter["length"] is None
-    assert "mine.jsonl, 2 documents" in " ".join(printed(results).split())
-
-
-def test_bad_task_files(config, tmp_path):
-    file = tmp_path / "mine.jsonl"
-    file.write_text("")
-    with pytest.raises(UserError, match=r"mine\.jsonl is empty; give one JSON line"):
-        evaluate(changed(config, task=(str(file),)))
-    file.write_text('{"prompt": "?", "answer": "!"}\n')
-    with pytest.raises(UserError, match=r"has no tokenizer to read .*mine\.jsonl with"):
-        evaluate(changed(config, task=(str(file),)))
+@pytest.mark.parametrize("task", ["mine.jsonl", "longbench", "ruler/vt"])
+def test_symbols_are_no_text(config, task):
+    with pytest.raises(UserError, match=f"has no tokenizer to read {task} with; use a model of"):
+        evaluate(changed(config, task=(task,)))
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same_numbers(config, tmp_path, monkeypatch):

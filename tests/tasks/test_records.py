@@ -1,10 +1,9 @@
 import json
 
 import pytest
-from tasks.words import word_tokenizer
 
 from transfer.errors import UserError
-from transfer.tasks.records import Record, encode_record, read_records
+from transfer.tasks.records import OwnQuestions, Record, read_records
 
 
 def write(path, *lines):
@@ -12,15 +11,23 @@ def write(path, *lines):
     return path
 
 
-def test_read_and_encode(tmp_path):
-    line = {"prompt": "The lamp is red. Question: colour? Answer: ", "answer": " red"}
-    [record] = read_records(write(tmp_path / "own.jsonl", json.dumps(line), "", "  "))
-    assert record == Record("The lamp is red. Question: colour? Answer:", "red")
-    tokenizer = word_tokenizer()
-    batch = encode_record(record, tokenizer)
-    assert batch.ids.shape[0] == 1
-    assert tokenizer.decode(batch.ids[0]) == f"<s>{record.prompt} red\n"
-    assert tokenizer.decode(batch.ids[0][batch.answers[0]]) == " red"
+def test_questions_are_the_last_lines_of_their_prompts(tmp_path):
+    lines = [
+        {"prompt": "The lamp is red.\nQuestion: colour? Answer: ", "answer": " red"},
+        {"prompt": "The lamp is", "answer": "RED"},
+    ]
+    path = write(tmp_path / "own.jsonl", json.dumps(lines[0]), "", json.dumps(lines[1]), "  ")
+    record, _ = read_records(path)
+    assert record == Record("The lamp is red.\nQuestion: colour? Answer:", "red")
+    task = OwnQuestions(str(path))
+    first, second = task.samples(None)
+    assert (first.item, first.context, first.question) == (
+        0, "The lamp is red.\n", "Question: colour? Answer:"
+    )  # fmt: skip
+    assert (second.item, second.context, second.question) == (1, "", "The lamp is")
+    assert [one.item for one in task.samples(None, 1)] == [0]
+    assert task.score(" a red one", second) == 1 and task.score(" blue", second) == 0
+    assert task.answer(first) == "red"
 
 
 @pytest.mark.parametrize("content", ["", "\n \n"])

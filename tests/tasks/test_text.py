@@ -7,10 +7,11 @@ from tasks.words import word_tokenizer
 
 from transfer.adapters.scoring import score_batch
 from transfer.errors import UserError
+from transfer.tasks.english import KEY_WORDS, NOISE_WORDS, VALUE_WORDS
 from transfer.tasks.prose import sentences
 from transfer.tasks.recall import TASKS, get_task, make_batch
 from transfer.tasks.symbols import Symbols
-from transfer.tasks.text import KEY_WORDS, NOISE_WORDS, VALUE_WORDS, Text, language_for
+from transfer.tasks.text import Text, language_for
 
 FACT = re.compile(r"The colour of the (\w+) is (\w+)\.")
 ASKED = re.compile(r"Question: What is the colour of the (\w+)\? Answer: (\w+)")
@@ -79,24 +80,6 @@ def test_needle_at_a_depth(tokenizer, depth):
         before, after = FACT.split(text)[0], FACT.split(text)[3]
         share = len(before) / (len(before) + len(after))
         assert abs(share - depth) < 0.07
-
-
-def test_an_answer_joined_to_the_question_s_end_is_wholly_answer(tokenizer):
-    piece = Text(tokenizer).open_question("The colour is re", "d")
-    assert tokenizer.decode([i for i, answer in zip(piece.ids, piece.answers) if answer]) == " d"
-    joined = Text(Joining()).open_question("colour:", "red")
-    assert joined.ids == (1, 2, 10) and joined.answers == (False, True, False)
-
-
-class Joining:
-    """Makes one token of the end of a question and its answer."""
-
-    bos_token = unk_token_id = None
-    name_or_path = "joining"
-
-    def encode(self, text, add_special_tokens):
-        assert not add_special_tokens
-        return {"colour:": [1, 3], "colour: red": [1, 2], "\n": [10]}.get(text, [7])
 
 
 def test_a_tokenizer_that_knows_no_words():

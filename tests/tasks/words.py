@@ -3,8 +3,8 @@
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from transfer.tasks.english import KEY_WORDS, NOISE_WORDS, VALUE_WORDS
 from transfer.tasks.prose import sentences
-from transfer.tasks.text import KEY_WORDS, NOISE_WORDS, VALUE_WORDS
 
 
 def word_tokenizer(corpus=None, unknown=None) -> PreTrainedTokenizerFast:

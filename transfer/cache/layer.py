@@ -15,8 +15,9 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import dataclass, field, replace
+from typing import Any
 from weakref import ref
 
 import torch
@@ -117,6 +118,15 @@ class PrunedLayer(CacheLayerMixin):
         self.first = 0
         self.peak_bytes = 0
         self.policy_seconds = 0.0
+
+    # A copy is filled further outside of inference mode, wherever it was made.
+    @torch.inference_mode(False)
+    def __deepcopy__(self, memo: dict[int, Any]) -> "PrunedLayer":
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        for name, value in vars(self).items():
+            setattr(twin, name, deepcopy(value, memo))
+        return twin
 
     def _empty(self) -> None:
         self.pruning = self._given

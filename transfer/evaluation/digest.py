@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from transfer.evaluation.contenders import Contender
 from transfer.namm.network import NAMM
 from transfer.policies.namm import NAMMPolicy
+from transfer.tasks.reading import Sample
 from transfer.tasks.video_records import BrokenRecord, VideoQuestion
 
 #: Files that decide what a model answers; notes may lie beside them.
@@ -61,6 +62,14 @@ def record_digests(records: Sequence[VideoQuestion | BrokenRecord]) -> dict[str,
         for record in records
         if isinstance(record, VideoQuestion)
     }
+
+
+def samples_digest(samples: Sequence[Sample]) -> str:
+    """Of everything that is asked, and of what is right."""
+    found = hashlib.sha256()
+    for sample in samples:
+        found.update(repr(sample).encode("utf-8", "backslashreplace"))
+    return found.hexdigest()[:16]
 
 
 def path_digest(path: Path) -> str:

@@ -1,8 +1,10 @@
 """`transfer eval language`: what it is told. Nothing heavy is imported, because help reads it."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, Literal
 
+from transfer.adapters.kinds import Source
 from transfer.arguments import check_fields
 from transfer.errors import MOST_SEED, MOST_TOKENS, UserError, check_at_least
 from transfer.evaluation.options import (
@@ -15,23 +17,41 @@ from transfer.evaluation.options import (
 _MOST_AT_ONCE = 10**8
 
 
+#: Documents of each task and length where nothing else is said.
+MADE = 500
+#: The task of texts that are only read.
+PERPLEXITY = "perplexity"
+
+
 @dataclass(frozen=True)
 class LanguageEval(EvalConfig):
-    """Let a language model answer questions about long documents under several cache policies.
+    """Let a language model answer questions about long texts under several cache policies.
 
-    The full cache always runs beside them.
+    The full cache always runs beside them. Models with a tokenizer read text and reply in words;
+    the symbols of the shipped ones are teacher-forced.
 
     Args:
         model: a shipped language model (llama-recall, llama-recall-wide, gpt2-recall), a folder, or
-            a hub id. Models with a tokenizer read the documents as text.
-        task: recall, overwritten, decoys, passkey, needle or prose; a file of your own questions
-            (.jsonl), lines of {"prompt": "... Answer:", "answer": "red"}; or package.module:Class,
-            a benchmark of your own.
-        length: tokens of a document that is made; each is run.
-        depth: share of the distractors before the facts asked about; by default anywhere.
-        documents: documents of each task and length.
+            a hub id.
+        task: recall, overwritten, decoys, passkey, needle or prose. For models that read text also
+            ruler, niah, longbench, longbench-e, longbench-v2, infinitebench, choubun or babilong,
+            or one of their tasks (longbench/qasper); perplexity; a file of your own questions
+            (.jsonl), lines of {"prompt": "... Answer:", "answer": "red"}, the last line of whose
+            prompt is the question; or package.module:Class, a benchmark of your own.
+        data: the folder or file of a benchmark's data, as its authors publish them, or of texts.
+        length: tokens of a document that is made, or of a text that is read for its perplexity;
+            each is run.
+        max_length: tokens above which a prompt that is read loses its middle, as its authors do it;
+            by default as many as the model has positions for.
+        depth: shares of the distractors before the facts asked about; by default anywhere.
+        documents: documents of each task and length that are made (500 by default), or the first so
+            many records of each task (all by default).
         seed: seed of the first document, the others follow.
-        batch: documents read at once.
+        question: hidden: an update falls on the last token before the question; seen: on the last
+            one before the reply. Each is run.
+        prompt: how questions are asked: a text to be completed, or the model's chat template; by
+            default as the authors of the task do.
+        batch: documents of symbols read at once.
         trust_remote_code: run the Python that a model from outside brings.
         contenders: who is compared.
         run: how it is run.
@@ -41,10 +61,14 @@ class LanguageEval(EvalConfig):
 
     model: str
     task: tuple[str, ...] = ("recall",)
+    data: Path | None = None
     length: tuple[int, ...] = (256,)
-    depth: float | None = None
-    documents: int = 500
+    max_length: int | None = None
+    depth: tuple[float, ...] = ()
+    documents: int | None = None
     seed: int = 0
+    question: tuple[Literal["hidden", "seen"], ...] = ("hidden",)
+    prompt: Literal["completion", "chat"] | None = None
     batch: int = 50
     trust_remote_code: bool = False
     contenders: ContenderOptions = field(
@@ -54,12 +78,18 @@ class LanguageEval(EvalConfig):
     def __post_init__(self) -> None:
         check_fields(self)
         check_at_least(1, self, "documents", "batch")
-        for name in ("task", "length"):
+        for name in ("task", "length", "question"):
             name_once(self, name)
         name_once(self.contenders, "policy")
         check_at_least(0, self, "seed", most=MOST_SEED)
         check_at_least(1, self, "length", most=MOST_TOKENS)
-        tokens = min(self.batch, self.documents) * max(self.length)
+        check_at_least(2, self, "max_length", most=MOST_TOKENS)
+        for depth in self.depth:
+            if not 0 <= depth <= 1:
+                raise UserError(f"depth {depth} is no share; use numbers from 0 to 1")
+        if PERPLEXITY in self.task and len(self.task) > 1:
+            raise UserError(f"task {PERPLEXITY} has other scores than the others; name it alone")
+        tokens = min(self.batch, self.documents or MADE) * max(self.length)
         if tokens > _MOST_AT_ONCE:
             raise UserError(
                 f"--batch {self.batch} documents of {max(self.length)} tokens are {tokens:,} at "
@@ -70,3 +100,17 @@ class LanguageEval(EvalConfig):
     def tasks(self) -> tuple[str, ...]:
         """Names of what is asked."""
         return self.task
+
+    @property
+    def benchmark(self) -> str:
+        """The benchmark that is run.
+
+        Raises:
+            UserError: as `EvalConfig.benchmark`, or there is no such model.
+        """
+        asked = super().benchmark
+        if asked != self.kind:
+            return asked
+        if self.task == (PERPLEXITY,):
+            return PERPLEXITY
+        return "text" if Source(self.model).reads_text else "language"

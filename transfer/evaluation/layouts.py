@@ -11,7 +11,7 @@ from rich.text import Text
 
 from transfer.evaluation import suite_table
 from transfer.evaluation.store import SUITE, Results
-from transfer.evaluation.summary import ALL
+from transfer.evaluation.summary import ALL, FAMILY, NORMALISED
 from transfer.evaluation.tables import (
     BUDGET,
     POLICY,
@@ -48,6 +48,9 @@ def tables(results: Results) -> Group:
     parts: list[Part] = []
     for cell in _cells(results.summary, ("task", *results.keys)):
         whole = [entry for entry in cell if entry["group_by"] == ALL]
+        if not whole:
+            parts.append(_family(cell))
+            continue
         parts += _LAYOUTS.get(results.kind, partial(_plain, results.keys))(whole)
         parts += _by_groups(cell, results.metrics[0], _GROUPED.get(results.kind, _Grouped()))
     notes = [_UNEVEN] if _is_uneven(results.summary, ("task", *results.keys)) else []
@@ -84,7 +87,86 @@ def _own_counts(entries: Sequence[Entry]) -> tuple[Column, ...]:
 
 
 def _language(entries: Sequence[Entry]) -> Iterator[Part]:
-    """Recall and likelihood beside what they cost."""
+    """What fits the scores: answers of symbols, replies in words, or likelihood alone."""
+    layouts = {"correct": _answers, "score": _replies, "log_likelihood": _likelihoods}
+    yield from layouts[entries[0]["metric"]](entries)
+
+
+def _replies(entries: Sequence[Entry]) -> Iterator[Part]:
+    """Scores of replies and the likelihood of the right one, beside what they cost."""
+    first = entries[0]
+    tokens = "" if first["length"] is None else f", {first['length']} tokens"
+    title = (
+        f"{_short(first)} on {first['task']}{tokens}, question {first['question']}: "
+        f"{_counts(entries)} prompts of {first['prompt_tokens']:.0f} tokens, "
+        "LL of a token of the right answer; 95% intervals"
+    )
+    columns = (
+        POLICY,
+        BUDGET,
+        *_own_counts(entries),
+        number("tokens", "kept_tokens", ".0f"),
+        number("MB", "cache_bytes", ".1f", 1e6),
+        score("score %", "score", 100.0),
+        difference("- full", "score", scale=100.0),
+        difference("LL - full", "answer_log_likelihood", digits=2),
+    )
+    yield build(title, columns, lines(entries))
+    whole = next((e for e in entries if e["policy"] == "full" and e["metric"] == "score"), None)
+    if whole and (whole["mean"] if whole["low"] is None else whole["low"]) <= whole["chance"]:
+        yield Text(
+            f"The full cache is not above chance ({whole['chance']:.1%}) on {first['task']}: "
+            "no policy can be judged here.\n"
+        )
+
+
+def _short(entry: Entry) -> str:
+    """The model's name without its folders."""
+    return PurePath(entry["model"]).name
+
+
+def _likelihoods(entries: Sequence[Entry]) -> Iterator[Part]:
+    """The likelihood of texts, beside what it costs."""
+    first = entries[0]
+    title = (
+        f"{_short(first)}, {_counts(entries)} windows of {first['length']} tokens of "
+        f"{first['texts']} texts; LL: log-likelihood of a token; 95% intervals"
+    )
+    columns = (
+        POLICY,
+        BUDGET,
+        *_own_counts(entries),
+        number("tokens", "kept_tokens", ".0f"),
+        number("MB", "cache_bytes", ".1f", 1e6),
+        number("perplexity", "perplexity", ".2f"),
+        score("LL", "log_likelihood", digits=3),
+        difference("- full", "log_likelihood", digits=3),
+    )
+    yield build(title, columns, lines(entries))
+
+
+def _family(entries: Sequence[Entry]) -> Table:
+    """Means over the tasks of a family."""
+    first, metric = entries[0], entries[0]["metric"]
+    tasks = max(entry["n"] for entry in entries if entry["metric"] == NORMALISED)
+    about = ", ".join(str(first[key]) for key in ("length", "question") if first.get(key))
+    columns = (
+        POLICY,
+        BUDGET,
+        number("MB", "cache_bytes", ".1f", 1e6),
+        score("mean score %", metric, 100.0, 2),
+        difference("- full", metric, scale=100.0, digits=2),
+        score("% of full", NORMALISED, 100.0),
+    )
+    title = (
+        f"{_short(first)} on all of {first['task']} ({about}): means over tasks; % of full: of the "
+        f"{tasks} on which it scores"
+    )
+    return build(title, columns, lines(entries))
+
+
+def _answers(entries: Sequence[Entry]) -> Iterator[Part]:
+    """Recall and likelihood of answers in symbols, beside what they cost."""
     first = entries[0]
     tokens = "" if first["length"] is None else f" {first['length']} tokens,"
     title = (
@@ -243,7 +325,7 @@ _GROUPED = {"video": _Grouped("Likelihood accuracy by {field} (questions)", 100.
 def _by_groups(entries: Sequence[Entry], metric: str, form: _Grouped) -> Iterator[Table]:
     for field in dict.fromkeys(entry["group_by"] for entry in entries):
         own = [entry for entry in entries if entry["group_by"] == field]
-        if field != ALL:
+        if field not in (ALL, FAMILY):
             title = form.title.format(metric=metric, field=field.replace("_", " "))
             yield from _by_group(title, [e for e in own if e["metric"] == metric], form)
 

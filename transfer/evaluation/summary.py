@@ -8,10 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
+from zlib import crc32
 
 from transfer.evaluation.benchmark import Benchmark
 from transfer.evaluation.options import Budget
 from transfer.evaluation.statistics import (
+    Change,
     Interval,
     bootstrap,
     interquartile_mean,
@@ -20,7 +22,9 @@ from transfer.evaluation.statistics import (
 )
 from transfer.evaluation.store import Row
 
-ALL = "all"
+ALL, FAMILY = "all", "family"
+#: Metric of a family: the mean over its tasks of a score as a share of the full cache's.
+NORMALISED = "normalised"
 _COSTS = ("kept", "kept_tokens", "tokens", "cache_bytes", "peak_bytes", "full_bytes")
 _SUMS = ("policy_seconds", "seconds")
 
@@ -39,7 +43,49 @@ def summarise(rows: Sequence[Row], benchmark: Benchmark) -> list[dict[str, Any]]
             for group in _ordered(cell, field):
                 inside = [row for row in cell if row.get(field) == group]
                 entries += _Cell(inside, benchmark, {"group_by": field, "group": group}, None)
-    return entries
+    return [*entries, *_of_families(rows, benchmark)]
+
+
+def _of_families(rows: Sequence[Row], benchmark: Benchmark) -> Iterator[dict[str, Any]]:
+    """The means over the tasks of a family, and those of their shares of the full cache's."""
+    if benchmark.families is None:
+        return
+    for cell in _parted(rows, (benchmark.families, *benchmark.keys)):
+        family = cell[0][benchmark.families]
+        if not family or len({row["task"] for row in cell}) == 1:
+            continue
+        about = {"task": family, "group_by": FAMILY, "group": family}
+        for entry in _Cell(cell, benchmark, about, "task"):
+            yield entry
+            if entry["metric"] == benchmark.metrics[0]:
+                yield {**entry, **_normalised(cell, entry)}
+
+
+def _normalised(rows: Sequence[Row], entry: Row) -> Row:
+    """A contender's score as a share of the full cache's, the mean over the tasks it can do."""
+    metric, changes = entry["metric"], []
+    for own in _parted(rows, ("task",)):
+        ours, full = (
+            {row["item"]: row for row in own if _is_by(row, *who) and row[metric] is not None}
+            for who in ((entry["policy"], entry["budget"]), ("full", None))
+        )
+        both = [item for item in ours if item in full]
+        values, base = ([side[item][metric] for item in both] for side in (ours, full))
+        if both and fmean(base) > 0:
+            clusters = [ours[item]["cluster"] for item in both]
+            seed = crc32(f"{own[0]['task']} {entry['policy']}".encode())
+            changes.append(Change.of(values, base, clusters, seed))
+    mean = Change.average(changes).interval if changes else None
+    shown = mean and Interval(
+        *(None if part is None else 1 + part for part in (mean.mean, mean.low, mean.high))
+    )
+    nothing = dict.fromkeys(name for name in entry if name.startswith("delta_"))
+    about = {"metric": NORMALISED, "n": len(changes), "std": None, "iqm": None}
+    return {**about, **nothing, **named("mean", "", shown)}
+
+
+def _is_by(row: Row, policy: str, budget: Budget) -> bool:
+    return (row["policy"], row["budget"], row["failure"]) == (policy, budget, None)
 
 
 def _parted(rows: Sequence[Row], fields: Sequence[str]) -> list[list[Row]]:
@@ -106,11 +152,11 @@ class _Cell:
 
     def _difference(self, rows: Sequence[Row], base: Sequence[Row], metric: str) -> Interval | None:
         """Mean difference over the items that both have; None without a common one."""
-        theirs = {row["item"]: row[metric] for row in base if row[metric] is not None}
-        both = [row for row in rows if row["item"] in theirs]
+        theirs = {_item(row): row[metric] for row in base if row[metric] is not None}
+        both = [row for row in rows if _item(row) in theirs]
         if not both:
             return None
-        values, others = _of(both, metric), [theirs[row["item"]] for row in both]
+        values, others = _of(both, metric), [theirs[_item(row)] for row in both]
         return paired_difference(values, others, _of(both, "cluster"), self._groups(both))
 
     def _groups(self, rows: Sequence[Row]) -> list[Any] | None:
@@ -133,6 +179,10 @@ def named(mean: str, bound: str, interval: Interval | None) -> dict[str, float |
     """An interval as fields of an entry."""
     values = (interval.mean, interval.low, interval.high) if interval else (None, None, None)
     return dict(zip((mean, f"{bound}low", f"{bound}high"), values))
+
+
+def _item(row: Row) -> tuple[str, Any]:
+    return row["task"], row["item"]
 
 
 def _of(rows: Sequence[Row], name: str) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Int
@@ -63,28 +63,45 @@ class Piece:
         return len(self.ids)
 
 
+#: What sentences are said as: tokens, or text.
+Said = TypeVar("Said", covariant=True)
+
+
 @runtime_checkable
-class Language(Protocol):
-    """How facts, questions and distractors are said: in symbols or in a tokenizer's text.
+class Phrases(Protocol[Said]):
+    """How facts and distractors are said.
 
     Keys are numbers below `KEYS`, values below `VALUES`, noise words below `NOISE`, digits below
     `DIGITS`.
     """
 
-    def begin(self) -> Piece:
-        """What every document begins with."""
-        ...
-
-    def fact(self, key: int, value: int) -> Piece:
+    def fact(self, key: int, value: int) -> Said:
         """The key's value is this, from now on."""
         ...
 
-    def decoy(self, key: int, value: int, noise: Sequence[int]) -> Piece:
+    def decoy(self, key: int, value: int, noise: Sequence[int]) -> Said:
         """Key and value side by side, but stating nothing."""
         ...
 
-    def passkey(self, digits: Sequence[int]) -> Piece:
+    def passkey(self, digits: Sequence[int]) -> Said:
         """The pass key is this."""
+        ...
+
+    def noise(self, words: Sequence[int]) -> Said:
+        """A sentence of noise words."""
+        ...
+
+    def prose(self, sentence: str) -> Said:
+        """A sentence of real text."""
+        ...
+
+
+@runtime_checkable
+class Language(Phrases[Piece], Protocol):
+    """How whole documents are said as tokens: in symbols or in a tokenizer's text."""
+
+    def begin(self) -> Piece:
+        """What every document begins with."""
         ...
 
     def ask(self, key: int, value: int) -> Piece:
@@ -93,14 +110,6 @@ class Language(Protocol):
 
     def ask_passkey(self, digits: Sequence[int]) -> Piece:
         """What is the pass key? This."""
-        ...
-
-    def noise(self, words: Sequence[int]) -> Piece:
-        """A sentence of noise words."""
-        ...
-
-    def prose(self, sentence: str) -> Piece:
-        """A sentence of real text."""
         ...
 
 

@@ -119,3 +119,8 @@ class ReadTask(ReadingTask):
         Raises:
             UserError: there are no such data, or a record lacks a field; file and record are named.
         """
+
+
+def contains(reply: str, answer: str) -> bool:
+    """Whether a reply has an answer in it, in whichever case; RULER's rule."""
+    return answer.lower() in reply.lower()

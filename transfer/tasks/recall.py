@@ -11,7 +11,17 @@ import numpy as np
 
 from transfer.arguments import check_fields, typed
 from transfer.errors import UserError, unknown_name
-from transfer.tasks.base import DIGITS, KEYS, NOISE, VALUES, Language, Piece, TokenBatch
+from transfer.tasks.base import (
+    DIGITS,
+    KEYS,
+    NOISE,
+    VALUES,
+    Language,
+    Phrases,
+    Piece,
+    Said,
+    TokenBatch,
+)
 from transfer.tasks.prose import sentences
 from transfer.tasks.symbols import Symbols
 
@@ -113,8 +123,8 @@ def make_batch(
 def make_document(task: RecallTask, length: int, seed: int, language: Language) -> Piece:
     """The document of one seed, `length` tokens."""
     rng = np.random.default_rng(seed)
-    story = _Story(task, rng)
-    placed = list(story.placed(language))
+    story = Story(task, rng)
+    placed = [*story.placed(language), *story.interleaved(language)]
     ending = Piece.joined(list(story.ending(language)))
     begin = language.begin()
     rest = length - len(begin) - len(ending) - sum(len(piece) for _, piece in placed)
@@ -124,10 +134,10 @@ def make_document(task: RecallTask, length: int, seed: int, language: Language) 
             f" {length - rest}; ask for longer documents or fewer facts"
         )
     distractors = _fill(task, rest, rng, language)
-    return Piece.joined([begin, *_merge(distractors, placed), ending])
+    return Piece.joined([begin, *merged(distractors, [*map(len, distractors)], placed), ending])
 
 
-class _Story:
+class Story:
     """What one document states and asks; depths are shares of the distractors."""
 
     def __init__(self, task: RecallTask, rng: np.random.Generator) -> None:
@@ -138,15 +148,18 @@ class _Story:
         self.stated = {key: self._statements(key in self.asked) for key in keys}
         self.digits: list[int] = rng.permutation(DIGITS)[: task.passkey].tolist()
 
-    def placed(self, language: Language) -> Iterator[tuple[float, Piece]]:
-        """Everything to be placed among the distractors, with its depth."""
+    def placed(self, phrases: Phrases[Said]) -> Iterator[tuple[float, Said]]:
+        """Every statement to be placed among the distractors, with its depth."""
         for key, statements in self.stated.items():
             for depth, value in statements:
-                yield depth, language.fact(key, value)
+                yield depth, phrases.fact(key, value)
         if self.digits:
-            yield self._depth(), language.passkey(self.digits)
+            yield self._depth(), phrases.passkey(self.digits)
         for index in range(self.task.decoys):
-            yield self._decoy(index, language)
+            yield self._decoy(index, phrases)
+
+    def interleaved(self, language: Language) -> Iterator[tuple[float, Piece]]:
+        """The questions among them."""
         for _ in range(self.task.interleaved):
             yield self._question(language)
 
@@ -171,13 +184,13 @@ class _Story:
             depths = depths / depths[-1] * self.task.depth
         return list(zip(depths.tolist(), values))
 
-    def _decoy(self, index: int, language: Language) -> tuple[float, Piece]:
+    def _decoy(self, index: int, phrases: Phrases[Said]) -> tuple[float, Said]:
         about = self.asked if index % 2 == 0 and self.asked else list(self.stated)
         key = about[self.rng.integers(len(about))]
         taken = {value for _, value in self.stated[key]}
         free = [value for value in range(VALUES) if value not in taken]
         value = free[self.rng.integers(len(free))]
-        return self.rng.random(), language.decoy(key, value, _words(self.rng, DECOY_WORDS))
+        return self.rng.random(), phrases.decoy(key, value, _words(self.rng, DECOY_WORDS))
 
     def _question(self, language: Language) -> tuple[float, Piece]:
         key = list(self.stated)[self.rng.integers(len(self.stated))]
@@ -195,7 +208,7 @@ def _fill(
     task: RecallTask, tokens: int, rng: np.random.Generator, language: Language
 ) -> list[Piece]:
     """Distractor sentences of exactly so many tokens; the last is cut short, but ends."""
-    source = _prose(rng, language) if task.prose else _noise(rng, language)
+    source = sources(task, rng, language)
     pieces: list[Piece] = []
     while tokens > 0:
         ids = next(source).ids
@@ -206,30 +219,43 @@ def _fill(
     return pieces
 
 
-def _noise(rng: np.random.Generator, language: Language) -> Iterator[Piece]:
+def sources(task: RecallTask, rng: np.random.Generator, phrases: Phrases[Said]) -> Iterator[Said]:
+    """The distractor sentences of a document, without end."""
+    return _prose(rng, phrases) if task.prose else _noise(rng, phrases)
+
+
+def _noise(rng: np.random.Generator, phrases: Phrases[Said]) -> Iterator[Said]:
     count = int(rng.integers(POOL[0], POOL[1] + 1))
-    pool = [language.noise(_words(rng, POOL_WORDS)) for _ in range(count)]
+    pool = [phrases.noise(_words(rng, POOL_WORDS)) for _ in range(count)]
     while True:
         for index in rng.integers(count, size=64).tolist():
             yield pool[index]
 
 
-def _prose(rng: np.random.Generator, language: Language) -> Iterator[Piece]:
+def _prose(rng: np.random.Generator, phrases: Phrases[Said]) -> Iterator[Said]:
     text = sentences()
     at = int(rng.integers(len(text)))
     while True:
-        yield language.prose(text[at % len(text)])
+        yield phrases.prose(text[at % len(text)])
         at += 1
 
 
-def _merge(distractors: list[Piece], placed: Iterable[tuple[float, Piece]]) -> list[Piece]:
-    """Put each placed piece between two distractor sentences, the nearest gap to its depth."""
-    gaps = np.cumsum([0, *map(len, distractors)])
+def merged(
+    distractors: Sequence[Said], lengths: Sequence[int], placed: Iterable[tuple[float, Said]]
+) -> list[Said]:
+    """Put each placed piece between two distractor sentences, the nearest gap to its depth.
+
+    Args:
+        distractors: in order.
+        lengths: of each, in whichever unit depths are shares of.
+        placed: depths and pieces.
+    """
+    gaps = np.cumsum([0, *lengths])
     middles = (gaps[1:] + gaps[:-1]) / 2
     # what is placed in a gap comes before the distractor that begins there, in order of depth
-    merged = [(gap, 1, 0.0, piece) for gap, piece in enumerate(distractors)]
+    found = [(gap, 1, 0.0, piece) for gap, piece in enumerate(distractors)]
     for depth, piece in placed:
         gap = int(np.searchsorted(middles, depth * gaps[-1], side="right"))
-        merged.append((gap, 0, depth, piece))
-    merged.sort(key=lambda item: item[:3])
-    return [piece for *_, piece in merged]
+        found.append((gap, 0, depth, piece))
+    found.sort(key=lambda item: item[:3])
+    return [piece for *_, piece in found]

@@ -1,17 +1,17 @@
 """Questions of the user's own, from a file of JSON lines."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transfer.arguments import typed
 from transfer.errors import UserError
 from transfer.files import read_json_lines
-from transfer.tasks.base import TokenBatch
-from transfer.tasks.text import Text
+from transfer.tasks.reading import ReadTask, Sample, contains
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+#: Of a reply, beyond what the longest right one could have.
+_MORE = 16
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,33 @@ class Record:
 
     prompt: str
     answer: str
+
+
+class OwnQuestions(ReadTask):
+    """A file of them; a reply is right that has the answer in it.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        UserError: as `read_records`.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.name = path
+        self._records = read_records(path)
+        # No token is shorter than a byte.
+        self.new_tokens = _MORE + max(len(record.answer.encode()) for record in self._records)
+
+    def samples(self, data: Path | None, most: int | None = None) -> Iterator[Sample]:
+        """What is asked, by its place in the file."""
+        for number, record in enumerate(self._records[:most]):
+            context, newline, question = record.prompt.rpartition("\n")
+            yield Sample(number, context + newline, question, (record.answer,))
+
+    def score(self, reply: str, sample: Sample) -> float:
+        """Whether the right answer is in the reply."""
+        return float(contains(reply, sample.answers[0]))
 
 
 @typed
@@ -34,11 +61,6 @@ def read_records(path: str | Path) -> list[Record]:
     if not records:
         raise UserError(f"the task file {path} is empty; give one JSON line for each question")
     return records
-
-
-def encode_record(record: Record, tokenizer: "PreTrainedTokenizerBase") -> TokenBatch:
-    """One question as a batch of one document, whose last tokens are the answer."""
-    return TokenBatch.of([Text(tokenizer).open_question(record.prompt, record.answer)])
 
 
 def _record(path: str | Path, number: int, content: Any) -> Record:

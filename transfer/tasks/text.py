@@ -9,6 +9,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from transfer.errors import UserError
+from transfer.tasks import english
 from transfer.tasks.base import Language, Piece
 from transfer.tasks.symbols import VOCABULARY, Symbols
 
@@ -16,30 +17,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
-
-
-KEY_WORDS = _words(
-    "anchor basket bottle bridge button candle carpet castle clock cradle desk drum engine fence"
-    " flute garden hammer helmet island kettle ladder lamp mirror needle oven piano pillow rocket"
-    " saddle tower violin wagon"
-)
-VALUE_WORDS = _words(
-    "amber beige black blue bronze brown copper coral cream crimson gold gray green indigo ivory"
-    " jade lilac lime maroon mint navy olive orange pink plum purple red ruby silver teal white"
-    " yellow"
-)
-NOISE_WORDS = _words(
-    "apple bread breeze cheese cloud corn creek dawn dust evening farm field fog forest frost grass"
-    " hail hill honey lake leaf meadow milk mist moon morning mountain mud night noon ocean pear"
-    " pepper rain rice river rock salt sand sea shade sky snow soup star storm sugar valley"
-)
 #: Of a token, where there are many.
 _CHARACTERS = 8
-_PREAMBLE = (
-    "Some of these sentences say the colour of a thing, or a pass key. The latest one counts."
-)
 
 
 def language_for(tokenizer: "PreTrainedTokenizerBase | None", vocabulary: int) -> Language:
@@ -91,7 +70,7 @@ class Text:
     def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         self.tokenizer = tokenizer
         unknown = tokenizer.unk_token_id
-        if not self._ids(_PREAMBLE) or unknown in self._ids(" ".join(NOISE_WORDS)):
+        if not self._ids(english.PREAMBLE) or unknown in self._ids(" ".join(english.NOISE_WORDS)):
             raise UserError(
                 f"the tokenizer {tokenizer.name_or_path or type(tokenizer).__name__} cannot spell"
                 " plain English words; use one that can"
@@ -99,42 +78,36 @@ class Text:
 
     def begin(self) -> Piece:
         """The tokenizer's first token, if it has one, and what the document is about."""
-        return Piece.joined([self._first(), self._sentence(_PREAMBLE)])
+        return Piece.joined([self._first(), self._sentence(english.PREAMBLE)])
 
     def fact(self, key: int, value: int) -> Piece:
         """A fact."""
-        return self._sentence(f"The colour of the {KEY_WORDS[key]} is {VALUE_WORDS[value]}.")
+        return self._sentence(english.fact(key, value))
 
     def decoy(self, key: int, value: int, noise: Sequence[int]) -> Piece:
         """Key and value in a sentence of noise."""
-        words = [NOISE_WORDS[word] for word in noise]
-        pair = [KEY_WORDS[key], VALUE_WORDS[value]]
-        return self._sentence(" ".join([words[0].capitalize(), *pair, *words[1:]]) + ".")
+        return self._sentence(english.decoy(key, value, noise))
 
     def passkey(self, digits: Sequence[int]) -> Piece:
         """A pass key."""
-        return self._sentence(f"The pass key is {_number(digits)}.")
+        return self._sentence(english.passkey(digits))
 
     def ask(self, key: int, value: int) -> Piece:
         """A question, answered."""
-        asked = f"Question: What is the colour of the {KEY_WORDS[key]}? Answer:"
-        return self._question(asked, VALUE_WORDS[value])
+        asked = f"Question: What is the colour of the {english.KEY_WORDS[key]}? Answer:"
+        return self._question(asked, english.VALUE_WORDS[value])
 
     def ask_passkey(self, digits: Sequence[int]) -> Piece:
         """The question for the pass key, answered."""
-        return self._question("Question: What is the pass key? Answer:", _number(digits))
+        return self._question("Question: What is the pass key? Answer:", english.number(digits))
 
     def noise(self, words: Sequence[int]) -> Piece:
         """A sentence of noise words."""
-        return self._sentence(" ".join(NOISE_WORDS[word] for word in words).capitalize() + ".")
+        return self._sentence(english.noise(words))
 
     def prose(self, sentence: str) -> Piece:
         """A sentence as it is."""
         return self._sentence(sentence)
-
-    def open_question(self, prompt: str, answer: str) -> Piece:
-        """A whole document: text that ends with a question, and the answer."""
-        return Piece.joined([self._first(), self._question(prompt, answer)])
 
     def _first(self) -> Piece:
         first = self.tokenizer.bos_token
@@ -153,7 +126,3 @@ class Text:
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False)
-
-
-def _number(digits: Sequence[int]) -> str:
-    return "".join(map(str, digits))

@@ -1,0 +1,135 @@
+"""The likelihood of the user's own texts, read under each policy.
+
+A text is read in windows of a length, each half a window on from the one before; of every window
+but the first the second half is scored. So each token of the text but its first is scored once,
+after half a window of text at least, and none is left out.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import exp
+from typing import Any, ClassVar
+
+from transfer.adapters.language_model import load_language_model
+from transfer.adapters.scoring import check_length, log_likelihoods
+from transfer.attachment.adapter import get_adapter
+from transfer.attachment.memory import Memory
+from transfer.cache.footprint import LayerShape
+from transfer.errors import UserError
+from transfer.evaluation.benchmark import Benchmark, Block, Row
+from transfer.evaluation.contenders import Contender, full, plan
+from transfer.evaluation.digest import model_digest, path_digest
+from transfer.evaluation.language import PERPLEXITY, LanguageEval
+from transfer.tasks.texts import read_texts
+
+
+@dataclass(frozen=True)
+class Window:
+    """Tokens that are read, from which of them on they are scored, and where they stand."""
+
+    ids: tuple[int, ...]
+    scored: int
+    start: int
+
+
+class PerplexityBenchmark(Benchmark):
+    """Texts that are read and predicted token by token.
+
+    Args:
+        config: of the evaluation.
+
+    Raises:
+        UserError: no data, nothing in them that can be read, a model without a tokenizer, or
+            lengths beyond its positions.
+    """
+
+    kind: ClassVar[str] = "language"
+    metrics = ("log_likelihood",)
+    keys = ("length",)
+    means = ("scored_tokens",)
+
+    def __init__(self, config: LanguageEval) -> None:
+        if config.data is None:
+            raise UserError("--task perplexity needs texts; name a file or folder with --data")
+        self.config, self.model, self._data = config, config.model, config.data
+        self.language = load_language_model(config.model, config.trust_remote_code)
+        if self.language.tokenizer is None:
+            raise UserError(
+                f"{config.model} has no tokenizer to read {config.data} with; use a model of text"
+            )
+        tokenizer = self.language.tokenizer
+        self.adapter = get_adapter(self.language.model)
+        check_length(self.language.model, max(config.length), "a window")
+        self._texts = {
+            name: tokenizer.encode(text) for name, text in read_texts(config.data).items()
+        }
+        if max(map(len, self._texts.values())) < 2:
+            raise UserError(f"no text of {config.data} has two tokens; there is nothing to predict")
+
+    def contenders(self) -> Sequence[Contender]:
+        """The full cache, then every policy at every budget."""
+        options = self.config.contenders
+        shape = LayerShape.of(self.adapter.config, self.language.model.dtype)
+        return [full(options.update_interval), *plan(options, shape, max(self.config.length))]
+
+    def blocks(self) -> Sequence[Block]:
+        """The windows of each length, text by text; at most `documents` of each length."""
+        found: list[Block] = []
+        for length in self.config.length:
+            windows = [
+                (name, window)
+                for name, ids in self._texts.items()
+                for window in windows_of(ids, length)
+            ]
+            for name, window in windows[: self.config.documents]:
+                item = f"{name}:{window.start}"
+                about = {"task": PERPLEXITY, "length": length, "item": item, "cluster": name}
+                found.append(Block(f"{length}/{item}", [about], (item, window)))
+        return found
+
+    def rows(self, ready: tuple[str, Window], contender: Contender) -> Iterator[Row]:
+        """The mean log-likelihood of the scored tokens of a window, and what its cache holds."""
+        item, window = ready
+        assert contender.pruning is not None
+        with Memory(self.adapter, contender.pruning) as memory:
+            cache = memory.new_cache()
+            found = log_likelihoods(self.language.model, window.ids, cache)[window.scored - 1 :]
+        kept = [tokens for layer in cache.kept() for row in layer for tokens in row]
+        yield {
+            "item": item,
+            "log_likelihood": float(found.mean()),
+            "scored_tokens": len(found),
+            "tokens": len(window.ids),
+            "kept_tokens": sum(kept) / len(kept),
+            "cache_bytes": cache.bytes(),
+            "peak_bytes": cache.peak_bytes(),
+            "full_bytes": cache.full_bytes(),
+            "policy_seconds": cache.policy_seconds(),
+        }
+
+    def about(self, rows: Sequence[Row], failed: Sequence[Row]) -> Row:
+        """The perplexity, each token weighing the same."""
+        tokens = sum(row["scored_tokens"] for row in rows)
+        total = sum(row["log_likelihood"] * row["scored_tokens"] for row in rows)
+        return {"perplexity": exp(-total / tokens), "texts": len({row["cluster"] for row in rows})}
+
+    def digest(self) -> dict[str, Any]:
+        """Of the model's files and the texts."""
+        return {
+            "model files": model_digest(self.language.model),
+            "texts": path_digest(self._data),
+        }
+
+
+def windows_of(ids: Sequence[int], length: int) -> Iterator[Window]:
+    """Windows that score every token but the first once.
+
+    Args:
+        ids: of a text.
+        length: of a window, at least 2; the last one may be shorter.
+    """
+    stride, start, done = length - length // 2, 0, 1
+    while done < len(ids):
+        end = min(start + length, len(ids))
+        yield Window(tuple(ids[start:end]), done - start, start)
+        start, done = start + stride, end

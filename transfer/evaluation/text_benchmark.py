@@ -1,0 +1,314 @@
+"""Tasks that a model reads and replies to in words, with the question hidden or seen.
+
+Questions about one text are a block: with the question hidden from whoever prunes, the text is read
+once, and each question is asked of a copy of the cache. `hidden`: an update falls on the last token
+before the question; `seen`: on the last token before the reply.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby, product
+from typing import Any, ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from transfer.adapters.language_model import load_language_model
+from transfer.adapters.prompts import Form, Prompt, cut_sample, encode_prompt, has_chat
+from transfer.adapters.replying import answer_log_likelihood, generate_reply, read
+from transfer.adapters.scoring import check_length, positions_of
+from transfer.attachment.adapter import get_adapter
+from transfer.attachment.memory import Memory
+from transfer.cache.cache import PrunedCache
+from transfer.cache.footprint import LayerShape
+from transfer.cache.policy import Pruning
+from transfer.errors import UserError, unknown_name
+from transfer.evaluation.benchmark import Benchmark, Block, Row
+from transfer.evaluation.contenders import Contender, full, plan
+from transfer.evaluation.digest import model_digest, samples_digest
+from transfer.evaluation.language import MADE, LanguageEval
+from transfer.evaluation.options import RECORDS
+from transfer.tasks.benchmarks import FAMILIES, reading_tasks
+from transfer.tasks.reading import MadeTask, ReadingTask, ReadTask, Sample
+from transfer.tasks.recall import TASKS
+from transfer.tasks.recall_text import READINGS
+from transfer.tasks.records import OwnQuestions
+
+#: What a task may be beside a name.
+_READ = (
+    f"a file of your own questions ends in {RECORDS} and has lines of "
+    '{"prompt": "... Answer:", "answer": "red"}, a benchmark of your own is package.module:Class'
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A sample as it is asked.
+
+    Attributes:
+        task: scores the reply.
+        sample: cut already, if it had to be.
+        length: of a text that was made to it.
+    """
+
+    task: ReadingTask
+    sample: Sample
+    length: int | None
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Questions about one text.
+
+    Attributes:
+        prompts: each with its tokens, or why it cannot be asked.
+        hidden: whether the question is hidden from whoever prunes.
+    """
+
+    prompts: Sequence[tuple[Asked, Prompt | str]]
+    hidden: bool
+
+
+class TextBenchmark(Benchmark):
+    """Prompts whose replies are generated greedily and scored by the task's own metric.
+
+    For tasks of your own, override `tasks_of`.
+
+    Args:
+        config: of the evaluation.
+
+    Raises:
+        UserError: unknown model or task, data that cannot be read, or a length that does not hold
+            its task.
+    """
+
+    kind: ClassVar[str] = "language"
+    metrics = ("score", "answer_log_likelihood")
+    keys = ("length", "question")
+    means = ("prompt_tokens", "reply_tokens", "read_seconds", "reply_seconds")
+    sums = ("unended",)
+    families = "family"
+
+    def __init__(self, config: LanguageEval) -> None:
+        self.config, self.model = config, config.model
+        self.language = load_language_model(config.model, config.trust_remote_code)
+        if self.language.tokenizer is None:
+            raise UserError(
+                f"{config.model} has no tokenizer, and these tasks are text; save its tokenizer in "
+                "the model's folder, or use another model"
+            )
+        self.tokenizer = self.language.tokenizer
+        self.adapter = get_adapter(self.language.model)
+        self.positions = positions_of(self.language.model)
+        self.tasks = {
+            task.name: task for name in dict.fromkeys(config.task) for task in self.tasks_of(name)
+        }
+        self._asked = [one for task in self.tasks.values() for one in self._samples(task)]
+        self._whole: tuple[list[Sample], list[Row]] | None = None
+        self.groups = tuple(dict.fromkeys(g for one in self._asked for g in one.sample.groups))
+
+    def tasks_of(self, name: str) -> Sequence[ReadingTask]:
+        """The tasks that a name of `--task` stands for.
+
+        Raises:
+            UserError: there is no such task.
+        """
+        if name.endswith(RECORDS):
+            return [OwnQuestions(name)]
+        if name in READINGS:
+            return [READINGS[name]]
+        if name.partition("/")[0] in FAMILIES:
+            return reading_tasks(name)
+        raise unknown_name("task", name, [*TASKS, *FAMILIES, "perplexity"], _READ)
+
+    def contenders(self) -> Sequence[Contender]:
+        """The full cache, then every policy at every budget."""
+        options = self.config.contenders
+        shape = LayerShape.of(self.adapter.config, self.language.model.dtype)
+        return [full(options.update_interval), *plan(options, shape, self._longest)]
+
+    @cached_property
+    def _longest(self) -> int:
+        """Tokens of the longest prompt, for budgets of equal bytes."""
+        if not self.config.contenders.equal_bytes:
+            return 0
+        form = {name: self._form(task) for name, task in self.tasks.items()}
+        return max(
+            len(encode_prompt(self.tokenizer, one.sample, form[one.task.name]).ids)
+            for one in self._asked
+        )
+
+    def blocks(self) -> Sequence[Block]:
+        """The questions about one text; hidden and seen one after the other."""
+
+        def text(one: Asked) -> tuple[Any, ...]:
+            return one.task.name, one.length, one.sample.context
+
+        groups = [list(group) for _, group in groupby(self._asked, text)]
+        return [self._block(own, how) for own, how in product(groups, self.config.question)]
+
+    def _block(self, asked: Sequence[Asked], question: str) -> Block:
+        first = asked[0]
+        items = [
+            {
+                "task": one.task.name,
+                "length": one.length,
+                "question": question,
+                "item": one.sample.item,
+                "cluster": first.sample.item,
+                "family": one.task.family,
+                **one.sample.groups,
+            }
+            for one in asked
+        ]
+        name = f"{first.task.name}/{first.length or 'own'}/{question}/{first.sample.item}"
+        return Block(name, items, (asked, question == "hidden"))
+
+    def prepared(self, block: Block) -> Ready:
+        """The tokens of each prompt."""
+        asked, hidden = block.content
+        return Ready([self._prompted(one) for one in asked], hidden)
+
+    def rows(self, ready: Ready, contender: Contender) -> Iterator[Row]:
+        """The replies to the questions of a block, with their scores and costs."""
+        assert contender.pruning is not None
+        if contender.pruning.policy.evicts:
+            yield from self._rows(ready, contender.pruning)
+            return
+        # Hidden or seen is the same to who never prunes.
+        texts = [one.sample for one, _ in ready.prompts]
+        if self._whole is None or self._whole[0] != texts:
+            self._whole = texts, list(self._rows(ready, contender.pruning))
+        yield from self._whole[1]
+
+    def _rows(self, ready: Ready, pruning: Pruning) -> Iterator[Row]:
+        with Memory(self.adapter, pruning) as memory:
+            read_once = Reader(self.language.model, memory)
+            for one, prompt in ready.prompts:
+                if isinstance(prompt, str):
+                    yield {"item": one.sample.item, "failure": prompt}
+                else:
+                    yield {"item": one.sample.item, **self._reply(one, prompt, ready, read_once)}
+
+    def _reply(self, one: Asked, prompt: Prompt, ready: Ready, reader: "Reader") -> Row:
+        model, task, began = self.language.model, one.task, time.perf_counter()
+        logits, cache = reader.read(prompt, ready.hidden)
+        between = time.perf_counter()
+        likelihood = (
+            answer_log_likelihood(model, logits, cache, prompt.answer) if prompt.answer else None
+        )
+        room = min(task.new_tokens, self.positions - len(prompt.ids))
+        reply = generate_reply(model, self.tokenizer, logits, cache, room, task.ends_at_newline)
+        kept = [tokens for layer in cache.kept() for row in layer for tokens in row]
+        return {
+            "score": task.score(reply.text, one.sample),
+            "answer_log_likelihood": likelihood,
+            "reply": reply.text,
+            "unended": int(not reply.ended),
+            "prompt_tokens": len(prompt.ids),
+            "reply_tokens": reply.tokens,
+            "read_seconds": between - began,
+            "reply_seconds": time.perf_counter() - between,
+            "tokens": cache.pruned[0].seen,
+            "kept_tokens": sum(kept) / len(kept),
+            "cache_bytes": cache.bytes(),
+            "peak_bytes": cache.peak_bytes(),
+            "full_bytes": cache.full_bytes(),
+            "policy_seconds": cache.policy_seconds(),
+        }
+
+    def about(self, rows: Sequence[Row], failed: Sequence[Row]) -> Row:
+        """What the table says of a task beside its scores."""
+        task = self.tasks[rows[0]["task"]]
+        return {"chance": task.chance}
+
+    def digest(self) -> dict[str, Any]:
+        """Of the model's files, and of what is asked."""
+        return {
+            "model files": model_digest(self.language.model),
+            "samples": samples_digest([one.sample for one in self._asked]),
+        }
+
+    def _samples(self, task: ReadingTask) -> Iterator[Asked]:
+        config = self.config
+        if isinstance(task, ReadTask):
+            for sample in task.samples(config.data, config.documents):
+                yield Asked(task, self._cut(task, sample), None)
+        elif isinstance(task, MadeTask):
+            check_length(self.language.model, max(config.length), "a document")
+            seeds = range(config.seed, config.seed + (config.documents or MADE))
+            around = self._around(task)
+            for length in config.length:
+                made = task.samples(
+                    length - around, seeds, self.tokenizer, config.depth, config.data
+                )
+                yield from (Asked(task, sample, length) for sample in made)
+
+    def _form(self, task: ReadingTask) -> Form:
+        if self.config.prompt is not None:
+            return self.config.prompt
+        return "chat" if task.chat and has_chat(self.tokenizer) else "completion"
+
+    def _around(self, task: ReadingTask) -> int:
+        """Tokens that a prompt has beside its text."""
+        return len(encode_prompt(self.tokenizer, Sample("", "", "", ()), self._form(task)).ids)
+
+    def _cut(self, task: ReadTask, sample: Sample) -> Sample:
+        """The prompt within `--max-length`, or as long as the model has positions for."""
+        most = self.config.max_length
+        if most is None:
+            most = max(2, self.positions - self._around(task) - task.new_tokens)
+        return cut_sample(self.tokenizer, sample, most, task.cut)
+
+    def _prompted(self, one: Asked) -> tuple[Asked, Prompt | str]:
+        """A sample with its tokens, or why it cannot be asked."""
+        answer = one.task.answer(one.sample)
+        prompt = encode_prompt(self.tokenizer, one.sample, self._form(one.task), answer)
+        tokens = len(prompt.ids) + max(1, len(prompt.answer))
+        if tokens <= self.positions:
+            return one, prompt
+        return one, (
+            f"record {one.sample.item} of {one.task.name} has {len(prompt.ids)} tokens and a reply,"
+            f" more than the {self.positions} positions of {self.model}; use a smaller --max-length"
+        )
+
+
+class Reader:
+    """Reads prompts one after the other; what two have in common before the question once.
+
+    Args:
+        model: attached.
+        memory: whose caches are filled.
+    """
+
+    def __init__(self, model: PreTrainedModel, memory: Memory) -> None:
+        self._model, self._memory = model, memory
+        self._context: Sequence[int] = ()
+        self._cache: PrunedCache | None = None
+
+    def read(
+        self, prompt: Prompt, hidden: bool
+    ) -> tuple[Float[Tensor, "1 vocabulary"], PrunedCache]:
+        """The logits after a prompt, and the cache, which is the caller's."""
+        context = prompt.ids[: prompt.context]
+        if not hidden or not context or prompt.context == len(prompt.ids):
+            cache = self._new(len(prompt.ids))
+            return read(self._model, prompt.ids, cache), cache
+        if context != self._context:
+            self._cache = self._new(len(context))
+            read(self._model, context, self._cache)
+            self._context = context
+        cache = deepcopy(self._cache)
+        assert cache is not None
+        return read(self._model, prompt.ids[prompt.context :], cache), cache
+
+    def _new(self, last: int) -> PrunedCache:
+        """A cache of which an update falls on its `last` token."""
+        cache = self._memory.new_cache()
+        interval = self._memory.pruning.interval
+        cache.count_from(-last % interval)
+        return cache
