@@ -272,14 +272,7 @@ def _checked(source: _Source) -> _Source:
 def _reading(source: Path | _Source) -> Iterator[None]:
     try:
         yield
-    except (
-        OSError,
-        EOFError,
-        BadZipFile,
-        NotImplementedError,
-        zlib.error,
-        lzma.LZMAError,
-    ) as error:
+    except _DAMAGE as error:
         raise UserError(f"cannot read {source} ({_cause(error)}); {_REMEDY}") from error
 
 
