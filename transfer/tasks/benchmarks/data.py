@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from io import BufferedIOBase, BytesIO
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, cast
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from transfer.errors import UserError
@@ -284,7 +284,7 @@ def _opened(source: _Source) -> Iterator[BufferedIOBase]:
                 yield file
         else:
             with ZipFile(source.path) as archive, archive.open(source.member) as file:
-                yield file
+                yield cast(BufferedIOBase, file)
 
 
 def _read(source: _Source) -> Iterator[Record]:
