@@ -73,19 +73,26 @@ class PerplexityBenchmark(Benchmark):
         return [full(options.update_interval), *plan(options, shape, max(self.config.length))]
 
     def blocks(self) -> Sequence[Block]:
-        """The windows of each length, text by text; at most `documents` of each length."""
-        found: list[Block] = []
-        for length in self.config.length:
-            windows = [
-                (name, window)
-                for name, ids in self._texts.items()
-                for window in windows_of(ids, length)
-            ]
-            for name, window in windows[: self.config.documents]:
-                item = f"{name}:{window.start}"
-                about = {"task": PERPLEXITY, "length": length, "item": item, "cluster": name}
-                found.append(Block(f"{length}/{item}", [about], (item, window)))
-        return found
+        """The windows of each length, the first of every text first; at most `documents`."""
+        return [
+            self._block(length, name, window)
+            for length in self.config.length
+            for _, name, window in sorted(
+                (
+                    (number, name, window)
+                    for name, ids in self._texts.items()
+                    for number, window in enumerate(windows_of(ids, length))
+                ),
+                key=lambda one: one[0],
+            )[: self.config.documents]
+        ]
+
+    def _block(self, length: int, name: str, window: Window) -> Block:
+        item = f"{name}:{window.start}"
+        # Windows of one text are drawn together, unless there is no other text.
+        cluster = name if len(self._texts) > 1 else item
+        about = {"task": PERPLEXITY, "length": length, "item": item, "cluster": cluster}
+        return Block(f"{length}/{item}", [about], (item, window))
 
     def rows(self, ready: tuple[str, Window], contender: Contender) -> Iterator[Row]:
         """The mean log-likelihood of the scored tokens of a window, and what its cache holds."""
@@ -111,7 +118,7 @@ class PerplexityBenchmark(Benchmark):
         """The perplexity, each token weighing the same."""
         tokens = sum(row["scored_tokens"] for row in rows)
         total = sum(row["log_likelihood"] * row["scored_tokens"] for row in rows)
-        return {"perplexity": exp(-total / tokens), "texts": len({row["cluster"] for row in rows})}
+        return {"perplexity": exp(-total / tokens), "texts": len(self._texts)}
 
     def digest(self) -> dict[str, Any]:
         """Of the model's files and the texts."""
