@@ -63,7 +63,8 @@ def encode_prompt(
     prompt = Prompt(tuple(whole), _common(ids(first), whole))
     if not answer:
         return prompt
-    space = "" if last[-1:].isspace() or (form == "chat" and not sample.prefix) else " "
+    begun = last[-1:].isspace() or answer[:1].isspace() or (form == "chat" and not sample.prefix)
+    space = "" if begun else " "
     answered = ids(f"{first}{last}{space}{answer}")
     if answered[: len(whole)] != whole:
         # The tokenizer would join the end of the prompt with the answer, but it is read already.

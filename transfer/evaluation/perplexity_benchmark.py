@@ -51,6 +51,8 @@ class PerplexityBenchmark(Benchmark):
     def __init__(self, config: LanguageEval) -> None:
         if config.data is None:
             raise UserError("--task perplexity needs texts; name a file or folder with --data")
+        if min(config.length) < 2:
+            raise UserError(f"length is {min(config.length)}; a window needs 2 tokens or more")
         self.config, self.model, self._data = config, config.model, config.data
         self.language = load_language_model(config.model, config.trust_remote_code)
         if self.language.tokenizer is None:

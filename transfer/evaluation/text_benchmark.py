@@ -102,6 +102,8 @@ class TextBenchmark(Benchmark):
                 "the model's folder, or use another model"
             )
         self.tokenizer = self.language.tokenizer
+        if config.prompt == "chat" and not has_chat(self.tokenizer):
+            raise UserError(f"{config.model} has no chat template; use --prompt completion")
         self.adapter = get_adapter(self.language.model)
         self.positions = positions_of(self.language.model)
         self.tasks = {
@@ -201,7 +203,7 @@ class TextBenchmark(Benchmark):
         likelihood = (
             answer_log_likelihood(model, logits, cache, prompt.answer) if prompt.answer else None
         )
-        room = min(task.new_tokens, self.positions - len(prompt.ids))
+        room = min(task.new_tokens, (one.length or self.positions) - len(prompt.ids))
         reply = generate_reply(model, self.tokenizer, logits, cache, room, task.ends_at_newline)
         kept = [tokens for layer in cache.kept() for row in layer for tokens in row]
         return {
@@ -235,6 +237,8 @@ class TextBenchmark(Benchmark):
 
     def _samples(self, task: ReadingTask) -> Iterator[Asked]:
         config = self.config
+        if config.data is not None and isinstance(task, MadeTask) and task.published:
+            task = task.published
         if isinstance(task, ReadTask):
             for sample in task.samples(config.data, config.documents):
                 yield Asked(task, self._cut(task, sample), None)
@@ -261,7 +265,8 @@ class TextBenchmark(Benchmark):
         """The prompt within `--max-length`, or as long as the model has positions for."""
         most = self.config.max_length
         if most is None:
-            most = max(2, self.positions - self._around(task) - task.new_tokens)
+            reply = min(task.new_tokens, self.positions // 2)
+            most = max(2, self.positions - self._around(task) - reply)
         return cut_sample(self.tokenizer, sample, most, task.cut)
 
     def _prompted(self, one: Asked) -> tuple[Asked, Prompt | str]:

@@ -1,0 +1,230 @@
+"""Text read, questions asked and replies scored, with a tiny random Llama that reads text."""
+
+import json
+import re
+
+import pytest
+import tiny
+import torch
+from evaluated import changed, failures_of, printed, rows_of, timeless
+from tasks.words import word_tokenizer
+
+from transfer import attach
+from transfer.adapters.language_model import load_language_model
+from transfer.adapters.prompts import Prompt, encode_prompt
+from transfer.errors import UserError
+from transfer.evaluation import text_benchmark
+from transfer.evaluation.language import LanguageEval
+from transfer.evaluation.runner import evaluate
+from transfer.evaluation.summary import FAMILY, NORMALISED
+from transfer.evaluation.text_benchmark import Reader, TextBenchmark
+from transfer.plugins import register
+from transfer.tasks.reading import ReadTask, Sample
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("text") / "model"
+    tokenizer = word_tokenizer()
+    tiny.llama(vocabulary=len(tokenizer)).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def config(folder):
+    return changed(
+        LanguageEval(model=str(folder), task=("recall",), length=(300,), documents=2),
+        policy=("h2o",),
+        budget=(0.25,),
+        update_interval=32,
+        threads=1,
+    )
+
+
+TEXTS = ("The lamp is red. The box is blue. " * 8, "The lamp is blue. The box is red. " * 12)
+
+
+class Lamps(ReadTask):
+    """Two texts with two questions each; a score that depends on the reply."""
+
+    new_tokens = 5
+    chance = 0.5
+    family = "things"
+
+    def __init__(self, name="things/lamps", scale=1.0):
+        self.name, self.scale = name, scale
+
+    def samples(self, data, most=None):
+        for number, text in enumerate(TEXTS):
+            for what in ("lamp", "box"):
+                question = f"\nThe colour of the {what} is"
+                yield Sample(f"{number}-{what}", text, question, (" red",), "", {"what": what})
+
+    def score(self, reply, sample):
+        return self.scale * (len(reply) % 7) / 6
+
+
+class Things(TextBenchmark):
+    def tasks_of(self, name):
+        return [Lamps(), Lamps("things/boxes", 0.5)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _registered():
+    register("benchmark", "things", Things)
+
+
+def test_replies_of_the_full_cache_are_the_model_s_own(config, folder):
+    results = evaluate(changed(config, task=("things",), question=("hidden", "seen")))
+    loaded = load_language_model(str(folder))
+    for row in rows_of(results, "full", task="things/lamps"):
+        [sample] = [one for one in Lamps().samples(None) if one.item == row["item"]]
+        ids = encode_prompt(loaded.tokenizer, sample, "completion").ids
+        said = loaded.model.generate(torch.tensor([ids]), max_new_tokens=5, do_sample=False)
+        text = loaded.tokenizer.decode(said[0, len(ids) :], skip_special_tokens=True)
+        assert row["reply"] == text and row["score"] == Lamps().score(text, sample)
+        assert row["prompt_tokens"] == len(ids)
+        assert row["tokens"] == len(ids) + row["reply_tokens"] - 1 and row["unended"] == 1
+    cells = {(r["policy"], r["question"]) for r in results.rows}
+    assert cells == {(p, q) for p in ("full", "h2o") for q in ("hidden", "seen")}
+    assert len(results.rows) == 2 * 2 * 2 * 4
+    hidden, seen = (
+        [r["answer_log_likelihood"] for r in rows_of(results, "h2o", question=q)]
+        for q in ("hidden", "seen")
+    )
+    assert hidden != seen
+    # Texts are clusters, and groups have entries of their own.
+    assert {row["cluster"] for row in results.rows} == {"0-lamp", "1-lamp"}
+    assert {e["group"] for e in results.summary if e["group_by"] == "what"} == {"lamp", "box"}
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_an_update_falls_on_the_last_token_before_the_question_or_the_reply(folder, hidden):
+    model = load_language_model(str(folder)).model
+    prompt = Prompt(tuple(range(10, 83)), 50)
+    with attach(model, "h2o", update_interval=16, budget=0.25) as memory:
+        _, cache = Reader(model, memory).read(prompt, hidden)
+    # Hidden, another comes 16 tokens later.
+    at = 50 + 16 if hidden else 73
+    [updated] = {n - layer.first for layer in cache.pruned for n in layer.last_updates()}
+    assert updated == at
+
+
+def test_a_text_that_is_read_once_for_all_its_questions_changes_none(config, monkeypatch):
+    config = changed(config, task=("things",))
+    together = evaluate(config)
+    monkeypatch.setattr(text_benchmark, "groupby", lambda items, key: ((0, [i]) for i in items))
+    alone = evaluate(config)
+    for one in (*together.rows, *alone.rows):
+        del one["cluster"], one["block"]
+    key = lambda row: (row["policy"], row["task"], row["item"])  # noqa: E731
+    assert sorted(timeless(together.rows), key=key) == sorted(timeless(alone.rows), key=key)
+
+
+def test_means_over_tasks_and_shares_of_the_full_cache(config):
+    results = evaluate(changed(config, task=("things",)))
+    family = [e for e in results.summary if e["group_by"] == FAMILY]
+    assert [(e["task"], e["policy"], e["metric"]) for e in family] == [
+        ("things", policy, metric)
+        for policy in ("full", "h2o")
+        for metric in ("score", NORMALISED, "answer_log_likelihood")
+    ]
+    means = {
+        (policy, scale): sum(r["score"] for r in rows_of(results, policy, task=task)) / 4
+        for policy in ("full", "h2o")
+        for task, scale in (("things/lamps", 1), ("things/boxes", 2))
+    }
+    score, share = (
+        next(e for e in family if (e["policy"], e["metric"]) == ("h2o", name))
+        for name in ("score", NORMALISED)
+    )
+    assert score["mean"] == pytest.approx((means["h2o", 1] + means["h2o", 2]) / 2)
+    assert score["delta_vs_full"] == pytest.approx(
+        score["mean"] - (means["full", 1] + means["full", 2]) / 2
+    )
+    # The second task is the first at half the scale, so its share is the same.
+    assert share["mean"] == pytest.approx(means["h2o", 1] / means["full", 1])
+    assert share["n"] == 2 and share["low"] <= share["mean"] <= share["high"]
+    full = next(e for e in family if (e["policy"], e["metric"]) == ("full", NORMALISED))
+    assert (full["mean"], full["low"], full["high"]) == (1, 1, 1)
+    table = printed(results)
+    assert "model on all of things (hidden): means over tasks" in table
+    assert max(map(len, table.splitlines())) <= 100
+
+
+def test_a_task_that_the_full_cache_cannot_do_is_marked(config, monkeypatch):
+    monkeypatch.setattr(Lamps, "chance", 0.99)
+    text = " ".join(printed(evaluate(changed(config, task=("things",)))).split())
+    assert "The full cache is not above chance (99.0%) on things/lamps: no policy can be" in text
+    monkeypatch.setattr(Lamps, "chance", -1.0)
+    assert "above chance" not in printed(evaluate(changed(config, task=("things",))))
+
+
+def test_our_own_tasks_are_read_as_text(config):
+    results = evaluate(changed(config, task=("recall", "passkey"), policy=("recency",)))
+    rows = rows_of(results, "full")
+    assert {row["task"] for row in rows} == {"recall", "passkey"}
+    assert all(row["tokens"] <= 300 for row in rows)
+    assert [r["item"] for r in rows if r["task"] == "passkey"] == ["0.0", "1.0"]
+    deep = evaluate(changed(config, task=("passkey",), depth=(0.0, 1.0), policy=("recency",)))
+    assert [r["item"] for r in rows_of(deep, "full")] == ["0@0.0", "0@1.0", "1@0.0", "1@1.0"]
+    assert {e["group"] for e in deep.summary if e["group_by"] == "depth"} == {"0", "1"}
+
+
+def test_questions_of_ones_own(config, tmp_path):
+    file = tmp_path / "mine.jsonl"
+    records = [{"prompt": f"{text}\nThe lamp is", "answer": "red."} for text in TEXTS]
+    file.write_text("".join(json.dumps(one) + "\n" for one in records))
+    results = evaluate(changed(config, task=(str(file),), documents=None))
+    full = rows_of(results, "full")
+    assert [row["item"] for row in full] == [0, 1]
+    assert full[0]["tokens"] < full[1]["tokens"]
+    assert "mine.jsonl, question hidden: 2 prompts" in " ".join(printed(results).split())
+    once = evaluate(changed(config, task=(str(file),), documents=1))
+    assert [row["item"] for row in rows_of(once, "full")] == [0]
+
+
+def test_a_prompt_that_has_no_room_is_a_failed_row_that_names_the_record(config, monkeypatch):
+    monkeypatch.setattr(TextBenchmark, "_cut", lambda self, task, sample: sample)
+    monkeypatch.setattr(text_benchmark, "positions_of", lambda model: 150)
+    results = evaluate(changed(config, task=("things",)))
+    failed = failures_of(results)
+    assert sorted(failed) == ["1-box", "1-lamp"]
+    assert re.fullmatch(
+        r"record 1-box of things/\w+ has 1\d\d tokens and a reply, more than the 150 positions of"
+        r" .*; use a smaller --max-length",
+        failed["1-box"],
+    )
+    whole = [e for e in results.summary if e["task"] == "things/lamps" and e["group_by"] == "all"]
+    assert {(e["n"], e["failed"]) for e in whole} == {(2, 2)}
+
+
+@pytest.mark.parametrize("most", [40, None])
+def test_long_prompts_lose_their_middle(config, monkeypatch, most):
+    monkeypatch.setattr(text_benchmark, "positions_of", lambda model: 90)
+    results = evaluate(changed(config, task=("things",), max_length=most))
+    assert not failures_of(results)
+    lengths = {row["prompt_tokens"] for row in results.rows}
+    assert max(lengths) <= (most or 85) + 3 and min(lengths) > (most or 85) - 6
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"task": ("recal",)}, "unknown task 'recal'; did you mean recall"),
+        ({"task": ("longbnch/qasper",)}, "did you mean longbench"),
+        ({"task": ("longbench/qaspr",)}, "did you mean longbench/qasper"),
+        ({"task": ("recal.json",)}, r"your own questions ends in \.jsonl and has lines of"),
+        ({"task": ("nothing.jsonl",)}, r"cannot read nothing\.jsonl"),
+        ({"length": (5000,)}, "longer than the 4096 positions"),
+        ({"length": (60,)}, "cannot hold the facts and questions of recall"),
+        ({"length": (1,)}, "cannot hold the facts and questions of recall"),
+        ({"prompt": "chat"}, "has no chat template"),
+        ({"max_length": 1}, "--max-length is 1; use 2 or more"),
+    ],
+)
+def test_bad_input_is_one_sentence(config, changes, sentence):
+    with pytest.raises(UserError, match=sentence):
+        evaluate(changed(config, **changes))
