@@ -1,0 +1,320 @@
+"""InfiniteBench: books, dialogues, code, sums and needles, made for 128k tokens.
+
+The prompts are those that its authors use for open models, and prompts beyond the limit lose their
+middle in one piece. Six of the twelve tasks are generated: without data at any length; with data,
+and the other six always, they are read.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transfer.errors import UserError
+from transfer.tasks.benchmarks import infinitebench_scores as scores
+from transfer.tasks.benchmarks.data import Published, Record, records
+from transfer.tasks.benchmarks.infinitebench_made import PUBLISHED_LENGTH, RECIPES
+from transfer.tasks.benchmarks.sizing import count_tokens, most_pieces
+from transfer.tasks.reading import MadeTask, ReadingTask, ReadTask, Sample
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+FAMILY = "infinitebench"
+REPOSITORY = "xinrongzhang2022/InfiniteBench"
+_CALL = re.compile(r"func_[0-9]+\(-?[0-9]+\)")
+_ASKED = re.compile("The .+ of")
+_CHOICES = "\nA. {options[0]}\nB. {options[1]}\nC. {options[2]}\nD. {options[3]}\n\n"
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a task asks, and how its replies are scored.
+
+    Attributes:
+        new_tokens: the most a reply may have.
+        score: of a reply and a record's answers.
+        context: template of what stands before the question.
+        question: template of what comes after it.
+        prefix: template of the beginning of the reply.
+    """
+
+    new_tokens: int
+    score: Callable[[str, Sequence[str]], float]
+    context: str
+    question: str
+    prefix: str = ""
+
+
+FORMS = {
+    "passkey": Form(
+        6,
+        scores.first_integer,
+        "There is an important info hidden inside a lot of irrelevant text. Find it and memorize"
+        " it. I will quiz you about the important information.\n\n{context}",
+        "\n\n{input}\n\n",
+        "The pass key is",
+    ),
+    "number_string": Form(
+        12,
+        scores.first_integer,
+        "There is an important info hidden inside a lot of irrelevant text. Find it. I will quiz"
+        " you about the important information there.\n\n{context}",
+        "\n\n{input}\n\n",
+        "The sequence of digits is",
+    ),
+    "kv_retrieval": Form(
+        50,
+        scores.word_within,
+        "Extract the value corresponding to the specified key in the JSON object below."
+        "\n\n{context}",
+        "\n\n{input}",
+    ),
+    "longbook_sum_eng": Form(
+        1200,
+        scores.rouge_l_sum,
+        "Summarize the book below.\n\n{context}",
+        "\n\n",
+        "Summary:",
+    ),
+    "longbook_choice_eng": Form(
+        40,
+        scores.chosen,
+        "Read the book and answer the question.\n\n{context}",
+        "\n\nQuestion: {input}" + _CHOICES,
+        "The letter of the correct answer is",
+    ),
+    "longbook_qa_eng": Form(
+        40,
+        scores.best_word_f1,
+        "Read the book and answer the question. Be very concise in your answer.\n\n{context}",
+        "\n\nQuestion: {input}\n",
+        "Answer:",
+    ),
+    "longbook_qa_chn": Form(
+        40,
+        scores.best_character_f1,
+        "阅读以下书籍然后回答问题。\n\n{context}",
+        "\n\n问题：{input}\n",
+        "答案：",
+    ),
+    "longdialogue_qa_eng": Form(
+        40,
+        scores.name_within,
+        "Below is a dialogue script where one random occurrence of a character name is replaced"
+        ' with "$$MASK$$", and you should try to guess who that character is.\n\n{context}',
+        "\n\n",
+        "The name that has been replaced with $$MASK$$ is likely",
+    ),
+    "math_find": Form(
+        3,
+        scores.first_number,
+        "What is {asked} in the following list?\n\n{context}",
+        "\n\n{input}",
+    ),
+    "math_calc": Form(
+        30_000,
+        scores.right_beginning,
+        "Let us calculate the intermediate values of an expression.\n\n"
+        "Expression: 1 + 3 + 4\nValues: [1, 4, 8]\n\n"
+        "Expression: 8 - 3 + 2 - 4\nValues: [8, 5, 7, 3]\n\n"
+        "Expression: {context}",
+        "\n",
+        "Values:",
+    ),
+    "code_run": Form(
+        5,
+        scores.last_integer,
+        "There is a function called {function} in the following Python code.\n\n{context}",
+        "\n\nPlease compute the exact value of {call}. ",
+        "The value of {call} is",
+    ),
+    "code_debug": Form(
+        5,
+        scores.function_chosen,
+        "Following is a Python code where exactly one of the functions/methods has a deliberate"
+        " error that makes it crash.\n\n{context}",
+        "\n\nOptions:" + _CHOICES,
+        "The correct option is:",
+    ),
+}
+
+
+class InfiniteTask(ReadingTask):
+    """One of the twelve."""
+
+    family = FAMILY
+
+    def __init__(self, kind: str) -> None:
+        self.kind, self.form = kind, FORMS[kind]
+        self.name, self.new_tokens = f"{FAMILY}/{kind}", self.form.new_tokens
+        self.chance = 0.25 if self._chooses else 0.0
+
+    def score(self, reply: str, sample: Sample) -> float:
+        """By the authors' rule for the task."""
+        return self.form.score(reply, sample.answers)
+
+    def answer(self, sample: Sample) -> str:
+        """The first answer as a reply; the letter of a choice."""
+        answer, *more = sample.answers
+        match self.kind:
+            case "longbook_choice_eng":
+                return more[0]
+            case "code_debug":
+                return f"{more[0]}."
+            case "math_calc":
+                return f"[{more[0]}, {answer[1:]}"
+        return answer
+
+    @property
+    def _chooses(self) -> bool:
+        return "{options" in self.form.question
+
+    def _sample(self, item: str | int, record: Record, groups: dict[str, str]) -> Sample:
+        fields: dict[str, Any] = {"context": record.text("context")}
+        if self._chooses:
+            fields["options"] = record.texts("options")
+            if len(fields["options"]) != 4:
+                raise record.wrong(f"has {len(fields['options'])} options, not 4")
+        if self.kind in ("code_run", "math_find") or "{input}" in self.form.question:
+            fields["input"] = record.text("input")
+        fields |= self._named(record, fields)
+        form = self.form
+        texts = (part.format(**fields) for part in (form.context, form.question, form.prefix))
+        context, question, prefix = texts
+        answers = self._answers(record, fields)
+        return Sample(item, context, question, answers, prefix, groups)
+
+    def _named(self, record: Record, fields: dict[str, Any]) -> dict[str, str]:
+        """What of the question the prompt names elsewhere."""
+        if self.kind == "code_run":
+            if not (call := _CALL.search(fields["input"])):
+                raise record.wrong("calls no function such as func_1(2) in its 'input'")
+            return {"call": call[0], "function": call[0].partition("(")[0]}
+        if self.kind == "math_find":
+            if not (asked := _ASKED.search(fields["input"])):
+                raise record.wrong("does not say in its 'input' what of the list it wants")
+            return {"asked": asked[0].lower().removesuffix(" of")}
+        return {}
+
+    def _answers(self, record: Record, fields: dict[str, Any]) -> tuple[str, ...]:
+        answers = _texts(record)
+        if self._chooses:
+            return _choice(record, answers, fields["options"])
+        wanted = {"code_run": int, "math_find": float, "math_calc": int}.get(self.kind)
+        for answer in answers if wanted else ():
+            try:
+                wanted(answer)
+            except ValueError as error:
+                raise record.wrong(f"has the answer {answer!r}, which is no number") from error
+        if self.kind == "math_calc":
+            first = re.match(r"\s*([0-9]+)", fields["context"])
+            return f"[{', '.join(answers)}]", *(first.groups() if first else ())
+        return answers
+
+
+class Infinite(InfiniteTask, ReadTask):
+    """A task of published records."""
+
+    cut = "joined"
+
+    def samples(self, data: Path | None, most: int | None = None) -> Iterator[Sample]:
+        """See `ReadTask`; records are called by their numbers from 0."""
+        published = Published(REPOSITORY, (f"{self.kind}.jsonl",))
+        for number, record in enumerate(records(data, self.kind, published, most)):
+            yield self._sample(number, record, {})
+
+
+class InfiniteMade(InfiniteTask, MadeTask):
+    """A task whose records are made by the published parameters.
+
+    Attributes:
+        read: the same task of published records.
+    """
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.recipe, self.read = RECIPES[kind], Infinite(kind)
+
+    def samples(
+        self,
+        length: int,
+        seeds: Sequence[int],
+        tokenizer: "PreTrainedTokenizerBase",
+        depths: Sequence[float] = (),
+        data: Path | None = None,
+    ) -> Iterator[Sample]:
+        """See `MadeTask`; with data, as many published records as there are seeds."""
+        if data is not None:
+            yield from self.read.samples(data, len(seeds))
+            return
+        if depths and not self.recipe.deep:
+            raise UserError(f"{self.name} has nothing at a depth; leave out --depth")
+        for seed in seeds:
+            for depth in depths or (None,):
+                yield self._made(length, seed, depth, tokenizer)
+
+    def _made(
+        self, length: int, seed: int, depth: float | None, tokenizer: "PreTrainedTokenizerBase"
+    ) -> Sample:
+        def make(size: int) -> Sample:
+            record = Record(f"{self.name} of seed {seed}", self.recipe.make(size, seed, depth))
+            if depth is None:
+                return self._sample(seed, record, {})
+            return self._sample(f"{seed}@{depth:g}", record, {"depth": f"{depth:g}"})
+
+        def tokens(size: int) -> int:
+            return self._tokens(make(size), tokenizer)
+
+        if length >= PUBLISHED_LENGTH == length and tokens(self.recipe.published) <= length:
+            return make(self.recipe.published)
+        least = self.recipe.least
+        if (needed := tokens(least)) > length:
+            raise UserError(
+                f"--length {length} does not hold {self.name}, which takes {needed} tokens or more "
+                f"with its reply; use --length {needed} or more"
+            )
+        return make(most_pieces(tokens, least, length, needed))
+
+    def _tokens(self, sample: Sample, tokenizer: "PreTrainedTokenizerBase") -> int:
+        text = f"{sample.context}{sample.question}{sample.prefix}"
+        if self.kind == "math_calc":
+            # What may be said is as long as what was asked, not as the longest that there is.
+            return count_tokens(tokenizer, f"{text} {self.answer(sample)}")
+        return count_tokens(tokenizer, text) + self.new_tokens
+
+
+def _texts(record: Record) -> tuple[str, ...]:
+    """The answers of a record, which are a text or a number, or lists of them within lists."""
+    left, found = [record.fields.get("answer")], []
+    while left:
+        match left.pop(0):
+            case list(more):
+                left = [*more, *left]
+            case float(number):
+                found.append(f"{number:g}")
+            case (str() | int()) as answer if not isinstance(answer, bool):
+                found.append(str(answer))
+            case _:
+                left, found = [], []
+    if not found:
+        raise record.wrong("has no 'answer' that is a text, a number or a list of them")
+    return tuple(found)
+
+
+def _choice(
+    record: Record, answers: tuple[str, ...], options: tuple[str, ...]
+) -> tuple[str, str]:
+    """The right option and its letter, which only some records say."""
+    match answers:
+        case (right, letter) if letter in tuple(scores.LETTERS):
+            return right, letter
+        case (right,) if right in options:
+            return right, scores.LETTERS[options.index(right)]
+    raise record.wrong(f"has the answer {answers!r}, which is none of its options")
+
+
+TASKS: dict[str, InfiniteTask] = {
+    f"{FAMILY}/{kind}": InfiniteMade(kind) if kind in RECIPES else Infinite(kind) for kind in FORMS
+}
