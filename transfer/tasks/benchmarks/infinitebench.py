@@ -267,7 +267,7 @@ class InfiniteMade(InfiniteTask, MadeTask):
         def tokens(size: int) -> int:
             return self._tokens(make(size), tokenizer)
 
-        if length >= PUBLISHED_LENGTH == length and tokens(self.recipe.published) <= length:
+        if length == PUBLISHED_LENGTH and tokens(self.recipe.published) <= length:
             return make(self.recipe.published)
         least = self.recipe.least
         if (needed := tokens(least)) > length:
@@ -286,21 +286,16 @@ class InfiniteMade(InfiniteTask, MadeTask):
 
 
 def _texts(record: Record) -> tuple[str, ...]:
-    """The answers of a record, which are a text or a number, or lists of them within lists."""
-    left, found = [record.fields.get("answer")], []
-    while left:
-        match left.pop(0):
-            case list(more):
-                left = [*more, *left]
-            case float(number):
-                found.append(f"{number:g}")
-            case (str() | int()) as answer if not isinstance(answer, bool):
-                found.append(str(answer))
-            case _:
-                left, found = [], []
-    if not found:
+    """The answers of a record: a text or a number, a list of them, or such a list in a list."""
+    told = record.fields.get("answer")
+    match told:
+        case [[*values]] | [*values]:
+            pass
+        case value:
+            values = [value]
+    if not values or any(isinstance(v, bool) or not isinstance(v, str | int | float) for v in values):
         raise record.wrong("has no 'answer' that is a text, a number or a list of them")
-    return tuple(found)
+    return tuple(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
 
 
 def _choice(
