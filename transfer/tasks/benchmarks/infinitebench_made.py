@@ -123,13 +123,13 @@ def _code_run(size: int, seed: int, depth: float | None) -> Fields:
     rank = size // calls
     names = (rng.permutation(2 * size)[: calls * rank] + 1).reshape(calls, rank)
     called = [*(rng.choice(after, rank) for after in names[1:]), np.zeros(rank, int)]
-    added = rng.integers(-12, 18, names.shape)
-    code = dict(zip(names.flat, zip(np.concatenate(called), added.flat)))
+    added = rng.integers(-12, 18, calls * rank)
+    code = dict(zip(names.ravel().tolist(), np.stack([np.hstack(called), added], 1).tolist()))
     begin, x = int(rng.choice(names[0])), int(rng.integers(-10, 11))
     function, answer = begin, x
     while function:
         function, plus = code[function]
-        answer += int(plus)
+        answer += plus
     text = "".join(_function(name, *code[name]) for name in sorted(code))
     asked = (
         f"Please give me the exact number of the return value of func_{begin}({x}). Your response"
