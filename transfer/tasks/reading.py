@@ -74,7 +74,13 @@ class ReadingTask(ABC):
 
 
 class MadeTask(ReadingTask):
-    """A task whose samples are made, at any length."""
+    """A task whose samples are made, at any length.
+
+    Attributes:
+        read: the same task of published records, for who gives them as data; None: there are none.
+    """
+
+    read: "ReadTask | None" = None
 
     @abstractmethod
     def samples(

@@ -42,16 +42,16 @@ class InfiniteTask(ReadingTask):
         return self.form.score(reply, sample.answers)
 
     def answer(self, sample: Sample) -> str:
-        """The first answer as a reply; the letter of a choice."""
+        """The first answer as the prompt goes on; of a choice, the letter."""
         answer, *more = sample.answers
         match self.kind:
             case "longbook_choice_eng":
-                return more[0]
+                answer = more[0]
             case "code_debug":
-                return f"{more[0]}."
+                answer = f"{more[0]}."
             case "math_calc":
-                return f"[{more[0]}, {answer[1:]}"
-        return answer
+                answer = f"[{more[0]}, {answer[1:]}"
+        return f" {answer}" if sample.prefix and sample.prefix.isascii() else answer
 
     @property
     def _chooses(self) -> bool:
@@ -95,8 +95,9 @@ class InfiniteTask(ReadingTask):
             except ValueError as error:
                 raise record.wrong(f"has the answer {answer!r}, which is no number") from error
         if self.kind == "math_calc":
-            first = re.match(r"\s*([0-9]+)", fields["context"])
-            return f"[{', '.join(answers)}]", *(first.groups() if first else ())
+            if not (first := re.search("[0-9]+", fields["context"])):
+                raise record.wrong("has no number in its 'context'")
+            return f"[{', '.join(answers)}]", first[0]
         return answers
 
 
@@ -113,15 +114,12 @@ class Infinite(InfiniteTask, ReadTask):
 
 
 class InfiniteMade(InfiniteTask, MadeTask):
-    """A task whose records are made by the published parameters.
-
-    Attributes:
-        read: the same task of published records.
-    """
+    """A task whose records are made by the published parameters."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
-        self.recipe, self.read = RECIPES[kind], Infinite(kind)
+        self.recipe = RECIPES[kind]
+        self.read = self._published = Infinite(kind)
 
     def samples(
         self,
@@ -133,7 +131,7 @@ class InfiniteMade(InfiniteTask, MadeTask):
     ) -> Iterator[Sample]:
         """See `MadeTask`; with data, as many published records as there are seeds."""
         if data is not None:
-            yield from self.read.samples(data, len(seeds))
+            yield from self._published.samples(data, len(seeds))
             return
         if depths and not self.recipe.deep:
             raise UserError(f"{self.name} has nothing at a depth; leave out --depth")
@@ -167,7 +165,7 @@ class InfiniteMade(InfiniteTask, MadeTask):
         text = f"{sample.context}{sample.question}{sample.prefix}"
         if self.kind == "math_calc":
             # What may be said is as long as what was asked, not as the longest that there is.
-            return count_tokens(tokenizer, f"{text} {self.answer(sample)}")
+            return count_tokens(tokenizer, f"{text}{self.answer(sample)}")
         return count_tokens(tokenizer, text) + self.new_tokens
 
 
