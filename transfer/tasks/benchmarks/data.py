@@ -5,15 +5,15 @@ Parquet only as much is read as is asked for; nothing is ever unpacked onto the 
 """
 
 import codecs
-import io
 import lzma
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedIOBase, BytesIO
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any, cast
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from transfer.errors import UserError
@@ -104,7 +104,7 @@ class Record:
             raise self._other(name, "a whole number from 0")
         return value
 
-    def one_of(self, name: str, known: Collection[str]) -> str:
+    def one_of(self, name: str, known: Sequence[str]) -> str:
         """A field that is one of a few texts.
 
         Raises:
@@ -277,14 +277,14 @@ def _reading(source: Path | _Source) -> Iterator[None]:
 
 
 @contextmanager
-def _opened(source: _Source) -> Iterator[IO[bytes]]:
+def _opened(source: _Source) -> Iterator[BufferedIOBase]:
     with _reading(source):
         if source.member is None:
             with source.path.open("rb") as file:
                 yield file
         else:
             with ZipFile(source.path) as archive, archive.open(source.member) as file:
-                yield file
+                yield cast(BufferedIOBase, file)
 
 
 def _read(source: _Source) -> Iterator[Record]:
@@ -296,7 +296,7 @@ def _read(source: _Source) -> Iterator[Record]:
             yield Record(place, content)
 
 
-def _json(file: IO[bytes], source: _Source) -> Iterator[tuple[str, Any]]:
+def _json(file: BufferedIOBase, source: _Source) -> Iterator[tuple[str, Any]]:
     """JSON lines or, where the first begins one, a list: endings do not tell them apart."""
     lists = True
     for number, line in enumerate(iter(lambda: file.readline(MOST_TEXT + 1), b""), 1):
@@ -321,11 +321,11 @@ def _parsed(content: bytes, place: str) -> Any:
         raise UserError(f"{place} is not valid JSON ({error}); {_REMEDY}") from error
 
 
-def _parquet(file: IO[bytes], source: _Source) -> Iterator[tuple[str, Any]]:
+def _parquet(file: BufferedIOBase, source: _Source) -> Iterator[tuple[str, Any]]:
     arrow, parquet = needed("pyarrow"), needed("pyarrow.parquet")
     if source.member is not None:
         # Parquet is read from its end, which a zip only reaches by unpacking the rest.
-        file = io.BytesIO(file.read(MOST_TEXT))
+        file = BytesIO(file.read(MOST_TEXT))
     number = 0
     try:
         for batch in parquet.ParquetFile(file).iter_batches(batch_size=_ROWS):
