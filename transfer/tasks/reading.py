@@ -77,10 +77,10 @@ class MadeTask(ReadingTask):
     """A task whose samples are made, at any length.
 
     Attributes:
-        read: the same task of published records, for who gives them as data; None: there are none.
+        published: the same task of published records, for who gives them as data; None: there are none.
     """
 
-    read: "ReadTask | None" = None
+    published: "ReadTask | None" = None
 
     @abstractmethod
     def samples(

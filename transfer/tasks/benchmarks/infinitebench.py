@@ -119,7 +119,7 @@ class InfiniteMade(InfiniteTask, MadeTask):
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
         self.recipe = RECIPES[kind]
-        self.read = self._published = Infinite(kind)
+        self.published = self._published = Infinite(kind)
 
     def samples(
         self,
