@@ -77,7 +77,8 @@ class MadeTask(ReadingTask):
     """A task whose samples are made, at any length.
 
     Attributes:
-        published: the same task of published records, for who gives them as data; None: there are none.
+        published: the same task of published records, which takes its place where data are given;
+            None: there are none.
     """
 
     published: "ReadTask | None" = None

@@ -104,12 +104,13 @@ def _math_find(size: int, seed: int, depth: float | None) -> Fields:
 
 def _math_calc(size: int, seed: int, depth: float | None) -> Fields:
     """No value within is below 0 or above the largest number."""
-    rng = np.random.default_rng(seed)
-    value = int(rng.integers(LARGEST + 1))
-    said, values = [str(value)], []
-    for term, plus in zip(rng.integers(LARGEST + 1, size=size - 1), rng.random(size - 1) > 0.5):
+    # Of a stream each, for a longer calculation to go on from a shorter one.
+    terms, signs, again = np.random.default_rng(seed).spawn(3)
+    first, *changes = terms.integers(LARGEST + 1, size=size).tolist()
+    value, said, values = first, [str(first)], []
+    for change, plus in zip(changes, signs.random(size - 1) > 0.5):
         room = LARGEST - value if plus else value
-        change = int(term) if term <= room else int(rng.integers(room + 1))
+        change = change if change <= room else int(again.integers(room + 1))
         value += change if plus else -change
         said.append(f"{'+' if plus else '-'} {change}")
         values.append(value)
@@ -138,7 +139,7 @@ def _code_run(size: int, seed: int, depth: float | None) -> Fields:
     return _fields(f"\nHere is the content of functions_module.py:\n\n{text}", asked, answer)
 
 
-def _fields(context: str, asked: str, answer: str | float | list[int]) -> Fields:
+def _fields(context: str, asked: str, answer: str | int | float | list[int]) -> Fields:
     return {"context": context, "input": asked, "answer": answer}
 
 
