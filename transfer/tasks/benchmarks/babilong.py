@@ -62,7 +62,10 @@ class BabiLong(ReadTask):
         yield from islice((sample for sample in turns if sample is not None), most)
 
     def score(self, reply: str, sample: Sample) -> float:
-        """Whether the first sentence names what is right, and nothing else that is not asked of."""
+        """Whether the first sentence names what is right, and nothing else that is not asked of.
+
+        "none" names "one" as well by the authors' rule, and is never right.
+        """
         reply = reply.lower().partition(".")[0]
         for begin in ("<context>", "<example>"):
             reply = reply.partition(begin)[0]
