@@ -175,7 +175,7 @@ def test_json_that_is_none(tmp_path, content, said):
 def test_a_cut_zip(tmp_path, cut):
     path = as_zip(tmp_path / "qa.zip", ("qa.jsonl", LINES))
     path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(UserError, match=rf"^cannot read {path} \(.+\); download it again$"):
+    with pytest.raises(UserError, match=rf"^cannot read {path} \(.+\); check it, or download"):
         read(path)
 
 
@@ -184,7 +184,7 @@ def test_a_damaged_zip(tmp_path):
     content = bytearray(path.read_bytes())
     content[100:110] = b"\0" * 10
     path.write_bytes(content)
-    with pytest.raises(UserError, match=rf"^cannot read qa\.jsonl in {path} \(.+\); download"):
+    with pytest.raises(UserError, match=rf"^cannot read qa\.jsonl in {path} \(.+\); check it"):
         read(path)
 
 
@@ -232,6 +232,11 @@ def test_parquet_without_its_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(UserError, match=r"^the package pyarrow .*namm-transfer\[benchmarks\]'`$"):
         read(tmp_path)
+
+
+def test_a_name_that_no_file_has(tmp_path):
+    with pytest.raises(UserError, match=r"^cannot read .*xxx \(File name too long\); check it, or"):
+        read(tmp_path / ("x" * 300))
 
 
 def test_nothing_there(tmp_path):

@@ -15,7 +15,6 @@ from transfer.tasks.benchmarks.metrics import (
     chinese_words,
     classified,
     code_similarity,
-    contained,
     rouge_l,
     share_of_numbers,
     token_f1,
@@ -138,11 +137,6 @@ def test_share_of_numbers(reply, score):
 )
 def test_code_similarity(reply, gold, score):
     assert code_similarity(reply, gold) == score
-
-
-def test_contained():
-    assert contained("It is RED, then blue.", ("red", "Blue")) == 1
-    assert contained("red", ("red", "blue")) == 0.5
 
 
 @pytest.mark.parametrize(("package", "metric"), [("jieba", chinese_f1), ("rouge", rouge_l)])

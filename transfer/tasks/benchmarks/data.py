@@ -163,7 +163,9 @@ def records(
         UserError: there are none, a file is damaged or of another layout, or two records have the
             same `key`; the file and the record are named.
     """
-    sources = _located(_fetched(published) if data is None else data, name, published)
+    folder = _fetched(published) if data is None else data
+    with _reading(folder):
+        sources = _located(folder, name, published)
     places: dict[str | int, str] = {}
     read = 0
     for record in islice((r for source in sources for r in _read(source)), most):
@@ -273,7 +275,9 @@ def _reading(source: Path | _Source) -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
-        raise UserError(f"cannot read {source} ({_cause(error)}); {_REMEDY}") from error
+        raise UserError(
+            f"cannot read {source} ({_cause(error)}); check it, or {_REMEDY}"
+        ) from error
 
 
 @contextmanager

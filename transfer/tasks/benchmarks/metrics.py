@@ -131,8 +131,3 @@ def code_similarity(reply: str, gold: str) -> float:
     lines = reply.lstrip("\n").split("\n")
     code = (line for line in lines if not any(mark in line for mark in ("`", "#", "//")))
     return round(100 * SequenceMatcher(None, next(code, ""), gold).ratio()) / 100
-
-
-def contained(reply: str, answers: Sequence[str]) -> float:
-    """Share of the answers that the reply contains, in whatever case."""
-    return sum(answer.lower() in reply.lower() for answer in answers) / len(answers)
