@@ -134,6 +134,8 @@ def test_data_of_another_layout(tmp_path):
         items(tmp_path)
     with pytest.raises(UserError, match=r"there is no file or folder .*absent; check --data"):
         items(tmp_path / "absent")
+    with pytest.raises(UserError, match=r"all\.zip is zipped, which this data never is; give the"):
+        items(tmp_path / "all.zip")
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,6 @@ def test_the_likely_answer_is_right(tmp_path, kind):
     task, one = TASKS[f"infinitebench/{kind}"], sample(tmp_path, kind)
     answer = task.answer(one)
     assert task.score(answer, one) == 1
-    assert (f"{prompt(one)}{answer}").count("  ") == 0
     assert task.score("nothing of it", one) == 0
 
 
@@ -211,7 +210,7 @@ def test_prompts(tmp_path):
     assert sample(tmp_path, "longbook_qa_eng").question == "\n\nQuestion: Who {x}?\n"
     calc = sample(tmp_path, "math_calc")
     assert prompt(calc).endswith("Values: [8, 5, 7, 3]\n\nExpression: 1 + 3 + 4\nValues:")
-    assert TASKS["infinitebench/math_calc"].answer(calc) == " [1, 4, 8]"
+    assert TASKS["infinitebench/math_calc"].answer(calc) == "[1, 4, 8]"
 
 
 def test_records_are_numbered(tmp_path):

@@ -45,7 +45,7 @@ def test_prompt_and_reply_fill_the_length(tokenizer, kind):
         for sample in made(kind, length, range(5), tokenizer):
             text = prompt(sample)
             if kind == "math_calc":
-                used = len(tokenizer.encode(text + task.answer(sample)))
+                used = len(tokenizer.encode(f"{text} {task.answer(sample)}"))
             else:
                 used = len(tokenizer.encode(text)) + task.new_tokens
             assert length - PIECE[kind] - length // 1000 <= used <= length

@@ -75,6 +75,8 @@ class BabiLong(ReadTask):
 
     def _found(self, data: Path) -> dict[str, list[Path]]:
         """The files of each length; the length is empty where one file is given that says none."""
+        if data.suffix.lower() == ".zip":
+            raise UserError(f"{data} is zipped, which this data never is; give the folder in it")
         if data.is_file():
             kind, length = _told(data)
             if kind not in (self.kind, None):

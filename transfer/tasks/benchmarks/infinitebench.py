@@ -42,16 +42,16 @@ class InfiniteTask(ReadingTask):
         return self.form.score(reply, sample.answers)
 
     def answer(self, sample: Sample) -> str:
-        """The first answer as the prompt goes on; of a choice, the letter."""
+        """The first answer in the form asked for; of a choice, the letter."""
         answer, *more = sample.answers
         match self.kind:
             case "longbook_choice_eng":
-                answer = more[0]
+                return more[0]
             case "code_debug":
-                answer = f"{more[0]}."
+                return f"{more[0]}."
             case "math_calc":
-                answer = f"[{more[0]}, {answer[1:]}"
-        return f" {answer}" if sample.prefix and sample.prefix.isascii() else answer
+                return f"[{more[0]}, {answer[1:]}"
+        return answer
 
     @property
     def _chooses(self) -> bool:
@@ -165,7 +165,7 @@ class InfiniteMade(InfiniteTask, MadeTask):
         text = f"{sample.context}{sample.question}{sample.prefix}"
         if self.kind == "math_calc":
             # What may be said is as long as what was asked, not as the longest that there is.
-            return count_tokens(tokenizer, f"{text}{self.answer(sample)}")
+            return count_tokens(tokenizer, f"{text} {self.answer(sample)}")
         return count_tokens(tokenizer, text) + self.new_tokens
 
 
