@@ -1,6 +1,6 @@
 """RULER's questions about documents: SQuAD and HotpotQA, from their authors' files."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle, islice
@@ -43,32 +43,35 @@ class Asked:
     documents: tuple[str, ...]
     near: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
-        for text in (self.query, *self.answers, *self.documents):
-            if not (isinstance(text, str) and text.strip()):
-                raise ValueError(f"{text!r} is no text")
-        if not self.answers:
-            raise ValueError("there is no answer")
-
 
 def squad(content: Any) -> Iterator[Asked]:
     """The questions of SQuAD that have an answer."""
     for article in content["data"]:
-        paragraphs = [paragraph["context"] for paragraph in article["paragraphs"]]
-        for paragraph in article["paragraphs"]:
-            own = paragraph["context"]
-            near = tuple(dict.fromkeys(other for other in paragraphs if other != own))
+        contexts = _texts(paragraph["context"] for paragraph in article["paragraphs"])
+        for own, paragraph in zip(contexts, article["paragraphs"]):
+            near = tuple(dict.fromkeys(other for other in contexts if other != own))
             for asked in paragraph["qas"]:
                 if not asked["is_impossible"]:
-                    answers = tuple(answer["text"] for answer in asked["answers"])
-                    yield Asked(asked["question"], answers, (own,), near)
+                    answers = _texts(answer["text"] for answer in asked["answers"])
+                    [query] = _texts([asked["question"]])
+                    yield Asked(query, answers, (own,), near)
 
 
 def hotpotqa(content: Any) -> Iterator[Asked]:
     """The questions of HotpotQA with their ten paragraphs each."""
     for record in content:
-        documents = (f"{title}\n{''.join(lines)}" for title, lines in record["context"])
-        yield Asked(record["question"], (record["answer"],), tuple(dict.fromkeys(documents)))
+        told = (f"{title}\n{''.join(lines)}" for title, lines in record["context"])
+        query, answer = _texts([record["question"], record["answer"]])
+        yield Asked(query, (answer,), tuple(dict.fromkeys(_texts(told))))
+
+
+def _texts(values: Iterable[Any]) -> tuple[str, ...]:
+    """The values, if there are some and all are texts; else ValueError."""
+    found = tuple(values)
+    for value in found or (None,):
+        if not (isinstance(value, str) and value.strip()):
+            raise ValueError(f"{value!r} is no text")
+    return found
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ class CommonWords(RulerTask):
     name: str = "ruler/cwe"
 
     new_tokens = 120
-    # Common words, and as many others.
-    least = 2 * _COMMON
+    # The common words and one more.
+    least = _COMMON + 1
 
     def maker(self, length: int, tokenizer: "PreTrainedTokenizerBase", data: Path | None) -> Maker:
         """See `RulerTask`; data are not used."""
