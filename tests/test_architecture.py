@@ -15,6 +15,7 @@ FLOORS = (
         "arguments",
         "checkpoints",
         "errors",
+        "figures",
         "files",
         "plugins",
         "provenance",

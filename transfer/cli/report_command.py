@@ -1,19 +1,26 @@
-"""`transfer report`: the tables of an evaluation again, or the curve of an evolution."""
+"""`transfer report`: the tables of an evaluation again, or pictures of it or of an evolution."""
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
 from transfer.cli.eval_command import lost_code, print_tables
+from transfer.evaluation.heatmap import draw_heatmap, panels
 from transfer.evaluation.store import read_results
 from transfer.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # pyright: ignore[reportMissingImports]
 
 
 @dataclass(frozen=True)
 class CONFIG:
     """Print the tables of a finished evaluation again, or draw the curve of an evolution.
+
+    Where an evaluation has several lengths and scores by depth, their heat map is drawn, too.
 
     Args:
         folder: what `transfer eval --out` or `transfer evolve --out` wrote.
@@ -23,17 +30,26 @@ class CONFIG:
 
 
 def run(config: CONFIG) -> int:
-    """Print the tables, or write `curve.svg` into the folder and print its path."""
+    """Print the tables, or write `curve.svg` into the folder and print its path.
+
+    A heat map is `heatmap.png` in the folder.
+    """
     if not any(config.folder.glob("seed-*/ledger.jsonl")):
         results = read_results(config.folder)
         print_tables(results)
         if results.interrupted:
             print("interrupted: that is what had ended; its command goes on", file=sys.stderr)
+        if found := panels(results):
+            figure = draw_heatmap(found, results.metrics[0])
+            _save(figure, config.folder / "heatmap.png")
         return lost_code(results)
     from transfer.evolution.curve import draw_curve
 
-    picture = config.folder / "curve.svg"
-    with replacing(picture) as partial:
-        draw_curve(config.folder).savefig(partial, format="svg")
-    print(picture)
+    _save(draw_curve(config.folder), config.folder / "curve.svg")
     return 0
+
+
+def _save(figure: "Figure", picture: Path) -> None:
+    with replacing(picture) as partial:
+        figure.savefig(partial, format=picture.suffix[1:], dpi=150)
+    print(picture)

@@ -8,6 +8,7 @@ import numpy as np
 from transfer.errors import UserError
 from transfer.evolution.folder import LEDGER_FILE
 from transfer.evolution.ledger import Entry, read_ledger
+from transfer.figures import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes  # pyright: ignore[reportMissingImports]
@@ -26,7 +27,7 @@ def draw_curve(run: Path) -> "Figure":
     ledgers = sorted(run.glob(f"seed-*/{LEDGER_FILE}"))
     if not ledgers:
         raise UserError(f"there is no ledger in {run}; give the folder of a transfer evolve run")
-    figure = _figure()
+    figure = new_figure(7, 5)
     fitness, kept = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     for number, path in enumerate(ledgers):
         records = read_ledger(path)
@@ -38,16 +39,6 @@ def draw_curve(run: Path) -> "Figure":
     kept.set_xlabel("generation")
     kept.set_ylim(bottom=0)
     return figure
-
-
-def _figure() -> "Figure":
-    try:
-        from matplotlib.figure import Figure  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise UserError(
-            "matplotlib is not installed; run `pip install namm-transfer[report]`"
-        ) from error
-    return Figure(figsize=(7, 5), layout="constrained")
 
 
 def _draw_fitness(axes: "Axes", records: list[Entry], color: str, label: str) -> None:

@@ -74,7 +74,14 @@ class ReadingTask(ABC):
 
 
 class MadeTask(ReadingTask):
-    """A task whose samples are made, at any length."""
+    """A task whose samples are made, at any length.
+
+    Attributes:
+        published: the same task of published records, which takes its place where data are given;
+            None: there are none.
+    """
+
+    published: "ReadTask | None" = None
 
     @abstractmethod
     def samples(
