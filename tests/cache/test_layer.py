@@ -62,6 +62,8 @@ def test_a_cache_filled_in_inference_mode_can_be_used_outside():
     with torch.inference_mode():
         step(layers[0], slice(0, 20))
         layers[0].batch_select_indices(torch.tensor([0, 1]))
+        copied = deepcopy(layers[0])
+    assert torch.equal(step(copied, slice(20, 40)), step(deepcopy(layers[0]), slice(20, 40)))
     mixed = step(layers[0], slice(20, 40))
     step(layers[1], slice(0, 20))
     assert torch.equal(mixed, step(layers[1], slice(20, 40)))

@@ -114,7 +114,7 @@ class RecallReading(MadeTask):
 def _questions(story: Story) -> Iterator[tuple[str, str]]:
     for key in story.asked:
         yield (
-            f"the colour of the {english.KEY_WORDS[key]} is",
+            f"The colour of the {english.KEY_WORDS[key]} is",
             english.VALUE_WORDS[story.stated[key][-1][1]],
         )
     if story.digits:
