@@ -37,26 +37,39 @@ class LanguageModel:
 
 @typed
 def load_language_model(
-    name_or_path: str | Path, trust_remote_code: bool = False, **settings: Any
+    name_or_path: str | Path,
+    trust_remote_code: bool = False,
+    dtype: torch.dtype | str | None = None,
+    device: str | None = None,
+    **settings: Any,
 ) -> LanguageModel:
     """Load a shipped language model, a local folder, or a repository of the Hub.
-
-    Models of symbols (no tokenizer) are float32 in memory, others of the type they are stored in.
 
     Args:
         name_or_path: of the model.
         trust_remote_code: run the Python that the model and its tokenizer bring.
+        dtype: of the weights; None: of models of symbols (no tokenizer) float32, of others as they
+            are stored, or float32 where the CPU has no arithmetic for that.
+        device: where it computes: auto, cpu, cuda, cuda:1, mps; None: the CPU, or as `settings`
+            say.
         settings: of `from_pretrained`, as `device_map` and `distributed_config`, to shard it.
 
     Raises:
         UserError: nothing of that name, no causal language model, or weights that are missing,
-            cut or of other shapes.
+            cut or of other shapes, or the device cannot be used.
     """
     source = find_model(name_or_path, "language")
     tokenizer = _load_tokenizer(source, trust_remote_code)
-    settings = {"dtype": "auto" if tokenizer else torch.float32, **settings}
-    explain = partial(unloadable, "language")
-    model = load_weights(AutoModelForCausalLM, source.path, explain, trust_remote_code, **settings)
+    model = load_weights(
+        AutoModelForCausalLM,
+        source.path,
+        partial(unloadable, "language"),
+        trust_remote_code,
+        dtype or (None if tokenizer else torch.float32),
+        device,
+        source.shipped,
+        **settings,
+    )
     return LanguageModel(model, tokenizer, source.title)
 
 

@@ -262,27 +262,32 @@ def load_video_model(
     dtype: torch.dtype | str | None = None,
     device_map: Any = None,
     trust_remote_code: bool = False,
+    device: str | None = None,
 ) -> VideoModel:
     """Load a shipped video model, a local folder, or a repository of the Hub.
 
     Args:
         name: `llava-next-video` is the one shipped.
-        dtype: of the weights; None: as they are stored, shipped ones in float32.
+        dtype: of the weights; None: as they are stored, or float32 where the CPU has no arithmetic
+            for that; shipped ones in float32.
         device_map: of `from_pretrained`, as "auto".
         trust_remote_code: run the Python that its tokenizer brings; the model is of transformers.
+        device: where it computes: auto, cpu, cuda, cuda:1, mps; None: the CPU, or as `device_map`
+            says.
 
     Raises:
-        UserError: nothing of that name, another family, or files that are missing or damaged.
+        UserError: nothing of that name, another family, files that are missing or damaged, or the
+            device cannot be used.
     """
     source = find_model(name, "video")
-    if dtype is None:
-        dtype = torch.float32 if source.shipped else "auto"
     path = source.path
     model = load_weights(
         LlavaNextVideoForConditionalGeneration,
         path,
         partial(unloadable, "video"),
-        dtype=dtype,
+        dtype=dtype or (torch.float32 if source.shipped else None),
+        device=device,
+        small=source.shipped,
         device_map=device_map,
     )
     adapter = LlavaNextVideoAdapter(model)

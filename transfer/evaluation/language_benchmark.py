@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from transfer.adapters.language_model import LanguageModel, load_language_model
+from transfer.adapters.placement import computed
 from transfer.adapters.scoring import check_length, positions_of, score_batch
 from transfer.attachment.adapter import get_adapter
 from transfer.attachment.memory import Memory
@@ -53,7 +54,9 @@ class LanguageBenchmark(Benchmark):
         asked = {name: self.questions(name) for name in config.task}
         made = [name for name, records in asked.items() if records is None]
         self._makers = {name: self.maker(name) for name in made}
-        self.language: LanguageModel = load_language_model(config.model, config.trust_remote_code)
+        self.language: LanguageModel = load_language_model(
+            config.model, config.trust_remote_code, **config.place.settings
+        )
         self.adapter = get_adapter(self.language.model)
         self.says = language_for(self.language.tokenizer, self.adapter.config.vocab_size)
         self._records = {
@@ -137,6 +140,10 @@ class LanguageBenchmark(Benchmark):
                 "full_bytes": cache.full_bytes() // count,
                 "policy_seconds": cache.policy_seconds() / count,
             }
+
+    def computed(self) -> dict[str, str]:
+        """Of the model."""
+        return computed(self.language.model)
 
     def digest(self) -> dict[str, Any]:
         """Of the model's files and the task files."""
