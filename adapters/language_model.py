@@ -13,7 +13,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from transfer.adapters.kinds import Source, find_model
+from transfer.adapters.gguf_files import converted
+from transfer.adapters.kinds import find_model
 from transfer.adapters.loading import load_weights, unloadable
 from transfer.arguments import typed
 
@@ -43,7 +44,7 @@ def load_language_model(
     device: str | None = None,
     **settings: Any,
 ) -> LanguageModel:
-    """Load a shipped language model, a local folder, or a repository of the Hub.
+    """Load a shipped or fetched language model, a local folder or GGUF file, or one of the Hub.
 
     Args:
         name_or_path: of the model.
@@ -59,10 +60,12 @@ def load_language_model(
             cut or of other shapes, or the device cannot be used.
     """
     source = find_model(name_or_path, "language")
-    tokenizer = _load_tokenizer(source, trust_remote_code)
+    folder = source.folder if source.gguf is None else converted(source.gguf)
+    path = source.name if folder is None else str(folder)
+    tokenizer = _load_tokenizer(path, folder, trust_remote_code)
     model = load_weights(
         AutoModelForCausalLM,
-        source.path,
+        path,
         partial(unloadable, "language"),
         trust_remote_code,
         dtype or (None if tokenizer else torch.float32),
@@ -73,12 +76,13 @@ def load_language_model(
     return LanguageModel(model, tokenizer, source.title)
 
 
-def _load_tokenizer(source: Source, trust_remote_code: bool) -> PreTrainedTokenizerBase | None:
-    folder = source.folder
+def _load_tokenizer(
+    path: str, folder: Path | None, trust_remote_code: bool
+) -> PreTrainedTokenizerBase | None:
     if folder and not any((folder / file).is_file() for file in _TOKENIZER_FILES):
         return None
     try:
-        return AutoTokenizer.from_pretrained(source.path, trust_remote_code=trust_remote_code)
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
     # The tokenizers of damaged files raise what they like, as KeyError or Exception itself.
     except Exception as error:
-        raise unloadable("language", source.path, error) from error
+        raise unloadable("language", path, error) from error

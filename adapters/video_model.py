@@ -207,7 +207,7 @@ class VideoModel:
             UserError: an answer of several tokens, and no cache.
         """
         tokens = [self.chat.encode_answer(answer, prefill) for answer in answers]
-        first = logits[0].float().log_softmax(-1)
+        first = _exact(logits[0]).log_softmax(-1)
         return [
             float(first[token]) + (self._rest(cache, [token, *rest]) if rest else 0.0)
             for token, *rest in tokens
@@ -219,7 +219,7 @@ class VideoModel:
             raise UserError("answers of several tokens need the prompt's cache; prefill with one")
         ids = torch.tensor([tokens], device=self.model.device)
         logits = self.model(ids[:, :-1], cache=deepcopy(cache)).logits
-        chosen = logits.float().log_softmax(-1).gather(-1, ids[:, 1:, None].to(logits.device))
+        chosen = _exact(logits).log_softmax(-1).gather(-1, ids[:, 1:, None].to(logits.device))
         return float(chosen.sum())
 
     @typed
@@ -254,6 +254,10 @@ class VideoModel:
             ids, cache=cache, use_cache=cache is not None, logits_to_keep=1, **inputs
         )
         return outputs.logits[:, -1]
+
+
+def _exact(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 @typed
