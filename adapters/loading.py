@@ -67,6 +67,7 @@ def _load(
     try:
         with quiet():
             model, report = model_class.from_pretrained(path, output_loading_info=True, **settings)
+        path = settings.get("gguf_file", path)
     # safetensors' own error for a damaged file derives from Exception alone.
     except Exception as error:
         raise explain(path, error) from error
