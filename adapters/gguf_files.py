@@ -7,6 +7,7 @@ converted model is named by the digest of its file; it is there whole or not at 
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -36,6 +37,8 @@ _NEEDED = ("gguf", "accelerate")
 #: Beginning of the names of folders that are not finished.
 _PARTIAL = ".making-"
 _TOKENS = "tokenizer.ggml.tokens"
+#: The beginning of the name of a layer's weight.
+_BLOCK = re.compile(r"blk\.([0-9]+)\.")
 
 
 def fetch(model: Fetched) -> Path:
@@ -124,8 +127,7 @@ def _made_once(folder: Path) -> Iterator[Path | None]:
 
 def _convert(path: Path, name: str, folder: Path) -> None:
     """Write the model of a GGUF file, in float32, and its tokenizer."""
-    _check_content(path, name)
-    gguf_config(path)
+    _check_content(path, name, gguf_config(path).num_hidden_layers)
     print(f"converting {name}, once; this takes up to 4 minutes on a busy core", file=sys.stderr)
     where, explain = {"gguf_file": path.name}, lambda _, error: _unreadable(name, error)
     with _progress("reading the tokenizer"):
@@ -152,8 +154,8 @@ def _convert(path: Path, name: str, folder: Path) -> None:
                 os.fsync(written.fileno())
 
 
-def _check_content(path: Path, name: str) -> None:
-    """Refuse what is no whole GGUF file, lacks a tokenizer, or has numbers that nothing reads."""
+def _check_content(path: Path, name: str, layers: int) -> None:
+    """Refuse a file that is cut, lacks a tokenizer, or holds what would be left out or not read."""
     from gguf import GGUFReader, dequantize
 
     try:
@@ -166,6 +168,12 @@ def _check_content(path: Path, name: str) -> None:
         raise _unreadable(name, error) from error
     if _TOKENS not in reader.fields:
         raise UserError(f"{name} has no tokenizer inside; take a GGUF file that has one")
+    found = [_BLOCK.match(tensor.name) for tensor in reader.tensors]
+    if any(int(block[1]) >= layers for block in found if block):
+        raise UserError(
+            f"{name} says that it has {layers} layers, and holds the weights of more; download it "
+            "again, or take another"
+        )
 
 
 def _unreadable(name: str, error: Exception) -> UserError:
