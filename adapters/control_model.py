@@ -105,23 +105,30 @@ def load_control_model(
     env: str | None = None,
     quality: str | None = None,
     statistics: Path | None = None,
+    dtype: torch.dtype | str | None = None,
+    device: str | None = None,
+    device_map: Any = None,
 ) -> ControlModel:
     """Load a shipped Decision Transformer, a local folder, or a repository of the Hub.
 
     A folder or repository holds `config.json`, `control.json` and `model.safetensors` (or
     `pytorch_model.bin`, which is read without running code). The nine that were published for
     D4RL (`edbeeching/decision-transformer-gym-...`) do without `control.json`; for others without
-    it the further arguments say what it would. Weights are float32 in memory.
+    it the further arguments say what it would.
 
     Args:
         name: `decision-transformer` is the shipped one for `env` and `quality`.
         env: as `transfer.envs.environment.environment` takes it.
         quality: of the training data; with one of D4RL's environments it names known statistics.
         statistics: a file as `transfer.adapters.control_facts.read_statistics` takes it.
+        dtype: of the weights in memory; None: float32.
+        device: where it computes: auto (the CPU, as these models are small), cpu, cuda, cuda:1,
+            mps; None: the CPU, or as `device_map` says.
+        device_map: of `from_pretrained`.
 
     Raises:
-        UserError: nothing of that name, a file is missing, cut, unsafe or does not fit, or the
-            model's own facts are others.
+        UserError: nothing of that name, a file is missing, cut, unsafe or does not fit, the
+            model's own facts are others, or the device cannot be used.
     """
     source = find_model(shipped_for(env, quality) if str(name) == CONTROL else name, "control")
     folder = source.folder or _download(source.name)
@@ -135,8 +142,8 @@ def load_control_model(
     except (TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise UserError(f"{where} is not usable ({error}); save it again") from error
     model = load_weights(
-        DecisionTransformerModel, str(folder), _unreadable, dtype=torch.float32,
-        local_files_only=True,
+        DecisionTransformerModel, str(folder), _unreadable, dtype=dtype or torch.float32,
+        device=device, small=True, device_map=device_map, local_files_only=True,
     )  # fmt: skip
     control = ControlModel(model=model, **settings)
     if not (folder / "control.json").is_file():

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from transfer.adapters.fetched import FETCHED
 from transfer.adapters.published_control import published_models
 from transfer.arguments import typed
 from transfer.checkpoints import shipped
@@ -18,6 +19,8 @@ from transfer.files import is_hub_id, read_json_object
 from transfer.plugins import ADAPTERS
 
 Kind = Literal["language", "video", "control"]
+#: How the name of a file with a model and its tokenizer ends.
+GGUF = ".gguf"
 CONTROL, VIDEO = "decision-transformer", "llava-next-video"
 #: Short names, and the shipped model that each stands for if nothing more is said.
 ALIASES = {CONTROL: "decision-transformer-hopper-mixed", VIDEO: "llava-next-video-recall"}
@@ -49,24 +52,40 @@ class Source:
 
     Attributes:
         name: as it was asked for, short names spelled out.
-        folder: local or shipped; None: they are on the Hub.
+        folder: local, shipped or fetched; None: they are on the Hub, or in a GGUF file.
 
     Raises:
-        UserError: no shipped model, folder or hub id is named so.
+        UserError: no shipped model, folder, GGUF file or hub id is named so, or it is one that has
+            to be fetched first.
     """
 
     name: str
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", ALIASES.get(self.name, self.name))
-        if self.folder is None and not is_hub_id(self.name):
-            raise unknown_name("model", self.name, [*ALIASES, *_shipped()])
+        if self.folder is not None or self.gguf is not None:
+            return
+        if self.name in FETCHED:
+            raise UserError(
+                f"{self.name} is not on this machine yet; run `transfer get {self.name}`, or name "
+                f"{FETCHED[self.name].hub}, which the Hugging Face Hub has"
+            )
+        if self.name.lower().endswith(GGUF):
+            raise UserError(f"there is no file {self.name}; check the path")
+        if not is_hub_id(self.name):
+            raise unknown_name("model", self.name, [*ALIASES, *FETCHED, *_shipped()])
 
     @property
     def folder(self) -> Path | None:
         """Of the files; None: they are on the Hub."""
-        path = _shipped().get(self.name, Path(self.name))
+        path = _kept().get(self.name, Path(self.name))
         return path if path.is_dir() else None
+
+    @property
+    def gguf(self) -> Path | None:
+        """The GGUF file that it is."""
+        path = Path(self.name)
+        return path if path.suffix.lower() == GGUF and path.is_file() else None
 
     @property
     def shipped(self) -> bool:
@@ -80,24 +99,27 @@ class Source:
 
     @property
     def title(self) -> str:
-        """The model's name in tables: of a folder, its last part."""
-        return self.name if self.shipped or self.folder is None else self.folder.name
+        """The model's name in tables: of a folder or a file, its last part."""
+        outside = self.name not in _kept() and (self.folder or self.gguf)
+        return outside.name if outside else self.name
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """What config.json says.
+        """What config.json says; of a GGUF file, only what kind of file it is.
 
         Raises:
             UserError: there is none, it is damaged or describes no model, or the Hub cannot be
                 reached.
         """
+        if self.gguf is not None:
+            return {"model_type": "GGUF file"}
         path = _downloaded(self.name) if self.folder is None else self.folder / "config.json"
         if not path.is_file():
             raise UserError(
                 f"folder {self.folder} has no config.json; save a model there, or check the path"
             )
         config = read_json_object(path)
-        _check_config(path, config)
+        check_config(path, config)
         return config
 
     @property
@@ -109,6 +131,8 @@ class Source:
         """
         if self.name in published_models():
             return "control"
+        if self.gguf is not None:
+            return "language"
         model_type = str(self.config.get("model_type"))
         if model_type in _TYPES:
             return _TYPES[model_type]
@@ -121,7 +145,7 @@ class Source:
 
     @property
     def reads_text(self) -> bool:
-        """Whether it comes with a tokenizer; of the Hub, every one does."""
+        """Whether it comes with a tokenizer; of the Hub or in a GGUF file, every one does."""
         return self.folder is None or any((self.folder / f).is_file() for f in TOKENIZER_FILES)
 
     @property
@@ -165,11 +189,19 @@ def shipped_models(kind: Kind) -> list[str]:
     return [name for name in _shipped() if Source(name).kind == kind]
 
 
-def _check_config(path: Path, config: Mapping[str, Any]) -> None:
-    """Refuse sizes that no model has, before one is built of them, and kernels from outside."""
+def check_config(path: Path, config: Mapping[str, Any]) -> None:
+    """Refuse sizes that no model has, before one is built of them, and kernels from outside.
+
+    Args:
+        path: of the file that says them.
+        config: what it says.
+
+    Raises:
+        UserError: the first of them.
+    """
     for name, value in config.items():
         if isinstance(value, Mapping):
-            _check_config(path, value)
+            check_config(path, value)
         most = _MOST.get(name, 0)
         # Some families give a list, for each layer its own.
         single = most and value is not None and not isinstance(value, list)
@@ -190,6 +222,11 @@ def _check_config(path: Path, config: Mapping[str, Any]) -> None:
 def _shipped() -> dict[str, Path]:
     namms = shipped("namm.safetensors")
     return {name: folder for name, folder in shipped("config.json").items() if name not in namms}
+
+
+def _kept() -> dict[str, Path]:
+    """Where models with a name of their own are, fetched or not."""
+    return {**_shipped(), **{name: one.folder for name, one in FETCHED.items()}}
 
 
 def _downloaded(repo: str) -> Path:

@@ -5,7 +5,7 @@ explicitly everywhere, because transformers asks on standard input where nothing
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from logging import CRITICAL
 from pickle import UnpicklingError
@@ -14,6 +14,7 @@ from typing import Any
 from transformers.utils import logging
 
 from transfer.adapters.kinds import Kind, shipped_models
+from transfer.adapters.placement import usable_device, widen
 from transfer.errors import UserError
 
 #: The number of a layer within the name of a weight.
@@ -25,6 +26,9 @@ def load_weights(
     path: str,
     explain: Callable[[str, Exception], UserError],
     trust_remote_code: bool = False,
+    dtype: Any = None,
+    device: str | None = None,
+    small: bool = False,
     **settings: Any,
 ) -> Any:
     """`model_class.from_pretrained`, in evaluation mode.
@@ -34,17 +38,36 @@ def load_weights(
         path: a folder or a hub id.
         explain: what is wrong, for an error of transformers or safetensors.
         trust_remote_code: run the Python that the model brings.
-        settings: of `from_pretrained`, as `dtype` and `device_map`.
+        dtype: of the weights; None: as they are stored, or float32 where the CPU has no arithmetic
+            for that.
+        device: where it computes, see `usable_device`; None: where transformers puts it.
+        small: whether `auto` is the CPU.
+        settings: of `from_pretrained`, as `device_map`.
 
     Raises:
-        UserError: the weights cannot be loaded, one is missing, or they have more layers than
-            config.json says.
+        UserError: the device cannot be used, the weights cannot be loaded, one is missing, or they
+            have more layers than config.json says.
     """
+    place = None if device is None else usable_device(device, small, dtype)
+    settings = {"dtype": dtype or "auto", "trust_remote_code": trust_remote_code, **settings}
+    model = _load(model_class, path, explain, settings)
+    if place is not None:
+        model.to(place)
+    if dtype is None:
+        widen(model, path)
+    return model
+
+
+def _load(
+    model_class: Any,
+    path: str,
+    explain: Callable[[str, Exception], UserError],
+    settings: Mapping[str, Any],
+) -> Any:
     try:
         with quiet():
-            model, report = model_class.from_pretrained(
-                path, output_loading_info=True, trust_remote_code=trust_remote_code, **settings
-            )
+            model, report = model_class.from_pretrained(path, output_loading_info=True, **settings)
+        path = settings.get("gguf_file", path)
     # safetensors' own error for a damaged file derives from Exception alone.
     except Exception as error:
         raise explain(path, error) from error

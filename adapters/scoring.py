@@ -118,7 +118,8 @@ def _predictions(
     chosen, best = [], []
     for start in range(0, tokens, step):
         piece = ids[:, start : start + step]
-        logits = model(piece, cache=cache, use_cache=cache is not None).logits.float()
+        logits = model(piece, cache=cache, use_cache=cache is not None).logits
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         following = ids[:, start + 1 : start + step + 1]
         logits = logits[:, : following.shape[1]]
         target = logits.gather(-1, following[..., None])[..., 0]
@@ -136,9 +137,9 @@ def _answered(
     begins = answers & ~torch.nn.functional.pad(answers, (1, 0))[:, :-1]
     number = (begins.cumsum(-1) - 1).clamp(min=0)
     count = begins.sum(-1)
-    sums = torch.zeros(2, len(chosen), int(count.max()), device=chosen.device)
+    sums = chosen.new_zeros(2, len(chosen), int(count.max()))
     sums[0].scatter_add_(1, number, chosen * answers)
-    sums[1].scatter_add_(1, number, (~best & answers).float())
+    sums[1].scatter_add_(1, number, (~best & answers).to(sums.dtype))
     real = torch.arange(sums.shape[-1], device=chosen.device) < count[:, None]
     probability = (sums[0].exp() * real).sum(-1) / count
     return probability, ((sums[1] == 0) & real).sum(-1) / count

@@ -207,7 +207,7 @@ class VideoModel:
             UserError: an answer of several tokens, and no cache.
         """
         tokens = [self.chat.encode_answer(answer, prefill) for answer in answers]
-        first = logits[0].float().log_softmax(-1)
+        first = _exact(logits[0]).log_softmax(-1)
         return [
             float(first[token]) + (self._rest(cache, [token, *rest]) if rest else 0.0)
             for token, *rest in tokens
@@ -219,7 +219,7 @@ class VideoModel:
             raise UserError("answers of several tokens need the prompt's cache; prefill with one")
         ids = torch.tensor([tokens], device=self.model.device)
         logits = self.model(ids[:, :-1], cache=deepcopy(cache)).logits
-        chosen = logits.float().log_softmax(-1).gather(-1, ids[:, 1:, None].to(logits.device))
+        chosen = _exact(logits).log_softmax(-1).gather(-1, ids[:, 1:, None].to(logits.device))
         return float(chosen.sum())
 
     @typed
@@ -256,33 +256,42 @@ class VideoModel:
         return outputs.logits[:, -1]
 
 
+def _exact(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
 @typed
 def load_video_model(
     name: str | Path,
     dtype: torch.dtype | str | None = None,
     device_map: Any = None,
     trust_remote_code: bool = False,
+    device: str | None = None,
 ) -> VideoModel:
     """Load a shipped video model, a local folder, or a repository of the Hub.
 
     Args:
         name: `llava-next-video` is the one shipped.
-        dtype: of the weights; None: as they are stored, shipped ones in float32.
+        dtype: of the weights; None: as they are stored, or float32 where the CPU has no arithmetic
+            for that; shipped ones in float32.
         device_map: of `from_pretrained`, as "auto".
         trust_remote_code: run the Python that its tokenizer brings; the model is of transformers.
+        device: where it computes: auto, cpu, cuda, cuda:1, mps; None: the CPU, or as `device_map`
+            says.
 
     Raises:
-        UserError: nothing of that name, another family, or files that are missing or damaged.
+        UserError: nothing of that name, another family, files that are missing or damaged, or the
+            device cannot be used.
     """
     source = find_model(name, "video")
-    if dtype is None:
-        dtype = torch.float32 if source.shipped else "auto"
     path = source.path
     model = load_weights(
         LlavaNextVideoForConditionalGeneration,
         path,
         partial(unloadable, "video"),
-        dtype=dtype,
+        dtype=dtype or (torch.float32 if source.shipped else None),
+        device=device,
+        small=source.shipped,
         device_map=device_map,
     )
     adapter = LlavaNextVideoAdapter(model)

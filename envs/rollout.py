@@ -165,6 +165,12 @@ def _check_numbers(
             raise UserError(f"{name} is {value}; use 1 or more")
 
 
+def _numbers(actions: Tensor) -> np.ndarray:
+    """For the simulator, which knows no half precision."""
+    exact = torch.promote_types(actions.dtype, torch.float32)
+    return actions.to(exact).numpy(force=True)
+
+
 class _Batch:
     """Episodes that run together; `running` are the indices of those that have not ended."""
 
@@ -197,7 +203,7 @@ class _Batch:
         for step in range(max_steps):
             self._draw(step)
             actions = self._act(controller, actions, step)
-            terminated, truncated = self._step(actions.numpy(force=True), step)
+            terminated, truncated = self._step(_numbers(actions), step)
             ended = terminated | truncated | (step + 1 == max_steps)
             self._check(ended, step)
             ended |= np.isin(self.running, list(self.failures))

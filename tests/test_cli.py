@@ -222,7 +222,7 @@ def test_doctor_says_what_works_line_by_line(capsys):
     assert run("doctor") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in lines] == [
-        "versions", "simulator", "video", "rendering", "decord", "d4rl", "sbx", "minari",
+        "versions", "simulator", "video", "rendering", "decord", "d4rl", "sbx", "gguf", "minari",
         "control", "language", "video-qa", "NAMMs",
     ]  # fmt: skip
     assert transfer.__version__ in lines[0]
@@ -282,6 +282,14 @@ def test_version(capsys):
         (("import",), "ckpt.pt"),
         (("inspect",), "--question"),
         (("doctor",), "--model"),
+        (("doctor",), "--dtype"),
+        (("inspect",), "--device"),
+        (("evolve",), "--dtype"),
+        (("eval", "language"), "--device"),
+        (("eval", "control"), "--dtype"),
+        (("eval", "suite"), "--dtype"),
+        (("eval", "video"), "--device-map"),
+        (("get",), "package registry"),
     ],
 )
 def test_help_documents_every_command(words, said, capsys):
@@ -298,7 +306,7 @@ def test_help_does_not_wait_for_torch():
     )
     video = ("eval", "--model", "llava-next-video")
     kinds = [("eval", kind) for kind in ("language", "video", "control", "suite")]
-    for words in ((), ("eval",), *kinds, video, ("inspect",), ("import",), ("doctor",)):
+    for words in ((), ("eval",), *kinds, video, ("inspect",), ("import",), ("doctor",), ("get",)):
         done = subprocess.run(
             [sys.executable, "-c", code, *words, "--help"], capture_output=True, text=True
         )

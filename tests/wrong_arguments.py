@@ -18,6 +18,7 @@ from transfer import NAMM, Environment, NAMMConfig, Pruning, attach, check_adapt
 from transfer.adapters.control_model import load_control_model
 from transfer.adapters.kinds import kind_of
 from transfer.adapters.language_model import load_language_model
+from transfer.adapters.placement import Placement
 from transfer.adapters.video_model import load_video_model
 from transfer.attachment.adapter import get_adapter
 from transfer.attachment.memory import Memory
@@ -105,6 +106,7 @@ CALLS: Mapping[Any, Mapping[str, Any]] = {
     kind_of: {"model": "llama-recall"},
     ContenderOptions: {},
     RunOptions: {},
+    Placement: {},
     LanguageEval: {"model": "llama-recall"},
     VideoEval: {"model": "llava-next-video"},
     ControlEval: {"model": "decision-transformer"},

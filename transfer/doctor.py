@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transfer.adapters.kinds import kind_of, shipped_models
+from transfer.adapters.placement import Placement
 from transfer.checkpoints import shipped
 from transfer.plugins import ENVIRONMENTS
 from transfer.provenance import versions
@@ -44,18 +45,23 @@ class Finding:
         return f"{'ok' if self.ok else 'NO' if self.needed else '--':2} {self.name:10} {self.text}"
 
 
-def examine(model: str | None = None, trust_remote_code: bool = False) -> Iterator[Finding]:
+def examine(
+    model: str | None = None,
+    trust_remote_code: bool = False,
+    place: Placement | None = None,
+) -> Iterator[Finding]:
     """Try everything, one finding after the other.
 
     Args:
         model: a shipped name, folder or hub id whose pruning is to be checked too.
         trust_remote_code: run the Python that it brings.
+        place: where it computes; None: as `Placement` says.
 
     Raises:
         UserError: no such model, or one that cannot be pruned.
     """
     # First, though it is said last: Triton, loaded after Mesa's renderer, would end the process.
-    checked = [] if model is None else [_checked(model, trust_remote_code)]
+    checked = [] if model is None else [_checked(model, trust_remote_code, place or Placement())]
     found = ", ".join(f"{name} {version}" for name, version in versions().items())
     yield Finding("versions", True, found)
     yield _tried("simulator", _simulator, "pip install 'gymnasium[mujoco]' 'mujoco<5'", True)
@@ -68,6 +74,7 @@ def examine(model: str | None = None, trust_remote_code: bool = False) -> Iterat
     yield _imported("decord", "not needed, PyAV reads videos without it; pip install decord")
     yield _imported("d4rl", f"not needed, its files are read without it; to have it: {_D4RL}")
     yield _imported("sbx", "only `transfer collect` needs it: pip install 'namm-transfer[collect]'")
+    yield _imported("gguf", "only GGUF files need it: pip install 'namm-transfer[gguf]'")
     yield _imported("minari", "only Minari's ids need it: pip install 'namm-transfer[minari]'")
     yield from _shipped()
     yield from checked
@@ -149,20 +156,20 @@ def _shipped() -> list[Finding]:
     ]
 
 
-def _checked(name: str, trust_remote_code: bool) -> Finding:
+def _checked(name: str, trust_remote_code: bool, place: Placement) -> Finding:
     from transfer.attachment.check import check_adapter
 
-    check = check_adapter(_model(name, trust_remote_code))
+    check = check_adapter(_model(name, trust_remote_code, place))
     return Finding("adapter", check.ok, f"{name}, {check}", needed=True)
 
 
-def _model(name: str, trust_remote_code: bool) -> "PreTrainedModel":
+def _model(name: str, trust_remote_code: bool, place: Placement) -> "PreTrainedModel":
     from transfer.adapters.control_model import load_control_model
     from transfer.adapters.language_model import load_language_model
     from transfer.adapters.video_model import load_video_model
 
     kind = kind_of(name)
     if kind == "control":
-        return load_control_model(name).model
+        return load_control_model(name, **place.settings).model
     load = load_language_model if kind == "language" else load_video_model
-    return load(name, trust_remote_code=trust_remote_code).model
+    return load(name, trust_remote_code=trust_remote_code, **place.settings).model

@@ -78,11 +78,12 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked(folder: Path | None) -> Iterator[None]:
+def locked(folder: Path | None, wait: bool = False) -> Iterator[None]:
     """Hold a folder, made if absent, for one run; the system lets go however the run ends.
 
     Args:
         folder: None: nothing is held.
+        wait: for another run that holds it.
 
     Raises:
         UserError: another run holds it, or it cannot be made or read.
@@ -101,18 +102,18 @@ def locked(folder: Path | None) -> Iterator[None]:
     try:
         # Of Windows' locks none ends with the process; there nothing is held.
         if os.name == "posix":
-            _hold(descriptor, folder)
+            _hold(descriptor, folder, wait)
             remove_partial(folder)
         yield
     finally:
         os.close(descriptor)
 
 
-def _hold(descriptor: int, folder: Path) -> None:
+def _hold(descriptor: int, folder: Path, wait: bool) -> None:
     import fcntl
 
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError as error:
         raise UserError(
             f"another run is writing into {folder}; wait for it, or choose another --out"

@@ -56,8 +56,8 @@ class PrunedVideoModel(lmms):
         frames: of a video.
         sampling: how they are chosen, see `read_clip`.
         chunk: tokens of the prompt that go through the model at once; None: all.
-        dtype: float32, bfloat16 or float16; None: as stored.
-        device: where the model runs, as lmms-eval's `--device` says.
+        dtype: float32, bfloat16, float16 or float64; None: as stored.
+        device: where the model runs, as lmms-eval's `--device` says; None: auto.
         device_map: of `from_pretrained`, instead of the device.
         trust_remote_code: run the Python that its tokenizer brings.
         batch_size: 1.
@@ -85,6 +85,7 @@ class PrunedVideoModel(lmms):
         batch_size: int | str = 1,
         **ignored: Any,
     ) -> None:
+        from transfer.adapters.placement import AUTO, Placement
         from transfer.adapters.video_model import load_video_model
         from transfer.attachment.memory import Memory
         from transfer.cache.policy import Pruning
@@ -98,7 +99,10 @@ class PrunedVideoModel(lmms):
         check_sampling(frames, sampling, None)
         settings = {"namm": NAMM.from_pretrained(namm)} if policy == "namm" else {}
         pruning = Pruning(get_policy(policy, **settings), update_interval, budget, eviction)
-        self.video = load_video_model(pretrained, dtype, device_map or device, trust_remote_code)
+        place = Placement(dtype, AUTO if device_map or device is None else device, device_map)
+        self.video = load_video_model(
+            pretrained, trust_remote_code=trust_remote_code, **place.settings
+        )
         self.memory = Memory(self.video.adapter, pruning) if pruning.policy.evicts else None
         self.frames, self.sampling, self.chunk = frames, sampling, chunk
         self._last: tuple[str, VideoFeatures] | None = None

@@ -17,6 +17,7 @@ from rich.table import Table
 from transformers import AutoConfig, DynamicCache, LlamaConfig, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from transfer.adapters.gguf_files import gguf_config
 from transfer.adapters.kinds import Source
 from transfer.adapters.loading import first_line, quiet
 from transfer.arguments import check_fields, typed
@@ -200,8 +201,13 @@ def _config(model: str, trust_remote_code: bool) -> PreTrainedConfig:
         return LlamaConfig(**{**_LLAMA_3, **KNOWN[model]}, dtype=torch.bfloat16)  # pyright: ignore[reportArgumentType]
     try:
         source = Source(model)
-        with quiet():
-            config = AutoConfig.from_pretrained(source.path, trust_remote_code=trust_remote_code)
+        if source.gguf is not None:
+            config = gguf_config(source.gguf)
+        else:
+            with quiet():
+                config = AutoConfig.from_pretrained(
+                    source.path, trust_remote_code=trust_remote_code
+                )
     # Configurations of damaged files raise what they like, as TypeError and their own errors.
     except Exception as error:
         raise UserError(

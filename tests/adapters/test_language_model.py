@@ -3,7 +3,7 @@ import tiny
 import torch
 from tasks.words import word_tokenizer
 
-from transfer.adapters import kinds
+from transfer.adapters import kinds, placement
 from transfer.adapters.kinds import shipped_models
 from transfer.adapters.language_model import load_language_model
 from transfer.adapters.scoring import score_batch
@@ -33,7 +33,8 @@ def test_symbol_models_are_float32_in_memory(tmp_path):
     assert torch.equal(loaded.lm_head.weight, model.lm_head.weight.float())
 
 
-def test_a_folder_with_a_tokenizer_keeps_its_type(folder):
+def test_a_folder_with_a_tokenizer_keeps_its_type(folder, monkeypatch):
+    monkeypatch.setattr(placement, "_has_arithmetic", lambda half: True)
     tiny.llama().bfloat16().save_pretrained(folder)
     word_tokenizer().save_pretrained(folder)
     loaded = load_language_model(str(folder))

@@ -9,6 +9,7 @@ from transfer import attach, check_adapter
 from transfer.adapters.causal_lm import CausalLMAdapter
 from transfer.adapters.decision_transformer import DecisionTransformerAdapter
 from transfer.attachment.adapter import Adapter, get_adapter
+from transfer.attachment.check import Sample
 from transfer.cache.layer import PrunedLayer
 from transfer.errors import UserError
 from transfer.plugins import ADAPTERS
@@ -99,7 +100,9 @@ def test_decision_transformer_is_pruned_and_exact():
     assert check.pruned_layers == 3
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16], ids=str
+)
 def test_check_trusts_a_right_model_in_every_precision(dtype):
     check = check_adapter(tiny.llama().to(dtype))
     assert check.ok, str(check)
@@ -178,7 +181,9 @@ def test_inputs_that_are_none_are_refused(inputs, cause):
         check_adapter(tiny.llama(), inputs=inputs)
 
 
-def test_an_error_of_a_thousandth_in_one_head_is_found(monkeypatch):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("make", [tiny.llama, tiny.gpt2])
+def test_an_error_of_a_thousandth_in_one_head_is_found(monkeypatch, make, dtype):
     original = PrunedLayer.attend
 
     def off(self, *states):
@@ -187,7 +192,31 @@ def test_an_error_of_a_thousandth_in_one_head_is_found(monkeypatch):
             out[:, 2] *= 1.001
         return out
 
-    assert check_adapter(tiny.llama()).ok
+    assert check_adapter(make().to(dtype)).ok
     monkeypatch.setattr(PrunedLayer, "attend", off)
-    check = check_adapter(tiny.llama())
+    check = check_adapter(make().to(dtype))
+    assert not check.ok
     assert check.pruned_error > 10 * check.tolerance
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "gpt_neox", "phi3", "opt"])
+def test_in_float64_pruned_and_masked_are_the_same_to_a_trillionth(family):
+    model = make(*FAMILIES[family]).double()
+    check = check_adapter(model)
+    assert check.ok, str(check)
+    assert check.pruned_error <= 1e-12
+    # The softmax of transformers' own eager attention is float32.
+    if model.config._attn_implementation != "eager":
+        assert max(check.full_error, check.step_error) <= 1e-12
+
+
+def test_the_attention_sink_stays():
+    model = tiny.llama()
+    with attach(model, Sample(), 16, 0.25) as memory:
+        cache = memory.new_cache()
+        with torch.no_grad():
+            model(torch.randint(3, 97, (2, 100)), cache=cache)
+        for layer in cache.pruned:
+            for heads in layer.positions():
+                assert 0 in heads
+            assert max(map(len, layer.positions())) < 50

@@ -19,12 +19,14 @@ from transfer.provenance import command_line
 SCRIPT = """
 import json, sys
 from pathlib import Path
+from transfer.adapters.placement import Placement
 from transfer.evolution.config import EvolveConfig
 from transfer.evolution.evolve import evolve
 if __name__ == "__main__":
     told = json.loads(sys.argv[1])
     told = {name: tuple(v) if isinstance(v, list) else v for name, v in told.items()}
-    evolve(EvolveConfig(**told | {"out": Path(told["out"])}))
+    place = Placement(**told["place"])
+    evolve(EvolveConfig(**told | {"out": Path(told["out"]), "place": place}))
 """
 
 

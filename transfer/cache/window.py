@@ -78,7 +78,8 @@ class AttentionWindow:
     @cached_property
     def key_norms(self) -> Float[Tensor, "batch kv_heads tokens"]:
         """Euclidean norm of each cached key."""
-        return self._by_head(self._store.padded(self._store.keys.float().norm(dim=-1)))
+        keys = self._store.keys.to(self._store.exact)
+        return self._by_head(self._store.padded(keys.norm(dim=-1)))
 
     @property
     def lengths(self) -> list[int]:

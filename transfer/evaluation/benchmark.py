@@ -105,6 +105,10 @@ class Benchmark(ABC):
         """Versions of what else computes, such as the environment."""
         return {}
 
+    def computed(self) -> dict[str, str]:
+        """The `dtype` and `device` that the model computes in and on, see `placement.computed`."""
+        return {}
+
     def about(self, rows: Sequence[Row], failed: Sequence[Row]) -> Row:
         """More fields of a summary entry.
 

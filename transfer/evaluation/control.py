@@ -63,6 +63,7 @@ class ControlEval(EvalConfig):
             actions, and so the returns; the same number gives the same digits.
         video: film one more episode, with the first policy and seed, into an .mp4 or .gif file.
         contenders: who is compared.
+        place: where the model computes.
         run: how it is run.
     """
 

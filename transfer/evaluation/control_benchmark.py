@@ -13,6 +13,7 @@ from gymnasium import Env
 from transfer.adapters.control_model import ControlModel, load_control_model, shipped_for
 from transfer.adapters.decision_transformer import CachedController, WindowController
 from transfer.adapters.kinds import CONTROL
+from transfer.adapters.placement import computed
 from transfer.attachment.adapter import get_adapter
 from transfer.attachment.memory import Memory
 from transfer.cache.footprint import LayerShape
@@ -132,6 +133,10 @@ class ControlBenchmark(Benchmark):
         """The environment's."""
         return {"env": self.env.id}
 
+    def computed(self) -> dict[str, str]:
+        """Of the model."""
+        return computed(self.control.model)
+
     def about(self, rows: Sequence[Row], failed: Sequence[Row]) -> Row:
         """Steps that the window re-encodes."""
         return {"context": rows[0]["context"]}
@@ -186,7 +191,13 @@ class ControlBenchmark(Benchmark):
 
 
 def _load(config: ControlEval) -> ControlModel:
-    control = load_control_model(config.model, config.env, config.quality, config.state_statistics)
+    control = load_control_model(
+        config.model,
+        config.env,
+        config.quality,
+        config.state_statistics,
+        **config.place.settings,
+    )
     return replace(
         control,
         context=config.context or control.context,

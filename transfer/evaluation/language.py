@@ -54,6 +54,7 @@ class LanguageEval(EvalConfig):
         batch: documents of symbols read at once.
         trust_remote_code: run the Python that a model from outside brings.
         contenders: who is compared.
+        place: where the model computes.
         run: how it is run.
     """
 

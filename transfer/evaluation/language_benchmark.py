@@ -5,6 +5,7 @@ from itertools import product
 from typing import Any, ClassVar
 
 from transfer.adapters.language_model import LanguageModel, load_language_model
+from transfer.adapters.placement import computed
 from transfer.adapters.scoring import check_length, score_batch
 from transfer.attachment.adapter import get_adapter
 from transfer.attachment.memory import Memory
@@ -47,7 +48,9 @@ class LanguageBenchmark(Benchmark):
     def __init__(self, config: LanguageEval) -> None:
         self.config, self.model = config, config.model
         self._makers = {name: self.maker(name) for name in config.task}
-        self.language: LanguageModel = load_language_model(config.model, config.trust_remote_code)
+        self.language: LanguageModel = load_language_model(
+            config.model, config.trust_remote_code, **config.place.settings
+        )
         self.adapter = get_adapter(self.language.model)
         self.says = language_for(self.language.tokenizer, self.adapter.config.vocab_size)
         self._seeds = range(config.seed, config.seed + (config.documents or MADE))
@@ -117,6 +120,10 @@ class LanguageBenchmark(Benchmark):
                 "full_bytes": cache.full_bytes() // count,
                 "policy_seconds": cache.policy_seconds() / count,
             }
+
+    def computed(self) -> dict[str, str]:
+        """Of the model."""
+        return computed(self.language.model)
 
     def digest(self) -> dict[str, Any]:
         """Of the model's files."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from transfer.adapters.placement import Placement
 from transfer.arguments import check_fields
 from transfer.errors import MOST_TOKENS, UserError, check_at_least
 from transfer.namm.config import DEFAULT_NAMM
@@ -98,6 +99,7 @@ class EvalConfig:
     """
 
     kind: ClassVar[str]
+    place: Placement = field(default_factory=Placement, kw_only=True)
     run: RunOptions = field(default_factory=RunOptions, kw_only=True)
 
     @property

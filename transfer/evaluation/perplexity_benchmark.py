@@ -11,6 +11,7 @@ from math import exp
 from typing import Any, ClassVar
 
 from transfer.adapters.language_model import load_language_model
+from transfer.adapters.placement import computed
 from transfer.adapters.scoring import check_length, log_likelihoods
 from transfer.attachment.adapter import get_adapter
 from transfer.attachment.memory import Memory
@@ -54,7 +55,9 @@ class PerplexityBenchmark(Benchmark):
         if min(config.length) < 2:
             raise UserError(f"length is {min(config.length)}; a window needs 2 tokens or more")
         self.config, self.model, self._data = config, config.model, config.data
-        self.language = load_language_model(config.model, config.trust_remote_code)
+        self.language = load_language_model(
+            config.model, config.trust_remote_code, **config.place.settings
+        )
         if self.language.tokenizer is None:
             raise UserError(
                 f"{config.model} has no tokenizer to read {config.data} with; use a model of text"
@@ -121,6 +124,10 @@ class PerplexityBenchmark(Benchmark):
         tokens = sum(row["scored_tokens"] for row in rows)
         total = sum(row["log_likelihood"] * row["scored_tokens"] for row in rows)
         return {"perplexity": exp(-total / tokens), "texts": len(self._texts)}
+
+    def computed(self) -> dict[str, str]:
+        """Of the model."""
+        return computed(self.language.model)
 
     def digest(self) -> dict[str, Any]:
         """Of the model's files and the texts."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from transfer.adapters.placement import AUTO
 from transfer.arguments import typed
 from transfer.evaluation.benchmark import Row
 from transfer.evaluation.digest import namm_digests, source_digests
@@ -51,6 +53,7 @@ def evaluate(config: EvalConfig) -> Results:
                     rows=rows,
                     interrupted=interrupted,
                     lost=lost_policies(rows),
+                    computed=benchmark.computed(),
                 )
                 store.finish(results)
         finally:
@@ -64,6 +67,7 @@ def _settings(config: EvalConfig, worker: BlockWorker) -> Mapping[str, Any]:
     return {
         "kind": worker.benchmark.kind,
         **options,
+        **worker.benchmark.computed(),
         "threads": torch.get_num_threads(),
         "namms": namm_digests(worker.contenders),
         "sources": source_digests(worker.benchmark, worker.contenders),
@@ -97,12 +101,17 @@ def _rows(worker: BlockWorker, config: EvalConfig, store: Store) -> Generator[Ro
     if len(jobs) < run.workers:
         jobs = [Job(job.block, (one,)) for job in jobs for one in job.contenders]
     make, threads = partial(_make_worker, config), torch.get_num_threads()
-    with make_engine(run.engine, make, workers=run.workers, threads=threads) as engine:
+    device = config.place.device
+    if device == AUTO:
+        device = worker.benchmark.computed().get("device", "cpu")
+    with make_engine(run.engine, make, run.workers, threads, device) as engine:
         for _, rows in engine.imap("rows", jobs):
             yield from rows
 
 
 def _make_worker(config: EvalConfig, device: str) -> BlockWorker:
+    if config.place.device_map is None:
+        config = replace(config, place=replace(config.place, device=device))
     return BlockWorker(config)
 
 

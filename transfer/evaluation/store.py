@@ -62,6 +62,7 @@ class Results:
         kind: language, video, control or suite; of a benchmark from outside, its own.
         command: the command line that repeats it.
         versions: of Python, the packages that compute, and the environment where there is one.
+        computed: the numbers (dtype) and the device that the model computed in and on.
         metrics: of the summary; the first is the one that counts.
         keys: fields of entries that tell what was asked, beside the task.
         summary: one entry a task, contender and metric, each with at least `SUMMARY_FIELDS`.
@@ -79,6 +80,7 @@ class Results:
     rows: Sequence[Row] = field(repr=False)
     interrupted: bool = False
     lost: Sequence[str] = field(default_factory=list)
+    computed: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for entry in self.summary:
@@ -98,6 +100,7 @@ class Results:
             "kind": self.kind,
             "command": self.command,
             "versions": dict(self.versions),
+            "computed": dict(self.computed),
             "metrics": list(self.metrics),
             "keys": list(self.keys),
             "interrupted": self.interrupted,

@@ -54,6 +54,7 @@ class SuiteEval(EvalConfig):
         questions: about videos; there are 672.
         episodes: of each control task.
         num_envs: environments that run at once.
+        place: where the models compute.
         run: how it is run; --out is the folder of the results, a subfolder for each section.
     """
 
@@ -97,6 +98,7 @@ class SuiteEval(EvalConfig):
                 task=_LANGUAGE_TASKS[:1] if self.quick else _LANGUAGE_TASKS,
                 documents=20 if self.quick else self.documents,
                 contenders=self._contenders(24, 32),
+                place=self.place,
                 run=self._run(f"language/{model}"),
             )
             for model in _LANGUAGE_MODELS
@@ -108,6 +110,7 @@ class SuiteEval(EvalConfig):
             model=_VIDEO_MODEL,
             questions=14 if self.quick else self.questions,
             contenders=self._contenders(0.25, 64),
+            place=self.place,
             run=self._run(name),
         )
         return {name: config}
@@ -124,6 +127,7 @@ class SuiteEval(EvalConfig):
                 episodes=4 if self.quick else self.episodes,
                 num_envs=self.num_envs,
                 contenders=self._contenders(DEFAULT_BUDGET, 16),
+                place=self.place,
                 run=self._run(f"control/{task}"),
             )
             for task in tasks

@@ -1,6 +1,7 @@
 """Runs the sections of a suite one after the other, each into its own folder."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -50,6 +51,7 @@ def evaluate_suite(config: SuiteEval) -> Results:
             rows=rows,
             interrupted=interrupted,
             lost=lost_policies(rows),
+            computed=_computed(sections),
         )
         if out is not None:
             write_results(out, found)
@@ -74,6 +76,12 @@ def _run(config: SuiteEval) -> tuple[dict[str, Results], bool]:
         if found[name].interrupted:
             return found, True
     return found, False
+
+
+def _computed(sections: Mapping[str, Results]) -> dict[str, str]:
+    """The numbers and devices of all of them."""
+    told = [each for results in sections.values() for each in results.computed.items()]
+    return {name: " and ".join(sorted({v for n, v in told if n == name})) for name, _ in told}
 
 
 def _rows(section: str, results: Results) -> list[Row]:

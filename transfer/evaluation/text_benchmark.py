@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfer.adapters.language_model import load_language_model
+from transfer.adapters.placement import computed
 from transfer.adapters.prompts import Form, Prompt, cut_sample, encode_prompt, has_chat
 from transfer.adapters.replying import answer_log_likelihood, generate_reply, read
 from transfer.adapters.scoring import check_length, positions_of
@@ -95,7 +96,9 @@ class TextBenchmark(Benchmark):
 
     def __init__(self, config: LanguageEval) -> None:
         self.config, self.model = config, config.model
-        self.language = load_language_model(config.model, config.trust_remote_code)
+        self.language = load_language_model(
+            config.model, config.trust_remote_code, **config.place.settings
+        )
         if self.language.tokenizer is None:
             raise UserError(
                 f"{config.model} has no tokenizer, and these tasks are text; save its tokenizer in "
@@ -227,6 +230,10 @@ class TextBenchmark(Benchmark):
         """What the table says of a task beside its scores."""
         task = self.tasks[rows[0]["task"]]
         return {"chance": task.chance}
+
+    def computed(self) -> dict[str, str]:
+        """Of the model."""
+        return computed(self.language.model)
 
     def digest(self) -> dict[str, Any]:
         """Of the model's files, and of what is asked."""

@@ -37,10 +37,9 @@ class VideoEval(EvalConfig):
         questions: so many, spread evenly over the benchmark; by default all. video-recall asks
             its first ones, by default 70, video by video. If there are fewer, all are asked.
         chunk: tokens of the prompt that go through the model at once; by default all.
-        dtype: of the weights; by default as they are stored.
-        device_map: where the model runs, such as cuda or auto (needs accelerate).
         trust_remote_code: run the Python that a model from outside brings.
         contenders: who is compared.
+        place: where the model computes.
         run: how it is run.
     """
 
@@ -54,8 +53,6 @@ class VideoEval(EvalConfig):
     fps: float | None = None
     questions: int | None = None
     chunk: int | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    device_map: str | None = None
     trust_remote_code: bool = False
     contenders: ContenderOptions = field(
         default_factory=lambda: ContenderOptions(budget=(0.5, 0.25, 0.1))

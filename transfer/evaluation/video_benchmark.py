@@ -17,6 +17,7 @@ from zlib import crc32
 import torch
 from transformers import Cache, DynamicCache
 
+from transfer.adapters.placement import computed
 from transfer.adapters.video_model import VideoFeatures, VideoModel, load_video_model
 from transfer.attachment.memory import Memory
 from transfer.cache.footprint import LayerShape
@@ -76,9 +77,8 @@ class VideoBenchmark(Benchmark):
         self.task = self.find_task(config.task)
         self.average_by = "category" if self.task.aggregation == "macro" else None
         self.groups = self.task.groupings
-        dtype = None if config.dtype is None else getattr(torch, config.dtype)
         self.video: VideoModel = load_video_model(
-            config.model, dtype, config.device_map, config.trust_remote_code
+            config.model, trust_remote_code=config.trust_remote_code, **config.place.settings
         )
         self.records = self.task.read(config.data, config.most_questions)
         self._digests = record_digests(self.records)
@@ -162,6 +162,10 @@ class VideoBenchmark(Benchmark):
             else:
                 yield {**row, **seconds}
                 seconds = dict.fromkeys(seconds, 0.0)
+
+    def computed(self) -> dict[str, str]:
+        """Of the model."""
+        return computed(self.video.model)
 
     def digest(self) -> dict[str, Any]:
         """Of the model's files; the records' are in the names of the blocks."""

@@ -1,12 +1,14 @@
 """Everything a run of evolution can be told."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import arg
 
 from transfer.adapters.control_names import control_model
+from transfer.adapters.kinds import Source
+from transfer.adapters.placement import Placement, usable_device
 from transfer.arguments import check_fields
 from transfer.cache.policy import Pruning
 from transfer.errors import (
@@ -74,8 +76,8 @@ class EvolveConfig:
         workers: processes, or actors of Ray.
         rows: sequences in one forward pass, candidates times documents; bounds memory.
         threads: of torch in each worker. Other numbers of threads may round differently.
-        device: of the models.
         trust_remote_code: run the Python that a model from outside brings.
+        place: where the models compute.
 
     Raises:
         UserError: a setting is unknown, out of range, or does not fit another.
@@ -114,8 +116,8 @@ class EvolveConfig:
     workers: int = 2
     rows: int = 64
     threads: int = 1
-    device: str = "cpu"
     trust_remote_code: bool = False
+    place: Placement = field(default_factory=Placement)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -130,22 +132,11 @@ class EvolveConfig:
                 raise unknown_name(kind, name, known)
         self._check_tasks()
         self._check_numbers()
-        self._check_device()
+        self.device  # noqa: B018  (says that it is not there)
         policy = NAMMPolicy(NAMM(self.namm))
         for update_interval in self.update_interval:
             for budget in self.budget or (None,):
                 Pruning(policy, update_interval, budget, self.eviction)
-
-    def _check_device(self) -> None:
-        import torch
-
-        try:
-            # Some devices can be named and not be computed on.
-            torch.ones(1, device=self.device).tolist()
-        except (RuntimeError, NotImplementedError, AssertionError) as error:
-            raise UserError(
-                f"--device {self.device} cannot be used here; use cpu or cuda"
-            ) from error
 
     def _check_tasks(self) -> None:
         from transfer.tasks.recall import get_task
@@ -184,6 +175,17 @@ class EvolveConfig:
     def language_tasks(self) -> tuple[str, ...]:
         """The others."""
         return tuple(task for task in self.tasks if task not in self.controls)
+
+    @property
+    def device(self) -> str:
+        """Of the models, all the same one; auto is the CPU where all of them are shipped.
+
+        Raises:
+            UserError: it cannot be used here.
+        """
+        models = self.models if self.language_tasks else ()
+        small = all(Source(name).shipped for name in models)
+        return usable_device(self.place.device, small, self.place.dtype)
 
     @property
     def namm(self) -> NAMMConfig:

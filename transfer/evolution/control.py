@@ -1,14 +1,16 @@
 """Measuring candidates on control: all of them act at once, each in its own episodes."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import Env
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from transfer.adapters.control_model import ControlModel, load_control_model
 from transfer.adapters.decision_transformer import CachedController
@@ -116,13 +118,20 @@ class ControlTasks:
 
     Args:
         names: of shipped models.
+        place: their dtype, device and device_map.
     """
 
     names: Sequence[str]
+    place: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._controls = {name: load_control_model(name) for name in self.names}
+        self._controls = {name: load_control_model(name, **self.place) for name in self.names}
         self._envs: dict[str, list[Env]] = {}
+
+    @property
+    def models(self) -> dict[str, PreTrainedModel]:
+        """By their names."""
+        return {name: control.model for name, control in self._controls.items()}
 
     def full(self, case: Case) -> Measured:
         """What returns are compared with: the model's highest target."""

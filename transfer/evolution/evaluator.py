@@ -7,12 +7,12 @@ from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfer.adapters.language_model import load_language_model
+from transfer.adapters.placement import computed
 from transfer.adapters.scoring import Scores, check_length, score_batch
 from transfer.attachment.memory import attach
 from transfer.cache.cache import PrunedCache
@@ -66,9 +66,11 @@ class Evaluator:
     Args:
         models: names, as `load_language_model` takes them.
         controls: names of Decision Transformers.
-        device: of the language models.
+        device: of the models.
         trust_remote_code: run the Python that language models bring.
         longest: tokens of the longest document.
+        dtype: of the models, see `load_language_model`.
+        device_map: of the models, instead of the device.
 
     Raises:
         UserError: a model cannot be loaded, or has fewer positions.
@@ -81,18 +83,26 @@ class Evaluator:
         device: str,
         trust_remote_code: bool = False,
         longest: int = 0,
+        dtype: str | None = None,
+        device_map: str | None = None,
     ) -> None:
+        place = {"dtype": dtype, "device_map": device_map}
+        place["device"] = None if device_map else device
         self._models: dict[str, PreTrainedModel] = {}
         self._languages: dict[str, Language] = {}
         for name in models:
-            loaded = load_language_model(name, trust_remote_code)
+            loaded = load_language_model(name, trust_remote_code, **place)
             vocabulary = loaded.model.config.get_text_config(decoder=True).vocab_size
             self._languages[name] = language_for(loaded.tokenizer, vocabulary)
             self._models[name] = loaded.model
             check_length(loaded.model, longest, "a document")
-            loaded.model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
-        self._control = ControlTasks(controls)
+        self._control = ControlTasks(controls, place)
         self._documents = lru_cache(maxsize=32)(self._make_documents)
+
+    def computed(self, job: None) -> dict[str, dict[str, str]]:
+        """What decides the digits of each model, see `placement.computed`."""
+        models = {**self._models, **self._control.models}
+        return {name: computed(model) for name, model in models.items()}
 
     def measure(self, job: MeasureJob) -> Measured:
         """Score the candidates of a job, all in one forward pass, or in one rollout."""

@@ -53,7 +53,15 @@ def evolve(config: EvolveConfig) -> NAMM:
     models = config.models if config.language_tasks else ()
     controls, trusted = tuple(config.controls.values()), config.trust_remote_code
     longest = max(config.lengths)
-    make = partial(Evaluator, models, controls, trust_remote_code=trusted, longest=longest)
+    make = partial(
+        Evaluator,
+        models,
+        controls,
+        trust_remote_code=trusted,
+        longest=longest,
+        dtype=config.place.dtype,
+        device_map=config.place.device_map,
+    )
     with (
         locked(config.out),
         make_engine(config.engine, make, config.workers, config.threads, config.device) as engine,
@@ -190,6 +198,7 @@ class Evolution:
             "run": self._run,
             "generation": self._generation,
             "population": fingerprint(population),
+            "computed": self._start.computed,
             "cases": [case.as_json() for case in cases],
             "fitness": _jsonable(found.fitness),
             "kept": _jsonable(found.kept),

@@ -9,12 +9,13 @@ namm/                    the best of all seeds, with CARD.md
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from transfer.adapters.placement import say_widened
 from transfer.errors import UserError
 from transfer.evolution.cases import fitness_cases
 from transfer.evolution.config import EvolveConfig
@@ -27,13 +28,17 @@ from transfer.provenance import command_line, versions
 from transfer.workers.base import Engine
 
 RUN_FILE, LEDGER_FILE = "run.json", "ledger.jsonl"
-#: Settings that a run may be resumed with others of.
-_FREE = ("out", "resume", "generations", "seeds", "engine", "workers")
+#: Settings that a run may be resumed with others of; what `place` comes to is compared instead.
+_FREE = ("out", "resume", "generations", "seeds", "engine", "workers", "place")
 #: Settings that a continued search cannot change.
 _OF_SEARCH = ("search", "population", "sigma", "elite", "gamma", "evolve_gamma")
 #: What runs of earlier versions call them.
 _RENAMED = {"budgets": "budget", "intervals": "update_interval"}
 _OF_NAMM = ("features", "scorer", "hidden", "bias")
+
+
+#: Of each model, see `Evaluator.computed`.
+Computed = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True)
@@ -44,17 +49,20 @@ class Start:
         namm: the first mean, with feature statistics.
         stage: 0, or one more than that of the run that is continued.
         identity: of the run, which every line of its ledgers says.
+        computed: what decides the digits of each model, see `Evaluator.computed`.
     """
 
     namm: NAMM
     stage: int
     identity: str
+    computed: Computed
 
     @classmethod
-    def of(cls, config: EvolveConfig, namm: NAMM, stage: int) -> "Start":
+    def of(cls, config: EvolveConfig, namm: NAMM, stage: int, computed: Computed) -> "Start":
         """That of a new run, whose identity is of all that decides its numbers."""
         told = {name: value for name, value in _settings(config).items() if name not in _FREE}
-        return cls(namm, stage, content_digest([told, stage, _digest(namm)]))
+        identity = content_digest([told, stage, _digest(namm), computed])
+        return cls(namm, stage, identity, computed)
 
 
 def seed_folder(run: Path, seed: int) -> Path:
@@ -90,9 +98,14 @@ def open_run(config: EvolveConfig, engine: Engine) -> Start:
         UserError: `config.init` does not fit, or the folder cannot be written.
     """
     file = config.out / RUN_FILE
+    computed: Computed = engine.map("computed", [None])[0]
+    if config.engine != "in-process":
+        for name, facts in computed.items():
+            if "stored" in facts:
+                say_widened(name, facts["stored"])
     if file.exists():
-        return _resume(config, _read_run(config.out))
-    start = _begin(config, engine)
+        return _resume(config, _read_run(config.out), computed)
+    start = _begin(config, engine, computed)
     with saving(config.out):
         start.namm.save_pretrained(config.out / "start")
         # Last, because from now on the run is resumed.
@@ -100,7 +113,13 @@ def open_run(config: EvolveConfig, engine: Engine) -> Start:
     return start
 
 
-def _resume(config: EvolveConfig, told: dict[str, Any]) -> Start:
+def _resume(config: EvolveConfig, told: dict[str, Any], computed: Computed) -> Start:
+    for name, before in told.get("computed", {}).items():
+        if before != computed[name]:
+            raise UserError(
+                f"{config.out} was evolved with {name} in {_placed(before)}, and here it is in "
+                f"{_placed(computed[name])}; say --dtype and --device as it was, or start anew"
+            )
     namm = NAMM.from_pretrained(config.out / "start")
     if told.get("start", _digest(namm)) != _digest(namm):
         raise UserError(
@@ -110,8 +129,12 @@ def _resume(config: EvolveConfig, told: dict[str, Any]) -> Start:
     for seed in config.seeds if told["stage"] else ():
         # A search that is continued has a past, which only its ledger holds.
         read_ledger(seed_folder(config.out, seed) / LEDGER_FILE)
-    start = Start.of(config, namm, told["stage"])
+    start = Start.of(config, namm, told["stage"], computed)
     return replace(start, identity=told.get("identity", start.identity))
+
+
+def _placed(facts: Mapping[str, str]) -> str:
+    return f"{facts['dtype']} on {facts['device']}"
 
 
 def _digest(namm: NAMM) -> str:
@@ -128,6 +151,7 @@ def described(config: EvolveConfig, start: Start) -> dict[str, Any]:
         "stage": start.stage,
         "identity": start.identity,
         "start": _digest(start.namm),
+        "computed": start.computed,
         "versions": versions(cma=version("cma")),
     }
 
@@ -161,21 +185,21 @@ def _settings(config: EvolveConfig) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(config), default=str))
 
 
-def _begin(config: EvolveConfig, engine: Engine) -> Start:
+def _begin(config: EvolveConfig, engine: Engine, computed: Computed) -> Start:
     if config.init is None:
         cases = fitness_cases(config, seed=0, generation=0)
         read = [case for case in cases if case.task in config.language_tasks]
         cases = tuple(read or cases)
         found: Statistics = engine.map("statistics", [StatisticsJob(cases, config.namm)])[0]
-        return Start.of(config, Genome(config.namm, found.mean, found.std).start(), stage=0)
+        return Start.of(config, Genome(config.namm, found.mean, found.std).start(), 0, computed)
     if (Path(config.init) / RUN_FILE).is_file():
-        return _continue(config, Path(config.init))
+        return _continue(config, Path(config.init), computed)
     namm = NAMM.from_pretrained(config.init)
     _refuse_changes(config.init, asdict(namm.config), _settings(config), _OF_NAMM)
-    return Start.of(config, namm, stage=0)
+    return Start.of(config, namm, 0, computed)
 
 
-def _continue(config: EvolveConfig, run: Path) -> Start:
+def _continue(config: EvolveConfig, run: Path, computed: Computed) -> Start:
     """Inherit another run's start and ledgers: its searches go on where they were."""
     told = _read_run(run)
     _refuse_changes(run, told["config"], _settings(config), (*_OF_SEARCH, *_OF_NAMM))
@@ -192,7 +216,7 @@ def _continue(config: EvolveConfig, run: Path) -> Start:
             with Ledger(partial) as copy:
                 for record in records:
                     copy.append(record)
-    return Start.of(config, NAMM.from_pretrained(run / "start"), told["stage"] + 1)
+    return Start.of(config, NAMM.from_pretrained(run / "start"), told["stage"] + 1, computed)
 
 
 def _refuse_changes(

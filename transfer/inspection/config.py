@@ -4,10 +4,11 @@ Nothing heavy is imported before it runs, because the command line reads `Inspec
 help.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from transfer.adapters.placement import Placement
 from transfer.arguments import check_fields
 from transfer.errors import UserError, check_at_least
 from transfer.evaluation.options import ContenderOptions
@@ -29,10 +30,9 @@ class InspectConfig:
         update_interval: tokens between two evictions.
         eviction: exact, or the original implementation's rule.
         frames: of the video, evenly spread; by default 32, or all where there are fewer.
-        dtype: of the weights; by default as they are stored.
-        device_map: where the model runs, such as cuda or auto (needs accelerate).
         trust_remote_code: run the Python that a model from outside brings.
         out: the picture.
+        place: where the model computes.
     """
 
     video: Path
@@ -44,10 +44,9 @@ class InspectConfig:
     update_interval: int = 64
     eviction: Literal["exact", "reference"] = "exact"
     frames: int | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    device_map: str | None = None
     trust_remote_code: bool = False
     out: Path = Path("kept.png")
+    place: Placement = field(default_factory=Placement)
 
     def __post_init__(self) -> None:
         check_fields(self)

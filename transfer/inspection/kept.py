@@ -34,9 +34,8 @@ def keep_video(config: InspectConfig) -> str:
     contender = _contender(config)
     assert contender.pruning is not None
     clip = read_clip(config.video, config.frames or min(_FRAMES, probe(config.video).frames))
-    dtype = None if config.dtype is None else getattr(torch, config.dtype)
     model: VideoModel = load_video_model(
-        config.model, dtype, config.device_map, config.trust_remote_code
+        config.model, trust_remote_code=config.trust_remote_code, **config.place.settings
     )
     asked = (VIDEO, f"\n{config.question}") if config.question else (VIDEO,)
     ids = model.prompt_ids(Prompt(asked, answers=("yes", "no")), len(clip.indices))
