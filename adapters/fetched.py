@@ -70,6 +70,11 @@ FETCHED = {
 }
 
 
+def is_fetched(name: str) -> bool:
+    """Whether one of them is on this machine."""
+    return FETCHED[name].folder.is_dir()
+
+
 def models_folder() -> Path:
     """Where converted models are."""
     return cache_folder() / "models"

@@ -51,7 +51,9 @@ def answer_log_likelihood(
     found = [logits[:, None]]
     if len(answer) > 1:
         found.append(model(ids[:, :-1], cache=deepcopy(cache), use_cache=True).logits)
-    chosen = torch.cat(found, 1).float().log_softmax(-1).gather(-1, ids[..., None])
+    said = torch.cat(found, 1)
+    said = said.to(torch.promote_types(said.dtype, torch.float32))
+    chosen = said.log_softmax(-1).gather(-1, ids[..., None].to(said.device))
     return float(chosen.mean())
 
 

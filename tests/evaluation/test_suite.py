@@ -8,7 +8,7 @@ from evaluated import printed
 
 from transfer.cli import main
 from transfer.errors import UserError
-from transfer.evaluation import language_benchmark, suite_run
+from transfer.evaluation import language_benchmark, suite, suite_run
 from transfer.evaluation.options import RunOptions
 from transfer.evaluation.statistics import Change
 from transfer.evaluation.store import SUMMARY_FIELDS, Results, read_results
@@ -50,6 +50,25 @@ def control_tasks(**tasks):
         for name, own in tasks.items()
         for task in tasks_of(f"control/{name}", control_results(**own))
     ]
+
+
+@pytest.fixture(autouse=True)
+def fetched(monkeypatch):
+    """A machine that has no pretrained model, whatever the machine of the test has."""
+    models = []
+    monkeypatch.setattr(suite, "is_fetched", models.__contains__)
+    return models
+
+
+def test_a_pretrained_model_has_a_section_where_it_is_there(fetched, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(UserError, match="smollm2-135m is not on this machine yet; run `transfer "):
+        SuiteEval(section=("real",)).sections()
+    fetched.append("smollm2-135m")
+    [(name, config)] = SuiteEval(section=("real",), documents=50).sections().items()
+    assert name == "real-language/smollm2-135m"
+    assert (config.documents, config.contenders.budget) == (5, (0.25,))
+    assert list(SuiteEval().sections())[2] == name
 
 
 def test_sections_are_two_language_models_video_and_nine_control_tasks():

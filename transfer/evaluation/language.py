@@ -17,8 +17,8 @@ from transfer.evaluation.options import (
 _MOST_AT_ONCE = 10**8
 
 
-#: Documents of each task and length where nothing else is said.
-MADE = 500
+#: Documents of each task and length where nothing else is said, of symbols and of text.
+MADE, MADE_TEXTS = 500, 100
 #: The task of texts that are only read.
 PERPLEXITY = "perplexity"
 
@@ -44,8 +44,8 @@ class LanguageEval(EvalConfig):
         max_length: tokens above which a prompt that is read loses its middle, as its authors do it;
             by default as many as the model has positions for.
         depth: shares of the distractors before the facts asked about; by default anywhere.
-        documents: documents of each task and length that are made (500 by default), or the first so
-            many records of each task (all by default).
+        documents: documents of each task and length that are made (500 of symbols, 100 of text), or
+            the first so many records of each task (all by default).
         seed: seed of the first document, the others follow.
         question: hidden: an update falls on the last token before the question; seen: on the last
             one before the reply. Each is run.

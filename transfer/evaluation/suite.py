@@ -8,6 +8,8 @@ heavy is imported, because the command line reads `SuiteEval` for its help.
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
+from transfer.adapters.fetched import is_fetched
+from transfer.adapters.kinds import Source
 from transfer.arguments import check_fields
 from transfer.errors import check_at_least, unknown_name
 from transfer.evaluation.control import DEFAULT_BUDGET, ControlEval
@@ -24,6 +26,10 @@ from transfer.namm.config import DEFAULT_NAMM
 #: Models that took no part in the evolution of a shipped NAMM, and tasks that they answer.
 _LANGUAGE_MODELS = ("llama-recall-wide", "gpt2-recall")
 _LANGUAGE_TASKS = ("recall", "overwritten", "decoys", "passkey")
+#: A pretrained model, left out where it was not fetched, and tasks that it answers in full.
+_REAL_MODEL = "smollm2-135m"
+_REAL_TASKS = ("passkey", "needle", "prose", "ruler/niah_single_1", "ruler/niah_single_2")
+_REAL_LANGUAGE = f"real-language/{_REAL_MODEL}"
 _VIDEO_MODEL = "llava-next-video"
 _ENVS = ("hopper", "halfcheetah", "walker2d")
 _QUALITIES = ("medium", "medium-replay", "expert")
@@ -38,8 +44,9 @@ Config = ControlEval | LanguageEval | VideoEval
 class SuiteEval(EvalConfig):
     """Lay a NAMM on every kind of model and compare it with every rule at equal bytes, zero-shot.
 
-    Sections: two language models that no NAMM was evolved on, video question answering, and nine
-    Decision Transformers. Each runs the full cache, the NAMMs, every rule with as many tokens as
+    Sections: two language models that no NAMM was evolved on, a pretrained one where it is on this
+    machine (`transfer get smollm2-135m`), video question answering, and nine Decision Transformers.
+    Each runs the full cache, the NAMMs, every rule with as many tokens as
     fit into the NAMM's bytes, and in control the stock window; all on the same documents, questions
     and episode seeds. The change against the model as it is without pruning (full cache; in
     control the stock window) is averaged over tasks.
@@ -50,7 +57,7 @@ class SuiteEval(EvalConfig):
         section: only these, by name or the beginning of a name, such as `control/hopper`; all:
             every one.
         quick: few documents, questions, episodes and tasks, to see it work in under five minutes.
-        documents: of each language task.
+        documents: of each language task; of a pretrained model a tenth of them.
         questions: about videos; there are 672.
         episodes: of each control task.
         num_envs: environments that run at once.
@@ -83,11 +90,19 @@ class SuiteEval(EvalConfig):
         Raises:
             UserError: no section is named as asked.
         """
-        everything = {**self._language(), **self._video(), **self._control()}
+        everything = {
+            **self._language(),
+            **self._real_language(),
+            **self._video(),
+            **self._control(),
+        }
         if EVERY_SECTION in self.section:
             return everything
         for wanted in self.section:
             if not any(name.startswith(wanted) for name in everything if wanted):
+                if _REAL_LANGUAGE.startswith(wanted):
+                    # Says how to fetch it.
+                    Source(_REAL_MODEL)
                 raise unknown_name("section", wanted, everything)
         return {name: one for name, one in everything.items() if name.startswith(self.section)}
 
@@ -103,6 +118,20 @@ class SuiteEval(EvalConfig):
             )
             for model in _LANGUAGE_MODELS
         }
+
+    def _real_language(self) -> dict[str, Config]:
+        if not is_fetched(_REAL_MODEL):
+            return {}
+        config = LanguageEval(
+            model=_REAL_MODEL,
+            task=_REAL_TASKS[:2] if self.quick else _REAL_TASKS,
+            length=(512,) if self.quick else (1024,),
+            documents=2 if self.quick else max(1, self.documents // 10),
+            contenders=self._contenders(0.25, 64),
+            place=self.place,
+            run=self._run(_REAL_LANGUAGE),
+        )
+        return {_REAL_LANGUAGE: config}
 
     def _video(self) -> dict[str, Config]:
         name = f"video/{_VIDEO_MODEL}"

@@ -11,10 +11,10 @@ from transfer.evaluation.store import SUMMARY_FIELDS, Results, Row
 from transfer.evaluation.summary import ALL, named
 
 #: What a model is without pruning.
-BASES = {"language": "full", "video": "full", "control": "window"}
+BASES = {"language": "full", "real-language": "full", "video": "full", "control": "window"}
 CHANGE, SCORE = "change", "score"
 #: Metrics that are shares, shown in per cent.
-_PERCENT = ("correct", "correct_likelihood")
+_PERCENT = ("correct", "score", "correct_likelihood")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Task:
 
     Attributes:
         name: such as `control/hopper-medium` or `language/gpt2-recall/passkey`.
-        modality: language, video or control.
+        modality: language, real-language, video or control.
         metric: what counts, a field of the rows.
         entries: of the section's summary, one for each policy.
         rows: of each policy, those with a score, by their item.
@@ -55,9 +55,9 @@ def tasks_of(section: str, results: Results) -> list[Task]:
         for row in results.rows:
             if row["task"] == asked and row["failure"] is None and row[metric] is not None:
                 rows.setdefault(row["policy"], {})[row["item"]] = row
-        name = f"{section}/{asked}" if results.kind == "language" else section
+        name = f"{section}/{asked.split('/')[-1]}" if results.kind == "language" else section
         own = [entry for entry in entries if entry["task"] == asked]
-        found.append(Task(name, results.kind, metric, own, rows))
+        found.append(Task(name, section.split("/")[0], metric, own, rows))
     return found
 
 

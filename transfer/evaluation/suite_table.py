@@ -19,6 +19,7 @@ _NOTE = (
 )
 _TITLES = {
     "language": "Language: % of answers right",
+    "real-language": "Real language: score in %",
     "video": "Video: % of questions right",
     "control": "Control: D4RL score",
 }

@@ -31,7 +31,7 @@ from transfer.errors import UserError, unknown_name
 from transfer.evaluation.benchmark import Benchmark, Block, Row
 from transfer.evaluation.contenders import Contender, full, plan
 from transfer.evaluation.digest import model_digest, samples_digest
-from transfer.evaluation.language import MADE, LanguageEval
+from transfer.evaluation.language import MADE_TEXTS, LanguageEval
 from transfer.evaluation.options import RECORDS
 from transfer.tasks.benchmarks import FAMILIES, reading_tasks
 from transfer.tasks.reading import MadeTask, ReadingTask, ReadTask, Sample
@@ -251,7 +251,7 @@ class TextBenchmark(Benchmark):
                 yield Asked(task, self._cut(task, sample), None)
         elif isinstance(task, MadeTask):
             check_length(self.language.model, max(config.length), "a document")
-            seeds = range(config.seed, config.seed + (config.documents or MADE))
+            seeds = range(config.seed, config.seed + (config.documents or MADE_TEXTS))
             around = self._around(task)
             for length in config.length:
                 made = task.samples(
