@@ -58,6 +58,10 @@ def test_without_several_lengths_or_depths_there_is_no_picture():
     whole = [each for each in grid().summary if each["group_by"] == "all"]
     assert panels(grid(summary=whole)) == []
     assert panels(grid(summary=[dict.fromkeys(SUMMARY_FIELDS)])) == []
+    others = [{**each, "length": None} for each in grid().summary]
+    assert panels(grid(summary=others)) == []
+    others = [{**each, "group": "deep"} for each in grid().summary]
+    assert panels(grid(summary=others)) == []
 
 
 def test_depths_go_down_and_lengths_to_the_right():

@@ -1,6 +1,7 @@
 """The picture of a grid of lengths and depths: a panel for each policy and budget."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 #: Panels beside each other.
 _COLUMNS = 4
+_NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,9 @@ def panels(results: Results) -> list[Panel]:
 
 def _cells(results: Results) -> Iterator[Row]:
     for entry in results.summary:
-        by_depth = entry.get("group_by") == "depth" and "length" in entry
-        if by_depth and entry["metric"] == results.metrics[0]:
+        # Of texts that are as they are, and of other things called depth, there is no grid.
+        placed = isinstance(entry.get("length"), int) and _NUMBER.fullmatch(str(entry.get("group")))
+        if placed and (entry["group_by"], entry["metric"]) == ("depth", results.metrics[0]):
             yield entry
 
 

@@ -100,9 +100,9 @@ def test_the_likely_reply_is_what_the_needle_says(words):
 
 
 def test_a_length_without_room_is_refused_and_the_least_fits(words):
-    with pytest.raises(UserError, match="--length 200 does not hold niah") as error:
+    with pytest.raises(UserError, match="200 tokens do not hold niah") as error:
         list(GRID.samples(200, (0,), words))
-    least = int(str(error.value).split()[-3])
+    least = 200 + int(str(error.value).split()[-2])
     [sample] = GRID.samples(least, (0,), words, depths=(1.0,))
     assert used(sample, words) <= least
 

@@ -82,9 +82,9 @@ def test_a_sample_depends_on_its_seed_alone(name, words):
 
 @pytest.mark.parametrize("name", MADE)
 def test_the_length_that_is_said_to_hold_a_task_does(name, words):
-    with pytest.raises(UserError, match=f"--length 100 does not hold ruler/{name}") as error:
+    with pytest.raises(UserError, match=f"100 tokens do not hold ruler/{name}") as error:
         samples(name, words, 100)
-    least = int(re.findall(r"use --length (\d+) or more", str(error.value))[0])
+    least = 100 + int(re.findall(r"use a --length of (\d+) more", str(error.value))[0])
     if name not in ("fwe", "vt"):
         assert tokens(samples(name, words, least)[0], words) + task(name).new_tokens <= least
     with pytest.raises(UserError):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from transfer.errors import UserError
 from transfer.tasks.benchmarks.haystack import haystack
+from transfer.tasks.benchmarks.sizing import too_short
 from transfer.tasks.reading import MadeTask, Sample
 
 if TYPE_CHECKING:
@@ -102,11 +103,7 @@ class NeedleGrid(MadeTask):
         needle = _encoded(tokenizer, NEEDLE)
         room = length - _BUFFER - len(needle)
         if room < 1:
-            raise UserError(
-                f"--length {length} does not hold {self.name}, which takes {_BUFFER} tokens for "
-                f"question and reply and {len(needle)} for the needle; use --length "
-                f"{length - room + 1} or more"
-            )
+            raise too_short(self, length, length - room + 1)
         text = Haystack.read(data, tokenizer)
         for seed in seeds:
             start = random.Random(f"{self.name}/{seed}").choice(text.starts) if seed else 0

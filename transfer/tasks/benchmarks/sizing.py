@@ -46,11 +46,19 @@ def fitted(
         return count_tokens(tokenizer, text) + task.new_tokens
 
     if (needed := tokens(least)) > length:
-        raise UserError(
-            f"--length {length} does not hold {task.name}, which takes {needed} tokens or more "
-            f"with its reply; use --length {needed} or more"
-        )
+        raise too_short(task, length, needed)
     return make(most_pieces(tokens, least, length, needed))
+
+
+def too_short(task: ReadingTask, length: int, needed: int) -> UserError:
+    """The error for a length that does not hold a task.
+
+    It says how much longer; of what was told a chat template may have been taken off.
+    """
+    return UserError(
+        f"{length} tokens do not hold {task.name}, which takes {needed} or more with its reply; "
+        f"use a --length of {needed - length} more"
+    )
 
 
 def most_pieces(tokens: Callable[[int], int], least: int, room: int, needed: int) -> int:
