@@ -10,10 +10,11 @@ import pytest
 import tiny
 import torch
 from tasks.words import word_tokenizer
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from transfer.attachment.memory import attach
 from transfer.errors import UserError
+from transfer.tasks.prose import sentences
 
 CONTEXT = [5, 9, 3, 7, 2, 8] * 12
 SEVERAL = [[4], [6, 3], [8, 8, 5], [4]]
@@ -146,7 +147,7 @@ def test_replies_are_generated_over_a_pruned_cache(plugin, folder):
 @pytest.mark.parametrize(
     "settings, words",
     [
-        ({"polcy": "h2o"}, "unknown model argument 'polcy'"),
+        ({"polcy": "h2o"}, "unknown model argument 'polcy'; did you mean policy"),
         ({"policy": "h3o"}, "unknown policy 'h3o'; did you mean h2o"),
         ({"policy": "h2o"}, "h2o has no threshold of its own; give it a budget"),
         ({"policy": "full", "budget": 9}, "full keeps everything; leave the budget out"),
@@ -181,7 +182,7 @@ def test_the_real_one_says_the_same_of_a_full_cache(folder):
     """In all three kinds of request."""
     harness = pytest.importorskip("lm_eval.models.huggingface", reason="needs the extra `lm-eval`")
     own = import_module("transfer.lm_eval.model").PrunedLanguageModel
-    words = AutoTokenizer.from_pretrained(folder).decode(CONTEXT)
+    words = " ".join(sentences()[:8])
     stop = {"until": ["\n"], "max_gen_toks": 6, "do_sample": False}
     for bos in (None, True):
         settings = {"add_bos_token": bos, "max_length": 48, "device": "cpu"}

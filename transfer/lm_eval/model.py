@@ -11,6 +11,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
+from inspect import signature
 from typing import Any
 
 import torch
@@ -80,7 +81,8 @@ class PrunedLanguageModel(HFLM):
     ) -> None:
         for name in inherited:
             if name not in _INHERITED:
-                raise unknown_name("model argument", name, _INHERITED)
+                known = [*signature(PrunedLanguageModel).parameters][:-1]
+                raise unknown_name("model argument", name, [*known, *_INHERITED])
         if not str(batch_size).isdecimal() or int(batch_size) < 1:
             raise UserError(f"batch_size is {batch_size}; use a whole number from 1 on")
         pruning = _pruning(policy, budget, update_interval)
