@@ -51,6 +51,7 @@ def plugin(monkeypatch):
 def folder(tmp_path_factory):
     torch.manual_seed(0)
     path, tokenizer = tmp_path_factory.mktemp("model"), word_tokenizer()
+    tokenizer.eos_token = tokenizer.bos_token
     tiny.llama(vocabulary=len(tokenizer)).save_pretrained(path)
     tokenizer.save_pretrained(path)
     return str(path)
