@@ -2,6 +2,7 @@
 
     python -m benchmarks                      all
     python -m benchmarks features decode      these
+    python -m benchmarks real --model FOLDER  one that has options
 
 One core, unless OMP_NUM_THREADS says otherwise.
 """
@@ -11,6 +12,7 @@ import platform
 import sys
 from collections.abc import Callable
 from datetime import date
+from itertools import dropwhile
 from pathlib import Path
 
 # Before torch is imported.
@@ -29,6 +31,7 @@ from benchmarks import (
     gpu,
     kvpress,
     layer_70b,
+    real,
     scoring,
 )
 from benchmarks.measure import Row
@@ -38,13 +41,14 @@ from transfer.provenance import versions
 
 RESULTS = Path(__file__).parent / "results"
 #: Name -> title, and what measures the rows.
-BENCHMARKS: dict[str, tuple[str, Callable[[], list[Row]]]] = {
+BENCHMARKS: dict[str, tuple[str, Callable[..., list[Row]]]] = {
     "features": (features.TITLE, features.run),
     "decode": (decode.TITLE, decode.run),
     "layer-70b": (layer_70b.TITLE, layer_70b.run),
     "scoring": (scoring.TITLE, scoring.run),
     "evolution": (evolution.TITLE, evolution.run),
     "generate": (generate.TITLE, generate.run),
+    "real": (real.TITLE, real.run),
     "control": (control.TITLE, control.run),
     "kvpress": (kvpress.TITLE, kvpress.run),
     "gpu-features": (gpu.FEATURES_TITLE, gpu.run_features),
@@ -77,15 +81,19 @@ def _cpu_lines() -> list[str]:
     return path.read_text().splitlines() if path.is_file() else []
 
 
-def main(names: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     """Run, print and save."""
+    options = [*dropwhile(lambda each: not each.startswith("-"), arguments)]
+    names = arguments[: len(arguments) - len(options)]
+    if options and names != ["real"]:
+        raise UserError(f"{options[0]} is an option of the benchmark real; name that one alone")
     for name in names:
         if name not in BENCHMARKS:
             raise unknown_name("benchmark", name, BENCHMARKS)
     for name in names or BENCHMARKS:
         title, run = BENCHMARKS[name]
         try:
-            rows = run()
+            rows = run(options) if options else run()
         except UserError as error:
             if names:
                 raise

@@ -111,8 +111,9 @@ def _attend(
 def _under_autocast(*states: Tensor) -> Iterator[Tensor]:
     """In the one precision in which the stock attention takes them under `torch.autocast`."""
     device = states[0].device.type
+    autocasts = _autocasts(device)
     for tensor in states:
-        cast = _autocasts(device) and tensor.dtype != torch.float64
+        cast = autocasts and tensor.dtype != torch.float64
         yield tensor.to(torch.get_autocast_dtype(device)) if cast else tensor
 
 

@@ -198,9 +198,10 @@ class PrunedCache(DynamicCache):
 
     def check_batch(self, batch: int) -> None:
         """Raise `UserError` unless as many sequences are held, or none yet."""
-        held = {layer.batch_size for layer in self.pruned if layer.now is not None}
-        if held and held != {batch}:
-            raise UserError(another_batch(held.pop(), batch))
+        pruned = (layer for layer in self.layers if isinstance(layer, PrunedLayer))
+        held = next((layer.batch_size for layer in pruned if layer.now is not None), batch)
+        if held != batch:
+            raise UserError(another_batch(held, batch))
 
     def rollback(self) -> None:
         """Go back to the last whole step; what one that was left in its middle added is gone.
@@ -296,34 +297,36 @@ class PrunedCache(DynamicCache):
     def _enter(self, index: int) -> None:
         """Refuse a layer that is not the next to take the step."""
         self._check_attached()
-        if self._done == len(self._order) and self._same_pass():
+        running = current(self.binding)
+        if self._done == len(self._order) and self._same_pass(running):
             # Some models go through their layers twice in a forward pass.
             self.end_step()
         ended = self._done == len(self._order)
-        if ended or index != self._order[self._done] or not self._same_pass():
+        if ended or index != self._order[self._done] or not self._same_pass(running):
             raise self._half()
         begun = self.layers[index]
         if isinstance(begun, PrunedLayer) and begun.under_way:
             raise self._half()
-        self._pass = current(self.binding)
+        self._pass = running
 
     def _touch(self) -> None:
         """A layer with a recurrent state, which cannot go back, takes the step."""
         self._check_attached()
-        if not self._same_pass():
+        running = current(self.binding)
+        if not self._same_pass(running):
             raise self._half()
-        self._pass = current(self.binding)
-        if self._pass is None:
+        self._pass = running
+        if running is None:
             raise UserError(
                 "layers with a recurrent state cannot be watched where only a part of this model "
                 "is called; call the model itself, not its forward"
             )
         self._touched = True
 
-    def _same_pass(self) -> bool:
+    def _same_pass(self, running: Pass | None) -> bool:
         """Whether the step that is under way, if one is, is that of the pass that is running."""
         begun = self._touched or self._done
-        return not begun or self._pass is current(self.binding)
+        return not begun or self._pass is running
 
     def leave(self) -> None:
         """A layer has taken the step; after the last one the step ends, or waits for its pass."""

@@ -100,9 +100,10 @@ def _call() -> FrameType | None:
 
 
 def _drop_those_that_failed() -> None:
-    if PASSES.running:
-        frame, stack = sys._getframe(1), set()
-        while frame is not None:
-            stack.add(id(frame))
-            frame = frame.f_back
-        PASSES.running = [each for each in PASSES.running if id(each.frame) in stack]
+    lost = {id(each.frame) for each in PASSES.running}
+    frame = sys._getframe(1) if lost else None
+    while frame is not None and lost:
+        lost.discard(id(frame))
+        frame = frame.f_back
+    if lost:
+        PASSES.running = [each for each in PASSES.running if id(each.frame) not in lost]

@@ -115,13 +115,14 @@ class PackedTokens:
         if not alike:
             place = positions if valid is None else valid.cumsum(-1, dtype=torch.int32) - 1
             positions = (place + torch.tensor(first, **exact)[:, None])[:, None]
-        positions = positions.expand(key.shape[:3])
         if valid is None and self.uniform:
             at = slice(self.lengths[0], self.lengths[0] + new)
             self.dense(self.keys)[:, at] = key.flatten(0, 1)
             self.dense(self.values)[:, at] = value.flatten(0, 1)
-            self.dense(self.positions)[:, at] = positions.flatten(0, 1)
+            held = self.dense(self.positions).view(*key.shape[:2], -1)
+            held[:, :, at] = positions
         else:
+            positions = positions.expand(key.shape[:3])
             slots = self._behind(new) if valid is None else self._slots(self._ends(), counts)
             chosen = slice(None) if valid is None else valid[:, None].expand(key.shape[:3])
             self.keys[slots] = key[chosen].reshape(-1, key.shape[-1])
@@ -214,6 +215,8 @@ class PackedTokens:
 
     def padded(self, buffer: Tensor, rows: slice = slice(None)) -> Tensor:
         """`[rows, tokens, ...]` copy of a buffer, padded with zeros on the left."""
+        if self.uniform:
+            return self.dense(buffer)[rows, : self.longest].clone()
         index, valid = self.index(rows)
         out = buffer[index.clamp(min=0)]
         if min(self.lengths[rows]) < self.longest:
@@ -226,6 +229,8 @@ class PackedTokens:
         """Slot of every token of these rows, padded on the left to the longest row of all."""
         tokens = self.longest
         slot = self.ends[rows, None] - tokens + torch.arange(tokens, device=self.ends.device)
+        if self.uniform:
+            return slot, torch.ones_like(slot, dtype=torch.bool)
         valid = slot >= self.starts[rows, None]
         return slot.masked_fill(~valid, -1), valid
 

@@ -239,6 +239,8 @@ class AttentionWindow:
 
     def _stored(self, buffer: Tensor, rows: slice, columns: slice) -> Tensor:
         """`[rows, columns, ...]` of a buffer; anything at padding."""
+        if self._store.uniform:
+            return self._store.dense(buffer)[rows, columns]
         if rows.stop - rows.start == 1:
             store, row = self._store, rows.start
             shift = store.offsets[row] + store.lengths[row] - store.longest
@@ -253,12 +255,17 @@ class AttentionWindow:
         """Zero the values of padding and of tokens newer than the query, by true position."""
         # Only tokens that came since the first query can be newer than one. (Rows that share a
         # block share all of it, so an early block never holds padding.)
-        if columns.stop <= self._store.longest - (self.seen - first):
+        early = self._store.longest - (self.seen - first)
+        if columns.stop <= early:
             return block
-        count = block.shape[1]
+        at = torch.arange(first, first + block.shape[1], device=block.device)[:, None]
+        if self._store.uniform:
+            columns = slice(max(early, columns.start), columns.stop)
+            position = self._stored(self._store.positions, rows, columns)
+            block[..., columns.start - columns.stop :].masked_fill_(at < position[:, None], 0)
+            return block
         position = self._stored(self._store.positions, rows, columns)
-        at = torch.arange(first, first + count, device=block.device)
-        hidden = (at[:, None] < position[:, None]) | ~self._index[1][rows, columns][:, None]
+        hidden = (at < position[:, None]) | ~self._index[1][rows, columns][:, None]
         return block.masked_fill_(hidden, 0)
 
 
