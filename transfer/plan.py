@@ -43,8 +43,8 @@ class Plan:
     """Say what a model's cache will weigh, full and pruned, without loading the model.
 
     Args:
-        model: llama-3-1b, llama-3-8b, llama-3-70b, llama-3-405b, a shipped model, a folder or a hub
-            id; only its configuration is read.
+        model: llama-3-1b, llama-3-8b, llama-3-70b, llama-3-405b, a shipped model, a folder, a GGUF
+            file or a hub id; only its configuration is read.
         context: tokens of the prompt, such as 4096 or 128k (times 1024).
         budget: share of the tokens that each head keeps.
         policy: who prunes; the state it keeps counts.
