@@ -31,8 +31,8 @@ class LanguageEval(EvalConfig):
     the symbols of the shipped ones are teacher-forced.
 
     Args:
-        model: a shipped language model (llama-recall, llama-recall-wide, gpt2-recall), a folder, or
-            a hub id.
+        model: a shipped language model (llama-recall, llama-recall-wide, gpt2-recall), smollm2-135m
+            after `transfer get smollm2-135m`, a folder, a GGUF file, or a hub id.
         task: recall, overwritten, decoys, passkey, needle or prose. For models that read text also
             ruler, niah, longbench, longbench-e, longbench-v2, infinitebench, choubun or babilong,
             or one of their tasks (longbench/qasper); perplexity; a file of your own questions

@@ -5,6 +5,7 @@ once, and each question is asked of a copy of the cache. `hidden`: an update fal
 before the question; `seen`: on the last token before the reply.
 """
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
@@ -126,6 +127,8 @@ class TextBenchmark(Benchmark):
             return [OwnQuestions(name)]
         if name in READINGS:
             return [READINGS[name]]
+        if name in FAMILIES and self.config.data is None:
+            return _without_data(reading_tasks(name))
         if name.partition("/")[0] in FAMILIES:
             return reading_tasks(name)
         raise unknown_name("task", name, [*TASKS, *FAMILIES, "perplexity"], _READ)
@@ -164,7 +167,7 @@ class TextBenchmark(Benchmark):
                 "length": one.length,
                 "question": question,
                 "item": one.sample.item,
-                "cluster": first.sample.item,
+                "cluster": first.sample.item if one.sample.cluster is None else one.sample.cluster,
                 "family": one.task.family,
                 **one.sample.groups,
             }
@@ -287,6 +290,14 @@ class TextBenchmark(Benchmark):
             f"record {one.sample.item} of {one.task.name} has {len(prompt.ids)} tokens and a reply,"
             f" more than the {self.positions} positions of {self.model}; use a smaller --max-length"
         )
+
+
+def _without_data(tasks: Sequence[ReadingTask]) -> list[ReadingTask]:
+    """Those of a family that can do without data, and a line about the others."""
+    left = [task.name for task in tasks if task.needs_data]
+    if left:
+        print(f"left out without --data: {', '.join(left)}", file=sys.stderr)
+    return [task for task in tasks if not task.needs_data]
 
 
 class Reader:

@@ -29,6 +29,8 @@ class Sample:
         prefix: the beginning of the reply.
         groups: what the scores are also broken down by, such as `{"depth": "0.5"}`.
         facts: what else its metric needs.
+        cluster: of samples that are not independent of each other, as they share a text or a seed;
+            None: those that have the same context are such.
     """
 
     item: str | int
@@ -38,6 +40,7 @@ class Sample:
     prefix: str = ""
     groups: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    cluster: str | int | None = None
 
 
 class ReadingTask(ABC):
@@ -50,6 +53,7 @@ class ReadingTask(ABC):
         ends_at_newline: whether a reply is its first line, after one token at least.
         chance: score of who guesses; 0 where there is nothing to guess from.
         family: the benchmark over whose tasks a mean is reported; empty: none.
+        needs_data: whether it cannot do without the user's data; its family can, without it.
     """
 
     name: str
@@ -58,6 +62,7 @@ class ReadingTask(ABC):
     ends_at_newline: bool = False
     chance: float = 0.0
     family: str = ""
+    needs_data: bool = False
 
     @abstractmethod
     def score(self, reply: str, sample: Sample) -> float:

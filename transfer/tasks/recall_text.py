@@ -75,7 +75,7 @@ class RecallReading(MadeTask):
                 asked = self._asked(replace(TASKS[self.name], depth=depth), length, seed, tokenizer)
                 for number, (context, phrase, answer) in enumerate(asked):
                     item = f"{seed}{at}.{number}"
-                    yield Sample(item, context, _AGAIN, (answer,), phrase, groups)
+                    yield Sample(item, context, _AGAIN, (answer,), phrase, groups, cluster=seed)
 
     def score(self, reply: str, sample: Sample) -> float:
         """Whether the right answer is in the reply."""

@@ -81,6 +81,7 @@ class NeedleGrid(MadeTask):
 
     name = "niah"
     new_tokens = 30
+    chat = True
     ends_at_newline = True
 
     def samples(
@@ -110,7 +111,7 @@ class NeedleGrid(MadeTask):
             turned = text.turned(start, room)
             for depth in depths or DEPTHS:
                 told = _decoded(tokenizer, turned.with_needle(needle, depth))
-                yield _sample(f"{seed}@{depth:g}", told, depth)
+                yield _sample(seed, told, depth)
 
     def score(self, reply: str, sample: Sample) -> float:
         """ROUGE-1 F of the reply against the needle, by the stems of words."""
@@ -122,14 +123,15 @@ class NeedleGrid(MadeTask):
         return f" {sample.answers[0].partition(' is ')[2]}"
 
 
-def _sample(item: str, told: str, depth: float) -> Sample:
+def _sample(seed: int, told: str, depth: float) -> Sample:
     return Sample(
-        item,
+        f"{seed}@{depth:g}",
         f"This is a very long story book: <book> {told} </book>.\n ",
         f"Based on the content of the book, Question: {QUESTION}\n",
         (NEEDLE.strip(),),
         "Answer:",
         {"depth": f"{depth:g}"},
+        cluster=seed,
     )
 
 

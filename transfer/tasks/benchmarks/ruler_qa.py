@@ -92,6 +92,7 @@ class Questions(RulerTask):
 
     new_tokens = 32
     deep = True
+    needs_data = True
     # Documents beside the question's own.
     least = 0
 
