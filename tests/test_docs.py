@@ -11,7 +11,7 @@ from transfer import cli
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-_COMMAND = r"transfer (?:eval|evolve|pretrain|collect|plan|inspect|import|report|doctor)\b"
+_COMMAND = r"transfer (?:eval|evolve|pretrain|collect|plan|inspect|import|report|doctor|get)\b"
 
 
 def commands():
