@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
+from tasks.words import word_tokenizer
 
 from benchmarks import __main__ as command
-from benchmarks import decode, evolution, features, generate, layer_70b, measure, scoring
+from benchmarks import decode, evolution, features, generate, layer_70b, measure, real, scoring
 from benchmarks.layers import UNEVEN, Shape, namm_pruning, pruned_layer
 from transfer.adapters.language_model import load_language_model
 from transfer.cache.layer import PrunedLayer
@@ -161,3 +163,31 @@ def test_bad_input_leaves_with_2():
     done = subprocess.run(run, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert done.returncode == 2
     assert done.stderr.startswith("error: unknown benchmark 'nosuch'")
+
+
+def test_a_real_model_is_measured_beside_itself(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    tokenizer = word_tokenizer()
+    tiny.llama(vocabulary=len(tokenizer)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    monkeypatch.setattr(real, "SIDES", (real.STOCK, real.Side("namm:recall", 64)))
+    floor, stock, pruned = real.run(["--model", str(tmp_path), "--length", "192", "--repeats", "1"])
+    assert [row["context"] for row in (floor, stock, pruned)] == [real.FLOOR, 192, 192]
+    assert stock["read / stock"] == stock["token / stock"] == stock["cache / stock"] == 1
+    assert (pruned["policy"], pruned["interval"], pruned["kept"]) == ("namm:recall", 64, "25%")
+    # All tokens: keys and values of 2 heads of 8 numbers in 3 layers.
+    assert stock["cache MB"] == round((192 + real.NEW) * 2 * 2 * 8 * 4 * 3 / 1e6, 2)
+    assert pruned["read / stock"] > 0 and pruned["cache MB"] > 0
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["real", "--model", "llama-recall"], "llama-recall is a model of symbols"),
+        (["decode", "--model", "llama"], "--model is an option of the benchmark real"),
+        (["--model", "llama"], "--model is an option of the benchmark real"),
+    ],
+)
+def test_options_of_a_benchmark_that_do_not_fit(options, words):
+    with pytest.raises(UserError, match=words):
+        command.main(options)
