@@ -23,6 +23,7 @@ from tqdm import tqdm
 from transformers import Cache, DynamicCache
 
 from transfer.adapters.language_model import load_language_model
+from transfer.adapters.placement import AUTO
 from transfer.attachment.adapter import get_adapter
 from transfer.attachment.memory import Memory
 from transfer.cache.policy import Pruning
@@ -86,9 +87,7 @@ class PrunedLanguageModel(HFLM):
         if not str(batch_size).isdecimal() or int(batch_size) < 1:
             raise UserError(f"batch_size is {batch_size}; use a whole number from 1 on")
         pruning = _pruning(policy, budget, update_interval)
-        settings = {"dtype": dtype, "device_map": device}
-        given = {name: value for name, value in settings.items() if value is not None}
-        language = load_language_model(pretrained, trust_remote_code, **given)
+        language = load_language_model(pretrained, trust_remote_code, dtype, device or AUTO)
         if language.tokenizer is None:
             raise UserError(f"{pretrained} has no tokenizer and reads no text; use another model")
         super().__init__(
