@@ -228,3 +228,17 @@ def test_long_prompts_lose_their_middle(config, monkeypatch, most):
 def test_bad_input_is_one_sentence(config, changes, sentence):
     with pytest.raises(UserError, match=sentence):
         evaluate(changed(config, **changes))
+
+
+def test_a_broken_record_is_counted_and_the_others_are_asked(config, tmp_path):
+    good = {"input": "Who?", "context": "Ann did it.", "answers": ["Ann"], "_id": "1"}
+    lines = [good, {**good, "_id": "2", "answers": None}, {**good, "_id": "3"}]
+    (tmp_path / "qasper.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    config = changed(config, task=("longbench/qasper",), data=tmp_path, documents=None)
+    results = evaluate(config)
+    [(item, reason)] = failures_of(results).items()
+    assert item.startswith("line 2 of ") and "has the answers None, not a list of texts" in reason
+    assert [row["item"] for row in rows_of(results, "full")] == ["1", item, "3"]
+    (tmp_path / "qasper.jsonl").write_text(json.dumps(lines[1]) + "\n")
+    with pytest.raises(UserError, match=r"line 1 of .*qasper\.jsonl has the answers None"):
+        evaluate(config)

@@ -35,7 +35,7 @@ from transfer.evaluation.digest import model_digest, samples_digest
 from transfer.evaluation.language import MADE_TEXTS, LanguageEval
 from transfer.evaluation.options import RECORDS
 from transfer.tasks.benchmarks import FAMILIES, reading_tasks
-from transfer.tasks.reading import MadeTask, ReadingTask, ReadTask, Sample
+from transfer.tasks.reading import BrokenSample, MadeTask, ReadingTask, ReadTask, Sample
 from transfer.tasks.recall import TASKS
 from transfer.tasks.recall_text import READINGS
 from transfer.tasks.records import OwnQuestions
@@ -55,11 +55,13 @@ class Asked:
         task: scores the reply.
         sample: cut already, if it had to be.
         length: of a text that was made to it.
+        broken: why it cannot be asked.
     """
 
     task: ReadingTask
     sample: Sample
     length: int | None
+    broken: str | None = None
 
 
 @dataclass(frozen=True)
@@ -250,8 +252,7 @@ class TextBenchmark(Benchmark):
         if config.data is not None and isinstance(task, MadeTask) and task.published:
             task = task.published
         if isinstance(task, ReadTask):
-            for sample in task.samples(config.data, config.documents):
-                yield Asked(task, self._cut(task, sample), None)
+            yield from self._read(task)
         elif isinstance(task, MadeTask):
             check_length(self.language.model, max(config.length), "a document")
             seeds = range(config.seed, config.seed + (config.documents or MADE_TEXTS))
@@ -261,6 +262,18 @@ class TextBenchmark(Benchmark):
                     length - around, seeds, self.tokenizer, config.depth, config.data
                 )
                 yield from (Asked(task, sample, length) for sample in made)
+
+    def _read(self, task: ReadTask) -> list[Asked]:
+        """The records of a task, those that are broken too, unless all are."""
+        found = [
+            Asked(task, Sample(one.item, "", "", ()), None, one.reason)
+            if isinstance(one, BrokenSample)
+            else Asked(task, self._cut(task, one), None)
+            for one in task.samples(self.config.data, self.config.documents)
+        ]
+        if found and found[0].broken and all(one.broken for one in found):
+            raise UserError(found[0].broken)
+        return found
 
     def _form(self, task: ReadingTask) -> Form:
         if self.config.prompt is not None:
@@ -281,6 +294,8 @@ class TextBenchmark(Benchmark):
 
     def _prompted(self, one: Asked) -> tuple[Asked, Prompt | str]:
         """A sample with its tokens, or why it cannot be asked."""
+        if one.broken:
+            return one, one.broken
         answer = one.task.answer(one.sample)
         prompt = encode_prompt(self.tokenizer, one.sample, self._form(one.task), answer)
         tokens = len(prompt.ids) + max(1, len(prompt.answer))

@@ -43,6 +43,19 @@ class Sample:
     cluster: str | int | None = None
 
 
+@dataclass(frozen=True)
+class BrokenSample:
+    """A record that cannot be asked about; it is counted, and the others are asked.
+
+    Attributes:
+        item: what it is called, such as its line.
+        reason: a sentence.
+    """
+
+    item: str
+    reason: str
+
+
 class ReadingTask(ABC):
     """What is asked, and how a reply is scored.
 
@@ -121,7 +134,9 @@ class ReadTask(ReadingTask):
     cut: Literal["halves", "joined"] = "halves"
 
     @abstractmethod
-    def samples(self, data: Path | None, most: int | None = None) -> Iterable[Sample]:
+    def samples(
+        self, data: Path | None, most: int | None = None
+    ) -> Iterable[Sample | BrokenSample]:
         """The samples in the order of the data, at most so many.
 
         Args:
@@ -129,7 +144,7 @@ class ReadTask(ReadingTask):
             most: the first so many; None: all.
 
         Raises:
-            UserError: there are no such data, or a record lacks a field; file and record are named.
+            UserError: there are no such data, or they are damaged; file and line are named.
         """
 
 

@@ -2,6 +2,7 @@ import json
 
 import pyarrow
 import pytest
+from published import sound
 from pyarrow import parquet
 
 from transfer.errors import UserError
@@ -29,7 +30,7 @@ def as_parquet(path, content):
 
 
 def items(data, most=None, task=QA1):
-    return [sample.item for sample in task.samples(data, most)]
+    return [sample.item for sample in sound(task.samples(data, most))]
 
 
 def score(kind, reply, target, question):

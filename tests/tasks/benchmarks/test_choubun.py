@@ -3,7 +3,7 @@ import sys
 
 import pyarrow
 import pytest
-from published import published
+from published import published, sound
 from pyarrow import parquet
 
 from transfer.errors import UserError
@@ -62,7 +62,7 @@ def test_a_summary_has_no_question(tmp_path):
     assert [sample.item for sample in samples] == ["0", "1"]
     assert samples[0].question == "\n### 要約 ###\n"
     with pytest.raises(UserError, match=r"record 1 of .*\.parquet has the input None, not a text"):
-        list(QA.samples(tmp_path / "corp_sec_sum" / "test-00000-of-00001.parquet"))
+        sound(QA.samples(tmp_path / "corp_sec_sum" / "test-00000-of-00001.parquet"))
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_summary_has_no_question(tmp_path):
 )
 def test_odd_records_are_named(tmp_path, row, sentence):
     with pytest.raises(UserError, match=sentence):
-        list(QA.samples(written(tmp_path, "wiki_qa", {"_id": "one"}, row)))
+        sound(QA.samples(written(tmp_path, "wiki_qa", {"_id": "one"}, row)))
 
 
 def test_words_are_those_of_the_dictionary():

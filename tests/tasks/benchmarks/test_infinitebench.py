@@ -4,7 +4,7 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from published import published
+from published import published, sound
 
 from transfer.errors import UserError
 from transfer.tasks.benchmarks import infinitebench_scores as scores
@@ -223,7 +223,7 @@ def test_records_are_numbered(tmp_path):
     ]
     assert list(reader("passkey").samples(folder, 2)) == read[:2]
     # A made task takes them as well, where it is given them.
-    assert list(TASKS["infinitebench/passkey"].samples(64, range(2), None, data=folder)) == read[:2]
+    assert list(TASKS["infinitebench/passkey"].published.samples(folder, 2)) == read[:2]
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_records_are_numbered(tmp_path):
 def test_odd_records_are_named(tmp_path, kind, changed, sentence):
     folder = written(tmp_path, kind, {}, changed)
     with pytest.raises(UserError, match=rf"^line 2 of .*{kind}\.jsonl .*{sentence}"):
-        list(reader(kind).samples(folder))
+        sound(reader(kind).samples(folder))
 
 
 @pytest.mark.parametrize("field", ["context", "input", "options"])
@@ -258,4 +258,4 @@ def test_a_missing_field_is_named(tmp_path, field):
     del row[field]
     (tmp_path / "longbook_choice_eng.jsonl").write_text(json.dumps(row))
     with pytest.raises(UserError, match=rf"line 1 of .* has no field '{field}'"):
-        list(reader("longbook_choice_eng").samples(tmp_path))
+        sound(reader("longbook_choice_eng").samples(tmp_path))

@@ -2,7 +2,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from published import published
+from published import published, sound
 
 from transfer.errors import UserError
 from transfer.tasks.benchmarks import reading_tasks
@@ -130,7 +130,7 @@ def test_a_bad_record_is_named(tmp_path, task, changed, said):
     good = {"answers": ["Paragraph 1段落1"], "all_classes": ["a"], "_id": "zero"}
     written(tmp_path, record(task, **good), record(task, **changed), task=task)
     with pytest.raises(UserError, match=rf"^line 2 of .*{task}\.jsonl {said}"):
-        list(TASKS[f"longbench/{task}"].samples(tmp_path))
+        sound(TASKS[f"longbench/{task}"].samples(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["_id", "input", "context", "answers", "length"])
@@ -140,7 +140,7 @@ def test_a_missing_field_is_named(tmp_path, name):
     written(tmp_path, lacking, task="qasper_e")
     [task] = reading_tasks("longbench-e/qasper")
     with pytest.raises(UserError, match=rf"^line 1 of .* has no field '{name}' \(it has '"):
-        list(task.samples(tmp_path))
+        sound(task.samples(tmp_path))
 
 
 @pytest.mark.parametrize("length", [-1, 1.5, "9", None, True])
@@ -148,4 +148,4 @@ def test_a_length_is_a_whole_number(tmp_path, length):
     written(tmp_path, record(length=length), task="qasper_e")
     [task] = reading_tasks("longbench-e/qasper")
     with pytest.raises(UserError, match=r"^line 1 of .* has the length .*, not a whole number"):
-        list(task.samples(tmp_path))
+        sound(task.samples(tmp_path))

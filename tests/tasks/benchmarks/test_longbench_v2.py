@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from published import sound
 
 from transfer.errors import UserError
 from transfer.tasks.benchmarks.longbench_v2 import TASKS
@@ -24,7 +25,7 @@ RECORD = {
 
 def samples(folder, *records):
     (folder / "data.json").write_text(json.dumps(records, indent=2))
-    return list(TASK.samples(folder))
+    return sound(TASK.samples(folder))
 
 
 def test_prompt_groups_and_how_it_is_asked(tmp_path):

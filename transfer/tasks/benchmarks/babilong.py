@@ -12,7 +12,7 @@ from pathlib import Path
 
 from transfer.errors import UserError
 from transfer.files import read_json
-from transfer.tasks.benchmarks.data import Published, Record, records
+from transfer.tasks.benchmarks.data import Found, Published, Record, asked, records
 from transfer.tasks.reading import ReadTask, Sample
 
 FAMILY = "babilong"
@@ -46,7 +46,7 @@ class BabiLong(ReadTask):
         self.chance = 1 / len(labels)
         self.before = f"{instruction}\n\n{examples}\n\n{format}\n\n"
 
-    def samples(self, data: Path | None, most: int | None = None) -> Iterator[Sample]:
+    def samples(self, data: Path | None, most: int | None = None) -> Iterator[Found]:
         """See `ReadTask`; the lengths take turns, the shortest first."""
         published = Published(
             REPOSITORY, tuple(f"data/{self.kind}/{length}.json" for length in FETCHED)
@@ -57,7 +57,7 @@ class BabiLong(ReadTask):
             found = self._found(data)
             one = partial(records, name=self.kind, published=published)
             read = {n: chain.from_iterable(map(one, found[n])) for n in sorted(found, key=_rank)}
-        told = (map(partial(self._sample, n), enumerate(rows)) for n, rows in read.items())
+        told = (map(partial(self._asked, n), enumerate(rows)) for n, rows in read.items())
         turns = chain.from_iterable(zip_longest(*told))
         yield from islice((sample for sample in turns if sample is not None), most)
 
@@ -99,8 +99,11 @@ class BabiLong(ReadTask):
             )
         return found
 
-    def _sample(self, length: str, numbered: tuple[int, Record]) -> Sample:
+    def _asked(self, length: str, numbered: tuple[int, Record]) -> Found:
         number, record = numbered
+        return asked(record, partial(self._sample, length, number))
+
+    def _sample(self, length: str, number: int, record: Record) -> Sample:
         question, target = record.text("question"), record.text("target")
         if not set(_parts(target)) <= set(self.labels):
             raise record.wrong(f"has the target {target!r}, which {self.kind} never has")

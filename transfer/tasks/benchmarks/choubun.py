@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from transfer.files import read_json
-from transfer.tasks.benchmarks.data import Published, records
+from transfer.tasks.benchmarks.data import Found, Published, Record, asked, records
 from transfer.tasks.benchmarks.extra import needed
 from transfer.tasks.benchmarks.metrics import bare_tokens, rouge_l, token_f1
 from transfer.tasks.reading import ReadTask, Sample
@@ -61,14 +61,17 @@ class ChouBun(ReadTask):
         self.before, _, self.after = prompt.partition("{context}")
         self.metric = japanese_f1 if "{input}" in prompt else japanese_rouge_l
 
-    def samples(self, data: Path | None, most: int | None = None) -> Iterator[Sample]:
+    def samples(self, data: Path | None, most: int | None = None) -> Iterator[Found]:
         """See `ReadTask`."""
         published = Published(REPOSITORY, (f"{self.kind}/test-*.parquet",))
         for record in records(data, self.kind, published, most, key="_id"):
-            asked = record.text("input") if "{input}" in self.after else ""
-            context = f"{self.before}{record.text('context')}"
-            question = self.after.replace("{input}", asked)
-            yield Sample(record.name("_id"), context, question, record.texts("answers"))
+            yield asked(record, self._sample)
+
+    def _sample(self, record: Record) -> Sample:
+        what = record.text("input") if "{input}" in self.after else ""
+        context = f"{self.before}{record.text('context')}"
+        question = self.after.replace("{input}", what)
+        return Sample(record.name("_id"), context, question, record.texts("answers"))
 
     def score(self, reply: str, sample: Sample) -> float:
         """Best over the answers."""

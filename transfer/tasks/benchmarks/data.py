@@ -7,7 +7,7 @@ Parquet only as much is read as is asked for; nothing is ever unpacked onto the 
 import codecs
 import lzma
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedIOBase, BytesIO
@@ -19,6 +19,7 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 from transfer.errors import UserError
 from transfer.files import MOST_TEXT, parse_json
 from transfer.tasks.benchmarks.extra import needed
+from transfer.tasks.reading import BrokenSample, Sample
 
 #: Where a set of records may lie in a folder or a zip, the authors' own layouts first; several
 #: files of one pattern are its parts.
@@ -31,6 +32,8 @@ _LAYOUTS = (
     "{}/test/*.parquet",
     "{}/*.parquet",
 )
+#: What a record turns out to be.
+Found = Sample | BrokenSample
 #: Rows of Parquet that are held at once.
 _ROWS = 16
 _REMEDY = "download it again"
@@ -177,6 +180,19 @@ def records(
         yield record
     if not read and most != 0:
         raise UserError(f"{sources[0]} has no records; {_REMEDY}")
+
+
+def asked(record: Record, make: Callable[[Record], Sample]) -> Found:
+    """What is asked about a record, or why nothing can be.
+
+    Args:
+        record: with its fields.
+        make: raises `UserError` where one is missing or something else.
+    """
+    try:
+        return make(record)
+    except UserError as error:
+        return BrokenSample(record.place, str(error))
 
 
 @dataclass(frozen=True)

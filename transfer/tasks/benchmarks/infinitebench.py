@@ -7,11 +7,12 @@ and the other six always, they are read.
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transfer.errors import UserError
-from transfer.tasks.benchmarks.data import Published, Record, records
+from transfer.tasks.benchmarks.data import Found, Published, Record, asked, records
 from transfer.tasks.benchmarks.infinitebench_forms import FORMS
 from transfer.tasks.benchmarks.infinitebench_made import PUBLISHED_LENGTH, RECIPES
 from transfer.tasks.benchmarks.infinitebench_scores import LETTERS
@@ -106,11 +107,11 @@ class Infinite(InfiniteTask, ReadTask):
 
     cut = "joined"
 
-    def samples(self, data: Path | None, most: int | None = None) -> Iterator[Sample]:
+    def samples(self, data: Path | None, most: int | None = None) -> Iterator[Found]:
         """See `ReadTask`; records are called by their numbers from 0."""
         published = Published(REPOSITORY, (f"{self.kind}.jsonl",))
         for number, record in enumerate(records(data, self.kind, published, most)):
-            yield self._sample(number, record, {})
+            yield asked(record, partial(self._sample, number, groups={}))
 
 
 class InfiniteMade(InfiniteTask, MadeTask):
@@ -119,7 +120,7 @@ class InfiniteMade(InfiniteTask, MadeTask):
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
         self.recipe = RECIPES[kind]
-        self.published = self._published = Infinite(kind)
+        self.published = Infinite(kind)
 
     def samples(
         self,
@@ -129,10 +130,7 @@ class InfiniteMade(InfiniteTask, MadeTask):
         depths: Sequence[float] = (),
         data: Path | None = None,
     ) -> Iterator[Sample]:
-        """See `MadeTask`; with data, as many published records as there are seeds."""
-        if data is not None:
-            yield from self._published.samples(data, len(seeds))
-            return
+        """See `MadeTask`."""
         if depths and not self.recipe.deep:
             raise UserError(f"{self.name} has nothing at a depth; leave out --depth")
         for seed in seeds:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from transfer.files import read_json
-from transfer.tasks.benchmarks.data import Published, Record, records
+from transfer.tasks.benchmarks.data import Found, Published, Record, asked, records
 from transfer.tasks.benchmarks.metrics import (
     chinese_f1,
     chinese_rouge_l,
@@ -70,10 +70,10 @@ class LongBench(ReadTask):
         self.ends_at_newline = subset == "samsum"
         self.chance = _CHANCES.get(subset, 0.0)
 
-    def samples(self, data: Path | None, most: int | None = None) -> Iterator[Sample]:
+    def samples(self, data: Path | None, most: int | None = None) -> Iterator[Found]:
         """As `ReadTask.samples`; every record has an `_id` of its own."""
         for record in records(data, self.subset + self.ending, _PUBLISHED, most, key="_id"):
-            yield self._sample(record)
+            yield asked(record, self._sample)
 
     def _sample(self, record: Record) -> Sample:
         if record.fields.get("dataset") not in (None, self.subset, f"{self.subset}_e"):

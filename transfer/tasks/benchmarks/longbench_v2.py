@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from transfer.tasks.benchmarks.data import Published, Record, records
+from transfer.tasks.benchmarks.data import Found, Published, Record, asked, records
 from transfer.tasks.reading import ReadTask, Sample
 
 _PUBLISHED = Published("THUDM/LongBench-v2", ("data.json",))
@@ -45,19 +45,22 @@ class LongBenchV2(ReadTask):
     chance = 0.25
     cut = "joined"
 
-    def samples(self, data: Path | None, most: int | None = None) -> Iterator[Sample]:
+    def samples(self, data: Path | None, most: int | None = None) -> Iterator[Found]:
         """As `ReadTask.samples`; every record has an `_id` of its own."""
         for record in records(data, "data", _PUBLISHED, most, key="_id"):
-            yield Sample(
-                item=record.name("_id"),
-                context=_filled(_CONTEXT, record),
-                question=_filled(_QUESTION, record),
-                answers=(record.one_of("answer", tuple("ABCD")),),
-                groups={
-                    "difficulty": record.one_of("difficulty", ("easy", "hard")),
-                    "length": record.one_of("length", ("short", "medium", "long")),
-                },
-            )
+            yield asked(record, self._sample)
+
+    def _sample(self, record: Record) -> Sample:
+        return Sample(
+            item=record.name("_id"),
+            context=_filled(_CONTEXT, record),
+            question=_filled(_QUESTION, record),
+            answers=(record.one_of("answer", tuple("ABCD")),),
+            groups={
+                "difficulty": record.one_of("difficulty", ("easy", "hard")),
+                "length": record.one_of("length", ("short", "medium", "long")),
+            },
+        )
 
     def score(self, reply: str, sample: Sample) -> float:
         """1 for the right letter in the form asked for, asterisks and brackets aside."""
