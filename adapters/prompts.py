@@ -64,7 +64,8 @@ def encode_prompt(
     if not answer:
         return prompt
     begun = last[-1:].isspace() or answer[:1].isspace() or (form == "chat" and not sample.prefix)
-    space = "" if begun else " "
+    # Chinese and Japanese have no spaces.
+    space = "" if begun or not last[-1:].isascii() else " "
     answered = ids(f"{first}{last}{space}{answer}")
     if answered[: len(whole)] != whole:
         # The tokenizer would join the end of the prompt with the answer, but it is read already.

@@ -1,6 +1,7 @@
 """The likelihood of one's own texts: windows, their scores and how they are counted."""
 
 import math
+from shutil import copytree
 
 import pytest
 import tiny
@@ -31,6 +32,8 @@ def folder(tmp_path_factory):
     (path.parent / "texts" / "a.txt").write_text(TEXT)
     (path.parent / "texts" / "more" / "b.py").write_text(TEXT[::-1])
     (path.parent / "texts" / ".hidden").write_bytes(b"\xff")
+    # Nothing is predicted of it, and it is no text that the others would be drawn beside.
+    (path.parent / "texts" / "empty.py").write_text("")
     return path
 
 
@@ -75,7 +78,7 @@ def test_the_full_cache_says_what_the_model_says(config, folder):
         tokens = sum(row["scored_tokens"] for row in rows)
         total = sum(row["scored_tokens"] * row["log_likelihood"] for row in rows)
         texts = read_texts(config.data).values()
-        assert tokens == sum(len(loaded.tokenizer.encode(text)) - 1 for text in texts)
+        assert tokens == sum(len(loaded.tokenizer.encode(text)) - 1 for text in texts if text)
         assert entry["perplexity"] == pytest.approx(math.exp(-total / tokens))
     assert "perplexity" in printed(results) and "of 2 texts" in printed(results)
 
@@ -85,8 +88,20 @@ def test_the_first_windows_of_every_text_come_first(config):
     assert [row["item"] for row in rows_of(results, "full")] == ["a.txt:0", "more/b.py:0"]
 
 
+def test_a_text_that_was_changed_ends_the_resume(config, folder, tmp_path):
+    texts = tmp_path / "texts"
+    copytree(folder.parent / "texts", texts)
+    config = changed(config, data=texts, documents=2, length=(40,), out=tmp_path / "out")
+    assert evaluate(config).rows == evaluate(config).rows
+    (texts / "more" / "b.py").write_text(TEXT)
+    with pytest.raises(UserError, match="holds a run with texts"):
+        evaluate(config)
+
+
 def test_texts_of_a_file_and_of_a_folder(folder):
-    assert read_texts(folder.parent / "texts") == {"a.txt": TEXT, "more/b.py": TEXT[::-1]}
+    assert read_texts(folder.parent / "texts") == {
+        "a.txt": TEXT, "empty.py": "", "more/b.py": TEXT[::-1]
+    }  # fmt: skip
     assert read_texts(folder.parent / "texts" / "a.txt") == {"a.txt": TEXT}
 
 

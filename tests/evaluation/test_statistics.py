@@ -4,7 +4,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transfer.evaluation import statistics
-from transfer.evaluation.statistics import bootstrap, interquartile_mean, paired_difference
+from transfer.evaluation.statistics import (
+    Change,
+    bootstrap,
+    interquartile_mean,
+    paired_difference,
+)
 
 numbers = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=40)
 
@@ -160,3 +165,12 @@ def test_bad_values_are_refused(values, clusters, sentence):
 def test_pairs_of_different_lengths_are_refused():
     with pytest.raises(ValueError, match="equal lengths"):
         paired_difference([1.0, 2.0], [1.0])
+
+
+def test_draws_in_which_the_base_has_nothing_say_nothing():
+    change = Change.of([0.5, 0.0], [1.0, 0.0])
+    assert change.mean == -0.5
+    assert np.isnan(change.draws).any() and change.interval.low == change.interval.high == -0.5
+    both = Change.average([change, Change.of([1.0, 2.0], [1.0, 1.0])])
+    assert np.isfinite(both.draws).all()
+    assert both.mean == 0.0 and both.interval.low < 0 < both.interval.high

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import tiny
@@ -43,6 +44,7 @@ def config(folder):
     )
 
 
+# The second text has the questions of the first, and another task those of both.
 TEXTS = ("The lamp is red. The box is blue. " * 8, "The lamp is blue. The box is red. " * 20)
 
 
@@ -162,15 +164,66 @@ def test_a_task_that_the_full_cache_cannot_do_is_marked(config, monkeypatch):
     assert "above chance" not in printed(evaluate(changed(config, task=("things",))))
 
 
+def test_a_second_task_about_the_same_texts_has_scores_of_its_own(config):
+    results = evaluate(changed(config, task=("things",)))
+    for policy in ("full", "h2o"):
+        first, second = (
+            [r["score"] for r in rows_of(results, policy, task=f"things/{name}")]
+            for name in ("lamps", "boxes")
+        )
+        assert sum(first) > 0 and second == pytest.approx([score / 2 for score in first])
+
+
+class Grouped(Lamps):
+    def samples(self, data, most=None):
+        for number, one in enumerate(super().samples(data, most)):
+            yield replace(one, groups={"length": ("short", "long")[number % 2]})
+
+
+def test_groups_called_as_a_key_leave_the_whole_task_its_entry(config, monkeypatch):
+    monkeypatch.setattr(Things, "tasks_of", lambda self, name: [Grouped()])
+    results = evaluate(changed(config, task=("things",)))
+    whole = [e for e in results.summary if e["group_by"] == "all" and e["metric"] == "score"]
+    assert [(e["policy"], e["n"], e["length"]) for e in whole] == [
+        ("full", 4, None), ("h2o", 4, None)
+    ]  # fmt: skip
+    groups = {e["group"] for e in results.summary if e["group_by"] == "record_length"}
+    assert groups == {"short", "long"}
+    assert "score by record length" in printed(results)
+
+
+class Cut(Lamps):
+    new_tokens = 4
+
+    def samples(self, data, most=None):
+        text = "The lamp is red. The box is blue. " * 30
+        for number in range(3):
+            question = f"\nThe colour of the {'big ' * number}lamp is"
+            yield Sample(number, text, question, ("red " * 300,), " surely")
+
+
+def test_questions_about_one_text_stay_together_when_it_is_cut(config, monkeypatch):
+    monkeypatch.setattr(Things, "tasks_of", lambda self, name: [Cut()])
+    monkeypatch.setattr(text_benchmark, "positions_of", lambda model: 200)
+    results = evaluate(changed(config, task=("things",)))
+    # Neither a long right answer nor the beginning of the reply takes the reply's room.
+    assert not failures_of(results)
+    for row in results.rows:
+        assert row["cluster"] == 0
+        assert row["answer_log_likelihood"] is None and row["cut"] == 1
+        assert 185 < row["prompt_tokens"] <= 196 and row["reply_tokens"] == 4
+
+
 def test_our_own_tasks_are_read_as_text(config):
     results = evaluate(changed(config, task=("recall", "passkey"), policy=("recency",)))
     rows = rows_of(results, "full")
     assert {row["task"] for row in rows} == {"recall", "passkey"}
     assert all(row["tokens"] <= 300 for row in rows)
     assert [r["item"] for r in rows if r["task"] == "passkey"] == ["0.0", "1.0"]
-    deep = evaluate(changed(config, task=("passkey",), depth=(0.0, 1.0), policy=("recency",)))
-    assert [r["item"] for r in rows_of(deep, "full")] == ["0@0.0", "0@1.0", "1@0.0", "1@1.0"]
-    assert {e["group"] for e in deep.summary if e["group_by"] == "depth"} == {"0", "1"}
+    deep = evaluate(changed(config, task=("passkey",), depth=(1.0, 0.0, 0.5), policy=("recency",)))
+    assert [r["item"] for r in rows_of(deep, "full")][:3] == ["0@1.0", "0@0.0", "0@0.5.0"]
+    groups = [e["group"] for e in deep.summary if e["group_by"] == "depth"]
+    assert list(dict.fromkeys(groups)) == ["0", "0.5", "1"]
 
 
 def test_questions_of_ones_own(config, tmp_path):
@@ -193,8 +246,8 @@ def test_a_prompt_that_has_no_room_is_a_failed_row_that_names_the_record(config,
     failed = failures_of(results)
     assert sorted(failed) == ["1-box", "1-lamp"]
     assert re.fullmatch(
-        r"record 1-box of things/\w+ has \d+ tokens and a reply, more than the 260 positions of"
-        r" .*; use a smaller --max-length",
+        r"record 1-box of things/\w+ has \d+ tokens, which leaves no room for a reply in 260; use a"
+        r" smaller --max-length, or a model with more positions",
         failed["1-box"],
     )
     whole = [e for e in results.summary if e["task"] == "things/lamps" and e["group_by"] == "all"]

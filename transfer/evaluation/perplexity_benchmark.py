@@ -19,8 +19,9 @@ from transfer.cache.footprint import LayerShape
 from transfer.errors import UserError
 from transfer.evaluation.benchmark import Benchmark, Block, Row
 from transfer.evaluation.contenders import Contender, full, plan
-from transfer.evaluation.digest import model_digest, path_digest
+from transfer.evaluation.digest import model_digest
 from transfer.evaluation.language import PERPLEXITY, LanguageEval
+from transfer.files import content_digest
 from transfer.tasks.texts import read_texts
 
 
@@ -54,7 +55,7 @@ class PerplexityBenchmark(Benchmark):
             raise UserError("--task perplexity needs texts; name a file or folder with --data")
         if min(config.length) < 2:
             raise UserError(f"length is {min(config.length)}; a window needs 2 tokens or more")
-        self.config, self.model, self._data = config, config.model, config.data
+        self.config, self.model = config, config.model
         self.language = load_language_model(
             config.model, config.trust_remote_code, **config.place.settings
         )
@@ -65,10 +66,10 @@ class PerplexityBenchmark(Benchmark):
         tokenizer = self.language.tokenizer
         self.adapter = get_adapter(self.language.model)
         check_length(self.language.model, max(config.length), "a window")
-        self._texts = {
-            name: tokenizer.encode(text) for name, text in read_texts(config.data).items()
-        }
-        if max(map(len, self._texts.values())) < 2:
+        read = {name: tokenizer.encode(text) for name, text in read_texts(config.data).items()}
+        # Of a single token nothing is predicted.
+        self._texts = {name: ids for name, ids in read.items() if len(ids) > 1}
+        if not self._texts:
             raise UserError(f"no text of {config.data} has two tokens; there is nothing to predict")
 
     def contenders(self) -> Sequence[Contender]:
@@ -133,7 +134,7 @@ class PerplexityBenchmark(Benchmark):
         """Of the model's files and the texts."""
         return {
             "model files": model_digest(self.language.model),
-            "texts": path_digest(self._data),
+            "texts": content_digest(self._texts),
         }
 
 

@@ -118,23 +118,29 @@ class Change:
             raise ValueError(f"a change against a mean of {theirs.mean():g} says nothing")
         index = _indices(clusters, len(ours))
         drawn = draws(int(index.max()) + 1, seed)
-        ratios = _drawn_sums(drawn, index, ours)[0] / _drawn_sums(drawn, index, theirs)[0]
+        sums, base_sums = (_drawn_sums(drawn, index, each)[0] for each in (ours, theirs))
+        # A draw in which the base has nothing says nothing.
+        ratios = np.full(len(sums), np.nan)
+        np.divide(sums, base_sums, out=ratios, where=base_sums > 0)
         return cls(float(ours.mean() / theirs.mean() - 1), ratios - 1)
 
     @classmethod
     def average(cls, changes: "Sequence[Change]") -> "Change":
         """The mean over tasks, whose draws are independent of each other."""
-        return cls(
-            float(np.mean([change.mean for change in changes])),
-            np.mean([change.draws for change in changes], axis=0),
-        )
+        drawn = np.stack([change.draws for change in changes])
+        said = np.isfinite(drawn)
+        total = np.where(said, drawn, 0).sum(0)
+        means = np.full(drawn.shape[1], np.nan)
+        np.divide(total, said.sum(0), out=means, where=said.any(0))
+        return cls(float(np.mean([change.mean for change in changes])), means)
 
     @property
     def interval(self) -> Interval:
         """The mean with its 95% bounds."""
-        if np.ptp(self.draws) == 0:
+        said = self.draws[np.isfinite(self.draws)]
+        if np.ptp(said) == 0:
             return Interval(self.mean, self.mean, self.mean)
-        return _interval(self.mean, self.draws)
+        return _interval(self.mean, said)
 
 
 @lru_cache(maxsize=4)

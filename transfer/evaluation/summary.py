@@ -4,6 +4,7 @@ Rows are paired by their items, never by their place. An item that failed is cou
 one without a score (None) has costs alone.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -22,6 +23,7 @@ from transfer.evaluation.statistics import (
 )
 from transfer.evaluation.store import Row
 
+_NUMBER = re.compile(r"\d+(\.\d+)?")
 ALL, FAMILY = "all", "family"
 #: Metric of a family: the mean over its tasks of a score as a share of the full cache's.
 NORMALISED = "normalised"
@@ -98,7 +100,7 @@ def _parted(rows: Sequence[Row], fields: Sequence[str]) -> list[list[Row]]:
 def _ordered(rows: Sequence[Row], field: str) -> list[str]:
     """The groups as they first occur, numbers by size; none if all are empty."""
     names = dict.fromkeys(row[field] for row in rows if field in row)
-    ordered = sorted(names, key=lambda name: int(name) if name.isdecimal() else -1)
+    ordered = sorted(names, key=lambda name: float(name) if _NUMBER.fullmatch(name) else -1.0)
     return [] if ordered == [""] else ordered
 
 

@@ -5,11 +5,13 @@ once, and each question is asked of a copy of the cache. `hidden`: an update fal
 before the question; `seen`: on the last token before the reply.
 """
 
+import hashlib
+import multiprocessing
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby, product
 from typing import Any, ClassVar
@@ -39,6 +41,7 @@ from transfer.tasks.reading import BrokenSample, MadeTask, ReadingTask, ReadTask
 from transfer.tasks.recall import TASKS
 from transfer.tasks.recall_text import READINGS
 from transfer.tasks.records import OwnQuestions
+from transfer.tasks.text import check_english, check_text
 
 #: What a task may be beside a name.
 _READ = (
@@ -55,12 +58,16 @@ class Asked:
         task: scores the reply.
         sample: cut already, if it had to be.
         length: of a text that was made to it.
+        cluster: what is drawn together by the bootstrap.
+        cut: whether its middle was taken out.
         broken: why it cannot be asked.
     """
 
     task: ReadingTask
     sample: Sample
     length: int | None
+    cluster: str | int
+    cut: bool = False
     broken: str | None = None
 
 
@@ -94,7 +101,7 @@ class TextBenchmark(Benchmark):
     metrics = ("score", "answer_log_likelihood")
     keys = ("length", "question")
     means = ("prompt_tokens", "reply_tokens", "read_seconds", "reply_seconds")
-    sums = ("unended",)
+    sums = ("unended", "cut")
     families = "family"
 
     def __init__(self, config: LanguageEval) -> None:
@@ -116,8 +123,9 @@ class TextBenchmark(Benchmark):
             task.name: task for name in dict.fromkeys(config.task) for task in self.tasks_of(name)
         }
         self._asked = [one for task in self.tasks.values() for one in self._samples(task)]
-        self._whole: tuple[list[Sample], list[Row]] | None = None
-        self.groups = tuple(dict.fromkeys(g for one in self._asked for g in one.sample.groups))
+        self._whole: tuple[list[Asked], list[Row]] | None = None
+        named = dict.fromkeys(name for one in self._asked for name in one.sample.groups)
+        self.groups = tuple(map(self._group, named))
 
     def tasks_of(self, name: str) -> Sequence[ReadingTask]:
         """The tasks that a name of `--task` stands for.
@@ -169,14 +177,18 @@ class TextBenchmark(Benchmark):
                 "length": one.length,
                 "question": question,
                 "item": one.sample.item,
-                "cluster": first.sample.item if one.sample.cluster is None else one.sample.cluster,
+                "cluster": one.cluster,
                 "family": one.task.family,
-                **one.sample.groups,
+                **{self._group(name): value for name, value in one.sample.groups.items()},
             }
             for one in asked
         ]
         name = f"{first.task.name}/{first.length or 'own'}/{question}/{first.sample.item}"
         return Block(name, items, (asked, question == "hidden"))
+
+    def _group(self, name: str) -> str:
+        """The field of a group; the length of a record is another than that of a made text."""
+        return f"record_{name}" if name in self.keys else name
 
     def prepared(self, block: Block) -> Ready:
         """The tokens of each prompt."""
@@ -190,9 +202,9 @@ class TextBenchmark(Benchmark):
             yield from self._rows(ready, contender.pruning)
             return
         # Hidden or seen is the same to who never prunes.
-        texts = [one.sample for one, _ in ready.prompts]
-        if self._whole is None or self._whole[0] != texts:
-            self._whole = texts, list(self._rows(ready, contender.pruning))
+        asked = [one for one, _ in ready.prompts]
+        if self._whole is None or self._whole[0] != asked:
+            self._whole = asked, list(self._rows(ready, contender.pruning))
         yield from self._whole[1]
 
     def _rows(self, ready: Ready, pruning: Pruning) -> Iterator[Row]:
@@ -211,7 +223,7 @@ class TextBenchmark(Benchmark):
         likelihood = (
             answer_log_likelihood(model, logits, cache, prompt.answer) if prompt.answer else None
         )
-        room = min(task.new_tokens, (one.length or self.positions) - len(prompt.ids))
+        room = self._room(one, prompt)
         reply = generate_reply(model, self.tokenizer, logits, cache, room, task.ends_at_newline)
         kept = [tokens for layer in cache.kept() for row in layer for tokens in row]
         return {
@@ -219,6 +231,7 @@ class TextBenchmark(Benchmark):
             "answer_log_likelihood": likelihood,
             "reply": reply.text,
             "unended": int(not reply.ended),
+            "cut": int(one.cut),
             "prompt_tokens": len(prompt.ids),
             "reply_tokens": reply.tokens,
             "read_seconds": between - began,
@@ -248,48 +261,59 @@ class TextBenchmark(Benchmark):
         }
 
     def _samples(self, task: ReadingTask) -> Iterator[Asked]:
-        config = self.config
+        config, clusters = self.config, Clusters()
         if config.data is not None and isinstance(task, MadeTask) and task.published:
             task = task.published
         if isinstance(task, ReadTask):
             yield from self._read(task)
         elif isinstance(task, MadeTask):
             check_length(self.language.model, max(config.length), "a document")
+            check_english(self.tokenizer)
             seeds = range(config.seed, config.seed + (config.documents or MADE_TEXTS))
             around = self._around(task)
             for length in config.length:
                 made = task.samples(
                     length - around, seeds, self.tokenizer, config.depth, config.data
                 )
-                yield from (Asked(task, sample, length) for sample in made)
+                yield from (Asked(task, one, length, clusters(one)) for one in made)
 
     def _read(self, task: ReadTask) -> list[Asked]:
         """The records of a task, those that are broken too, unless all are."""
+        clusters = Clusters()
         found = [
-            Asked(task, Sample(one.item, "", "", ()), None, one.reason)
+            Asked(task, Sample(one.item, "", "", ()), None, one.item, broken=one.reason)
             if isinstance(one, BrokenSample)
-            else Asked(task, self._cut(task, one), None)
+            else self._whole_or_cut(task, one, clusters(one))
             for one in task.samples(self.config.data, self.config.documents)
         ]
         if found and found[0].broken and all(one.broken for one in found):
             raise UserError(found[0].broken)
         return found
 
+    def _whole_or_cut(self, task: ReadTask, sample: Sample, cluster: str | int) -> Asked:
+        cut = self._cut(task, sample)
+        return Asked(task, cut, None, cluster, cut is not sample)
+
     def _form(self, task: ReadingTask) -> Form:
         if self.config.prompt is not None:
             return self.config.prompt
         return "chat" if task.chat and has_chat(self.tokenizer) else "completion"
 
-    def _around(self, task: ReadingTask) -> int:
-        """Tokens that a prompt has beside its text."""
-        return len(encode_prompt(self.tokenizer, Sample("", "", "", ()), self._form(task)).ids)
+    def _around(self, task: ReadingTask, prefix: str = "") -> int:
+        """Tokens that a prompt has beside its text, with the beginning of the reply."""
+        nothing = Sample("", "", "", (), prefix)
+        return len(encode_prompt(self.tokenizer, nothing, self._form(task)).ids)
 
     def _cut(self, task: ReadTask, sample: Sample) -> Sample:
         """The prompt within `--max-length`, or as long as the model has positions for."""
+        if task.cut is None:
+            what = f"question {sample.item} of {task.name}"
+            check_text(sample.context + sample.question, self.tokenizer, self.positions, what)
+            return sample
         most = self.config.max_length
         if most is None:
             reply = min(task.new_tokens, self.positions // 2)
-            most = max(2, self.positions - self._around(task) - reply)
+            most = max(2, self.positions - self._around(task, sample.prefix) - reply)
         return cut_sample(self.tokenizer, sample, most, task.cut)
 
     def _prompted(self, one: Asked) -> tuple[Asked, Prompt | str]:
@@ -298,21 +322,43 @@ class TextBenchmark(Benchmark):
             return one, one.broken
         answer = one.task.answer(one.sample)
         prompt = encode_prompt(self.tokenizer, one.sample, self._form(one.task), answer)
-        tokens = len(prompt.ids) + max(1, len(prompt.answer))
-        if tokens <= self.positions:
-            return one, prompt
-        return one, (
-            f"record {one.sample.item} of {one.task.name} has {len(prompt.ids)} tokens and a reply,"
-            f" more than the {self.positions} positions of {self.model}; use a smaller --max-length"
-        )
+        room = self._room(one, prompt)
+        if room < 1:
+            return one, (
+                f"record {one.sample.item} of {one.task.name} has {len(prompt.ids)} tokens, which"
+                f" leaves no room for a reply in {room + len(prompt.ids)}; use a smaller"
+                " --max-length, or a model with more positions"
+            )
+        # The likelihood of an answer for which there is no room is not measured.
+        fits = len(prompt.ids) + len(prompt.answer) <= self.positions
+        return one, prompt if fits else replace(prompt, answer=())
+
+    def _room(self, one: Asked, prompt: Prompt) -> int:
+        """Tokens that a reply may have."""
+        return min(one.task.new_tokens, (one.length or self.positions) - len(prompt.ids))
 
 
 def _without_data(tasks: Sequence[ReadingTask]) -> list[ReadingTask]:
     """Those of a family that can do without data, and a line about the others."""
     left = [task.name for task in tasks if task.needs_data]
-    if left:
+    # Of workers nobody wants to hear it again.
+    if left and multiprocessing.parent_process() is None:
         print(f"left out without --data: {', '.join(left)}", file=sys.stderr)
     return [task for task in tasks if not task.needs_data]
+
+
+class Clusters:
+    """Which samples of a task are not independent: those of one text, before it is cut."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, str | int] = {}
+
+    def __call__(self, sample: Sample) -> str | int:
+        """A sample's own word for it, or the first sample that has the same text."""
+        if sample.cluster is not None:
+            return sample.cluster
+        text = hashlib.sha256(sample.context.encode("utf-8", "backslashreplace")).hexdigest()
+        return self._first.setdefault(text, sample.item)
 
 
 class Reader:

@@ -30,7 +30,7 @@ class Sample:
         groups: what the scores are also broken down by, such as `{"depth": "0.5"}`.
         facts: what else its metric needs.
         cluster: of samples that are not independent of each other, as they share a text or a seed;
-            None: those that have the same context are such.
+            None: those that have the same context are.
     """
 
     item: str | int
@@ -128,10 +128,11 @@ class ReadTask(ReadingTask):
     """A task whose samples are read from the data that its authors publish.
 
     Attributes:
-        cut: how a prompt that is too long loses its middle: its halves decoded apart, or joined.
+        cut: how a prompt that is too long loses its middle: its halves decoded apart, or joined;
+            None: it is refused.
     """
 
-    cut: Literal["halves", "joined"] = "halves"
+    cut: Literal["halves", "joined"] | None = "halves"
 
     @abstractmethod
     def samples(

@@ -23,7 +23,7 @@ class Record:
 
 
 class OwnQuestions(ReadTask):
-    """A file of them; a reply is right that has the answer in it.
+    """A file of them; a reply is right that has the answer in it. Long prompts are not cut.
 
     Args:
         path: of the file.
@@ -31,6 +31,8 @@ class OwnQuestions(ReadTask):
     Raises:
         UserError: as `read_records`.
     """
+
+    cut = None
 
     def __init__(self, path: str) -> None:
         self.name = path
