@@ -90,7 +90,7 @@ def cut_sample(tokenizer: PreTrainedTokenizerBase, sample: Sample, most: int, ho
     parts = [ids[:half], ids[len(ids) - half :]]
     if how == "joined":
         parts = [parts[0] + parts[1]]
-    text = "".join(tokenizer.decode(part, skip_special_tokens=True) for part in parts)
+    text = "".join(str(tokenizer.decode(part, skip_special_tokens=True)) for part in parts)
     # A question that is itself cut, or decoded otherwise, is what is left of it.
     place = max(0, len(text) - len(sample.question))
     return replace(sample, context=text[:place], question=text[place:])

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -95,12 +96,12 @@ def generate_reply(
     return Reply(_text(tokenizer, tokens), len(tokens), False)
 
 
-def _text(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> str:
+def _text(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> str:
     return str(tokenizer.decode(tokens, skip_special_tokens=True))
 
 
 def _ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """Tokens that end a reply, as the tokenizer and the model's files say."""
-    said = getattr(model.generation_config, "eos_token_id", None)
-    ends = {tokenizer.eos_token_id, *(said if isinstance(said, list) else [said])}
-    return {token for token in ends if token is not None}
+    said: Any = getattr(model.generation_config, "eos_token_id", None)
+    ends = [tokenizer.eos_token_id, *(said if isinstance(said, list) else [said])]
+    return {token for token in ends if isinstance(token, int)}

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from transfer.adapters.placement import AUTO, Dtype, Placement
 from transfer.errors import UserError
 from transfer.namm.config import DEFAULT_NAMM
 from transfer.tasks.video_records import FRAME, VIDEO, Prompt
@@ -78,14 +79,13 @@ class PrunedVideoModel(lmms):
         frames: int = 32,
         sampling: str = "uniform",
         chunk: int | None = None,
-        dtype: str | None = None,
+        dtype: Dtype | None = None,
         device: str | None = None,
         device_map: str | None = None,
         trust_remote_code: bool = False,
         batch_size: int | str = 1,
         **ignored: Any,
     ) -> None:
-        from transfer.adapters.placement import AUTO, Placement
         from transfer.adapters.video_model import load_video_model
         from transfer.attachment.memory import Memory
         from transfer.cache.policy import Pruning

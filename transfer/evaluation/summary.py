@@ -77,13 +77,11 @@ def _normalised(rows: Sequence[Row], entry: Row) -> Row:
             clusters = [ours[item]["cluster"] for item in both]
             seed = crc32(f"{own[0]['task']} {entry['policy']}".encode())
             changes.append(Change.of(values, base, clusters, seed))
-    mean = Change.average(changes).interval if changes else None
-    shown = mean and Interval(
-        *(None if part is None else 1 + part for part in (mean.mean, mean.low, mean.high))
-    )
+    shown = named("mean", "", Change.average(changes).interval if changes else None)
+    shares = {name: None if part is None else 1 + part for name, part in shown.items()}
     nothing = dict.fromkeys(name for name in entry if name.startswith("delta_"))
     about = {"metric": NORMALISED, "n": len(changes), "std": None, "iqm": None}
-    return {**about, **nothing, **named("mean", "", shown)}
+    return {**about, **nothing, **shares}
 
 
 def _is_by(row: Row, policy: str, budget: Budget) -> bool:

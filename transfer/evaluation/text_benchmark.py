@@ -154,11 +154,10 @@ class TextBenchmark(Benchmark):
         """Tokens of the longest prompt, for budgets of equal bytes."""
         if not self.config.contenders.equal_bytes:
             return 0
-        form = {name: self._form(task) for name, task in self.tasks.items()}
-        return max(
-            len(encode_prompt(self.tokenizer, one.sample, form[one.task.name]).ids)
-            for one in self._asked
+        prompts = (
+            encode_prompt(self.tokenizer, one.sample, self._form(one.task)) for one in self._asked
         )
+        return max(len(prompt.ids) for prompt in prompts)
 
     def blocks(self) -> Sequence[Block]:
         """The questions about one text; hidden and seen one after the other."""
