@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import tiny
@@ -295,3 +296,10 @@ def test_a_broken_record_is_counted_and_the_others_are_asked(config, tmp_path):
     (tmp_path / "qasper.jsonl").write_text(json.dumps(lines[1]) + "\n")
     with pytest.raises(UserError, match=r"line 1 of .*qasper\.jsonl has the answers None"):
         evaluate(config)
+
+
+def test_the_example_of_a_task_of_one_s_own(config, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2] / "examples")
+    results = evaluate(changed(config, task=("add_reading_task:Opening",), documents=None))
+    assert [row["item"] for row in rows_of(results, "full")] == ["library", "museum", "bakery"]
+    assert not failures_of(results)
