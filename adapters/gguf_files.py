@@ -10,15 +10,22 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from shutil import rmtree
+from shutil import copyfile, rmtree
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+)
 
 from transfer.adapters.fetched import (
     Fetched,
@@ -39,6 +46,8 @@ _PARTIAL = ".making-"
 _TOKENS = "tokenizer.ggml.tokens"
 #: The beginning of the name of a layer's weight.
 _BLOCK = re.compile(r"blk\.([0-9]+)\.")
+#: What a tokenizer has to read as it did, once it was written and loaded again.
+_SAMPLE = "A word, then\n  another: 42 \u20ac!"
 
 
 def fetch(model: Fetched) -> Path:
@@ -80,12 +89,14 @@ def gguf_config(path: Path) -> PreTrainedConfig:
         UserError: the file cannot be read, or sizes in it are no model's.
     """
     _check_needed(str(path))
-    try:
-        with quiet():
-            config = AutoConfig.from_pretrained(str(path.parent), gguf_file=path.name)
-    # What reads damaged files raises what it likes.
-    except Exception as error:
-        raise _unreadable(str(path), error) from error
+    with quiet(), _alone(path) as folder:
+        try:
+            config = AutoConfig.from_pretrained(
+                folder, gguf_file=path.name, trust_remote_code=False
+            )
+        # What reads damaged files raises what it likes.
+        except Exception as error:
+            raise _unreadable(str(path), error) from error
     check_config(path, json.loads(config.to_json_string(use_diff=False)))
     return config
 
@@ -113,45 +124,85 @@ def _made_once(folder: Path) -> Iterator[Path | None]:
     Raises:
         UserError: it cannot be written there.
     """
-    with locked(models_folder(), wait=True):
-        for left in models_folder().glob(f"{_PARTIAL}*"):
-            # Of a process that was killed, as this one holds the lock.
+    with locked(models_folder(), wait=True) as held:
+        # Where nobody can hold the folder, they may be a living process's.
+        for left in models_folder().glob(f"{_PARTIAL}*") if held else ():
             rmtree(left)
         if folder.is_dir():
             yield None
             return
         with TemporaryDirectory(dir=models_folder(), prefix=_PARTIAL) as work:
             yield Path(work)
-            (Path(work) / "model").rename(folder)
+            try:
+                (Path(work) / "model").rename(folder)
+            except OSError:
+                # There another process may have been quicker.
+                if not folder.is_dir():
+                    raise
 
 
 def _convert(path: Path, name: str, folder: Path) -> None:
-    """Write the model of a GGUF file, in float32, and its tokenizer."""
+    """Write the model of a GGUF file, in float32, and its tokenizer, and see that they load."""
     _check_content(path, name, gguf_config(path).num_hidden_layers)
     print(f"converting {name}, once; this takes up to 4 minutes on a busy core", file=sys.stderr)
-    where, explain = {"gguf_file": path.name}, lambda _, error: _unreadable(name, error)
-    with _progress("reading the tokenizer"):
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(str(path.parent), **where)
-        # What reads damaged files raises what it likes.
-        except Exception as error:
-            raise _unreadable(name, error) from error
-    from transformers import GgufConfig
-
-    with _progress("widening the weights"):
-        plain = GgufConfig(dequantize=True)
-        model = load_weights(
-            AutoModelForCausalLM, str(path.parent), explain, dtype="float32",
-            quantization_config=plain, **where,
-        )  # fmt: skip
-    # Of a file that was quantised; the weights are so no more.
-    vars(model.config).pop("quantization_config", None)
+    with _alone(path) as source:
+        tokenizer, model = _read(source, name, gguf_file=path.name)
     with _progress("writing them"), writing(folder):
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         for file in folder.iterdir():
             with file.open("rb") as written:
                 os.fsync(written.fileno())
+    # Memory may hold one of them alone.
+    del model
+    again, model = _read(str(folder), name)
+    ids, words = tokenizer(_SAMPLE).input_ids, model.get_input_embeddings().num_embeddings
+    if again(_SAMPLE).input_ids != ids or max(ids, default=0) >= words:
+        raise UserError(
+            f"GGUF model {name} has a tokenizer of which transformers makes another one; take the "
+            "model as a folder of safetensors"
+        )
+
+
+def _read(folder: str, name: str, **where: Any) -> tuple[PreTrainedTokenizerBase, Any]:
+    """A tokenizer that can read and a model in float32: of a folder, or `where` in it."""
+    from transformers import GgufConfig
+
+    with _progress("reading the tokenizer"):
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **where)
+            tokenizer(_SAMPLE)
+        # What reads damaged files raises what it likes.
+        except Exception as error:
+            raise _unreadable(name, error) from error
+    if where:
+        where["quantization_config"] = GgufConfig(dequantize=True)
+    with _progress("reading the weights"):
+        model = load_weights(
+            AutoModelForCausalLM, folder, lambda _, error: _unreadable(name, error),
+            dtype="float32", **where,
+        )  # fmt: skip
+    # Of a file that was quantised; the weights are so no more.
+    vars(model.config).pop("quantization_config", None)
+    return tokenizer, model
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[str]:
+    """A folder with nothing but a file: transformers heeds settings and code that lie beside it."""
+    with TemporaryDirectory() as folder:
+        _link(path.resolve(), Path(folder, path.name))
+        yield folder
+
+
+def _link(path: Path, link: Path) -> None:
+    # Windows lets few users make the first, and the second does not go from disk to disk.
+    for make in (os.symlink, os.link):
+        with suppress(OSError):
+            make(path, link)
+            return
+    with writing(link):
+        copyfile(path, link)
 
 
 def _check_content(path: Path, name: str, layers: int) -> None:

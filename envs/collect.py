@@ -102,8 +102,9 @@ def collect(config: CollectConfig) -> list[Path]:
     """
     console = Console(stderr=True)
     how = f"the same command goes on from the last checkpoint in {config.run.folder}"
-    with locked(config.folder), resumable(how):
-        remove_partial(config.run.folder)
+    with locked(config.folder) as held, resumable(how):
+        if held:
+            remove_partial(config.run.folder)
         checkpoints = config.run.checkpoints()
         if not checkpoints or checkpoints[-1].steps < config.steps:
             checkpoints = _train(config, checkpoints, console)

@@ -86,7 +86,7 @@ def test_ctrl_c_says_what_is_kept_and_exits_with_130(tiny, tmp_path, monkeypatch
 
 
 def test_ctrl_c_before_the_first_episode_still_exits_with_130(tiny, monkeypatch, capsys):
-    def interrupted(*args):
+    def interrupted(*args, **settings):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(control_benchmark, "load_control_model", interrupted)

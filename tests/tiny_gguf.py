@@ -30,7 +30,13 @@ _NAMES = {
 }
 
 
-def save_gguf(path: Path, kind: Kind = Kind.F32, tokens: bool = True, **changes) -> torch.nn.Module:
+def save_gguf(
+    path: Path,
+    kind: Kind = Kind.F32,
+    tokens: bool = True,
+    tokenizer: str = "gpt2",
+    **changes,
+) -> torch.nn.Module:
     """Write a file; returns the model whose weights it holds."""
     torch.manual_seed(0)
     model = tiny.llama()
@@ -50,7 +56,7 @@ def save_gguf(path: Path, kind: Kind = Kind.F32, tokens: bool = True, **changes)
     for name, value in (sizes | changes).items():
         getattr(writer, f"add_{name}")(value)
     if tokens:
-        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_model(tokenizer)
         words = [f"<{n}>" if n < 3 else chr(n + 30) for n in range(96)]
         writer.add_token_list([*words, "ab"])
         writer.add_token_merges(["a b"])

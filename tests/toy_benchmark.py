@@ -59,7 +59,7 @@ class Toy(Benchmark):
                 "task": "throws", "item": number, "cluster": number // 2,
                 "colour": ("red", "blue")[number % 2], "size": ("s", "l")[number % 3 == 0],
             }
-            for number in range(self.config.documents)
+            for number in range(self.config.documents or 3)
         ]  # fmt: skip
         size = self.config.batch
         return [

@@ -19,6 +19,8 @@ from transfer.errors import UserError
 MOST_TEXT = 2**30
 #: Of a whole number: floats end there.
 _MOST_DIGITS = 308
+#: Of Windows' locks none ends with the process, and it opens no folder: there nothing is held.
+_LOCKS = os.name == "posix"
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -78,33 +80,37 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked(folder: Path | None, wait: bool = False) -> Iterator[None]:
+def locked(folder: Path | None, wait: bool = False) -> Iterator[bool]:
     """Hold a folder, made if absent, for one run; the system lets go however the run ends.
 
     Args:
         folder: None: nothing is held.
         wait: for another run that holds it.
 
+    Yields:
+        Whether it is held; only then is what lies there unfinished nobody's.
+
     Raises:
         UserError: another run holds it, or it cannot be made or read.
     """
     if folder is None:
-        yield
+        yield False
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(folder, os.O_RDONLY) if _LOCKS else None
     except OSError as error:
         raise UserError(
             f"cannot write results into {folder}: {error.strerror}; "
             "choose a folder you may write to"
         ) from error
+    if descriptor is None:
+        yield False
+        return
     try:
-        # Of Windows' locks none ends with the process; there nothing is held.
-        if os.name == "posix":
-            _hold(descriptor, folder, wait)
-            remove_partial(folder)
-        yield
+        _hold(descriptor, folder, wait)
+        remove_partial(folder)
+        yield True
     finally:
         os.close(descriptor)
 

@@ -1,8 +1,12 @@
 """GGUF files become models, once; what is none, or half of one, is a sentence and stays away."""
 
+import io
+import json
+import os
 import sys
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import gguf
 import pytest
@@ -10,8 +14,9 @@ import tiny_gguf
 import torch
 from gguf import GGMLQuantizationType as Kind
 from tiny_gguf import save_gguf, save_wheel
+from transformers import LlamaForCausalLM
 
-from transfer import cli
+from transfer import cli, files
 from transfer.adapters import fetched, gguf_files
 from transfer.adapters.gguf_files import converted
 from transfer.adapters.kinds import kind_of
@@ -88,6 +93,100 @@ def test_an_interrupt_leaves_nothing_and_what_a_kill_left_goes(file, models, mon
     assert list(models.iterdir()) == []
 
 
+def beside(folder, name, content):
+    (folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+EVIL = """
+from pathlib import Path
+from transformers import PreTrainedTokenizerFast
+Path({ran!r}).touch()
+class Evil(PreTrainedTokenizerFast):
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (
+            "tokenizer_config.json",
+            {"auto_map": {"AutoTokenizer": [None, "evil.Evil"]}, "tokenizer_class": "Evil"},
+        ),
+        ("tokenizer_config.json", {"tokenizer_class": "T5Tokenizer"}),
+        ("tokenizer_config.json", {"tokenizer_class": "BertTokenizer"}),
+        ("tokenizer_config.json", "{"),
+        ("config.json", "{"),
+        ("generation_config.json", {"do_sample": True, "temperature": -1.0}),
+        ("chat_template.jinja", "of another model"),
+    ],
+)
+def test_what_lies_beside_it_is_neither_read_nor_run(
+    file, tmp_path, monkeypatch, capsys, name, content
+):
+    model, ids = save_gguf(file), torch.randint(3, 97, (1, 20))
+    beside(tmp_path, name, content)
+    beside(tmp_path, "evil.py", EVIL.format(ran=str(tmp_path / "ran")))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n" * 9))
+    loaded = load_language_model(file)
+    assert not (tmp_path / "ran").exists() and "y/N" not in capsys.readouterr().out
+    assert loaded.tokenizer("abc").input_ids == [96, 69]
+    assert loaded.tokenizer.chat_template is None
+    assert loaded.model.generation_config.do_sample is None
+    assert torch.equal(loaded.model(ids).logits, model(ids).logits)
+    assert len(plan_cache(Plan(str(file), "1000"))) == 1
+
+
+@pytest.mark.parametrize("refused", [("symlink",), ("symlink", "link")])
+def test_it_is_converted_where_links_cannot_be_made(file, monkeypatch, refused):
+    def refuse(*args, **kwargs):
+        raise OSError("a required privilege is not held by the client")
+
+    for name in refused:
+        monkeypatch.setattr(os, name, refuse)
+    save_gguf(file)
+    assert load_language_model(file).tokenizer("abc").input_ids == [96, 69]
+    assert file.is_file()
+
+
+def test_what_cannot_be_loaded_again_is_not_kept(file, models, monkeypatch):
+    class Forgetful(LlamaForCausalLM):
+        def save_pretrained(self, folder, **settings):
+            kept = self.state_dict()
+            del kept["model.norm.weight"]
+            super().save_pretrained(folder, state_dict=kept, **settings)
+
+    save_gguf(file)
+    monkeypatch.setattr(
+        gguf_files,
+        "AutoModelForCausalLM",
+        SimpleNamespace(from_pretrained=Forgetful.from_pretrained),
+    )
+    with pytest.raises(UserError, match=r"lack 'model\.norm\.weight'"):
+        converted(file)
+    assert list(models.iterdir()) == []
+
+
+def test_where_nothing_can_be_held_a_living_conversion_is_left_alone(file, models, monkeypatch):
+    monkeypatch.setattr(files, "_LOCKS", False)
+    save_gguf(file)
+    folder = fetched.converted_folder(fetched.sha256(file))
+    other = models / ".making-other" / "model"
+    other.mkdir(parents=True)
+    convert = gguf_files._convert
+
+    def slower(*args):
+        convert(*args)
+        # Meanwhile another process ends.
+        beside(other, "config.json", {})
+        other.rename(folder)
+
+    monkeypatch.setattr(gguf_files, "_convert", slower)
+    assert converted(file) == folder
+    assert [path.name for path in folder.iterdir()] == ["config.json"]
+    assert sorted(models.iterdir()) == [other.parent, folder]
+
+
 def test_a_plan_reads_its_configuration_alone(file, models):
     save_gguf(file)
     [device] = plan_cache(Plan(str(file), "1000"))
@@ -125,6 +224,11 @@ def unknown_kind(number):
     return change
 
 
+def other_tokenizer(file):
+    """Its end of a text is none of the model's words, so transformers adds one."""
+    save_gguf(file, tokenizer="t5", token_scores=[0.0] * 97)
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -138,6 +242,7 @@ def unknown_kind(number):
         (unknown_kind(99), r"99\)? is not a valid GGMLQuantizationType"),
         (unknown_kind(int(Kind.Q8_K)), "it is cut, or of an architecture or quantisation"),
         (lambda file: save_gguf(file, tokens=False), "has no tokenizer inside; take a GGUF file"),
+        (other_tokenizer, "a tokenizer of which transformers makes another one; take"),
         (lambda file: save_gguf(file, block_count=10**7), "num_hidden_layers 10000000, not a"),
         (lambda file: save_gguf(file, block_count=4), "the weights of .* lack"),
         (lambda file: save_gguf(file, embedding_length=0), "head_dim 0, not a whole number"),

@@ -12,7 +12,7 @@ from transformers import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from transfer import attach
-from transfer.adapters import kinds
+from transfer.adapters import kinds, placement
 from transfer.adapters.video_model import (
     FRAME,
     VIDEO,
@@ -68,7 +68,11 @@ def test_the_type_of_the_weights(folder, tmp_path, monkeypatch):
     assert load_video_model(folder, torch.bfloat16).model.dtype == torch.bfloat16
     assert load_video_model(folder, "float64").model.dtype == torch.float64
     save_llava(tmp_path, tiny_video.llava().half())
+    monkeypatch.setattr(placement, "_has_arithmetic", lambda half: True)
     assert load_video_model(tmp_path).model.dtype == torch.float16
+    monkeypatch.setattr(placement, "_has_arithmetic", lambda half: False)
+    assert load_video_model(tmp_path).model.dtype == torch.float32
+    assert load_video_model(tmp_path, "float16").model.dtype == torch.float16
     # The ones that ship are stored in half precision and computed in single.
     ships = {"config.json": {"llava-next-video-recall": tmp_path}, "namm.safetensors": {}}
     monkeypatch.setattr(kinds, "shipped", ships.get)

@@ -524,8 +524,8 @@ def test_few_blocks_are_shared_out_by_contenders(toy, monkeypatch):
     given = []
 
     class Engine:
-        def __init__(self, name, make, **settings):
-            self.worker = make("cpu")
+        def __init__(self, name, make, workers, threads, device):
+            self.worker = make(device)
 
         def __enter__(self):
             return self

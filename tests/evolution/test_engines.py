@@ -2,11 +2,13 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 import time
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,9 +72,18 @@ def test_a_run_in_processes_writes_the_same_ledger(configured, ledger_of):
     assert ledger_of(there.out) == ledger_of(here.out)
 
 
-def test_what_is_wrong_with_a_model_is_said_once(configured):
-    config = configured(models=("no-such-model",))
-    with engine_of("processes", config) as engine, pytest.raises(UserError, match="no-such-model"):
+def test_what_is_wrong_with_a_model_is_said_once(configured, llama_folder, tmp_path):
+    # A name that is none is found before there are workers; that weights are absent, by them.
+    with pytest.raises(UserError, match=r"^unknown model 'no-such-model'; known: "):
+        configured(models=("no-such-model",))
+    folder = tmp_path / "no-weights"
+    folder.mkdir()
+    shutil.copy(Path(llama_folder) / "config.json", folder)
+    config = configured(models=(str(folder),))
+    with (
+        engine_of("processes", config) as engine,
+        pytest.raises(UserError, match=r"^language model .*no-weights cannot be loaded"),
+    ):
         generation(engine, config)
 
 

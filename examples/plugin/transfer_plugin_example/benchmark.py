@@ -12,7 +12,7 @@ from transfer.attachment.memory import Memory
 from transfer.evaluation.benchmark import Block, Row
 from transfer.evaluation.contenders import Contender, full, plan
 from transfer.evaluation.digest import model_digest
-from transfer.evaluation.language import LanguageEval
+from transfer.evaluation.language import MADE, LanguageEval
 from transfer.tasks.recall import TASKS, make_batch
 
 
@@ -33,7 +33,8 @@ class Likelihood(Benchmark):
 
     def blocks(self) -> Sequence[Block]:
         """One sequence each."""
-        seeds = range(self.config.seed, self.config.seed + self.config.documents)
+        # Nothing said: as many as our own tasks have.
+        seeds = range(self.config.seed, self.config.seed + (self.config.documents or MADE))
         items = [{"task": "likelihood", "item": seed, "cluster": seed} for seed in seeds]
         return [Block(str(item["item"]), [item], item["item"]) for item in items]
 
