@@ -139,7 +139,7 @@ def test_a_feature_and_a_scorer(python, transfer, tmp_path):
     assert len({row["policy"] for row in json.loads(printed)["summary"]}) == 2
 
 
-def test_a_benchmark(transfer):
+def test_a_benchmark(transfer, python):
     printed = transfer(
         "eval", "language", "--model", "llama-recall", "--documents", 3, "--length", 128,
         "--task", "example_task", "--policy", "example_rule", "--budget", 16, "--json",
@@ -151,6 +151,13 @@ def test_a_benchmark(transfer):
     assert all(entry["n"] == 3 for entry in entries.values())
     assert entries["full"]["mean"] > entries["example_rule"]["mean"] + 0.01
     assert entries["example_rule"]["kept_tokens"] == 16
+    program = (
+        "from transfer.evaluation.language import LanguageEval\n"
+        "from transfer_plugin_example.benchmark import Likelihood\n"
+        "config = LanguageEval('llama-recall', task=('example_task',))\n"
+        "print(len(Likelihood(config).blocks()))"
+    )
+    assert python(program) == "500\n"
 
 
 @pytest.mark.parametrize(
