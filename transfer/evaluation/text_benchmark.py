@@ -259,7 +259,7 @@ class TextBenchmark(Benchmark):
             around = self._around(task)
             for length in config.length:
                 made = task.samples(
-                    length - around, seeds, self.tokenizer, config.depth, config.data
+                    length, seeds, self.tokenizer, config.depth, config.data, around
                 )
                 yield from (Asked(task, sample, length) for sample in made)
 

@@ -109,15 +109,19 @@ class MadeTask(ReadingTask):
         tokenizer: "PreTrainedTokenizerBase",
         depths: Sequence[float] = (),
         data: Path | None = None,
+        around: int = 0,
     ) -> Iterable[Sample]:
         """A sample for each seed, or for each seed and depth; each depends on its own alone.
 
         Args:
-            length: the most tokens of prompt and reply together, as `tokenizer` counts the text.
+            length: the most tokens of prompt and reply together; the nominal one, which the
+                authors' rules may depend on.
             seeds: from 0 up.
             tokenizer: of the model that is to read them.
             depths: shares of the text before what is asked about; none: the task's own choice.
             data: the user's own texts, for tasks that can take or need them.
+            around: tokens that a prompt has beside its text, such as a chat template's; they are
+                taken off the length.
 
         Raises:
             UserError: the length does not hold the task, or data are missing or of another layout.

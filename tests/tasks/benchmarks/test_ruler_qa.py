@@ -95,6 +95,7 @@ def test_documents_come_again_where_there_are_too_few(words, data):
 def test_its_own_documents_stand_at_a_depth(words, data):
     first, last = QA_2.samples(2048, (1,), words, depths=(0.0, 1.0), data=data)
     assert (first.item, last.item, last.groups) == ("1@0", "1@1", {"depth": "1"})
+    assert first.cluster == last.cluster == 1
     own = [f"Title 1-{at}\nOne. Two of {at}." for at in range(10)]
     assert documents(first)[:10] == own == documents(last)[-10:]
 

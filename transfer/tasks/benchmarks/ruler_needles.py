@@ -58,7 +58,9 @@ class Needles(RulerTask):
     # As many lines as needles, between which they are put.
     least = 4
 
-    def maker(self, length: int, tokenizer: "PreTrainedTokenizerBase", data: Path | None) -> Maker:
+    def maker(
+        self, length: int, tokenizer: "PreTrainedTokenizerBase", data: Path | None, around: int
+    ) -> Maker:
         """See `RulerTask`; only tasks with essays read the data."""
         return partial(self._made, haystack(data).split() if self.text == "essay" else ())
 

@@ -96,7 +96,9 @@ class Questions(RulerTask):
     # Documents beside the question's own.
     least = 0
 
-    def maker(self, length: int, tokenizer: "PreTrainedTokenizerBase", data: Path | None) -> Maker:
+    def maker(
+        self, length: int, tokenizer: "PreTrainedTokenizerBase", data: Path | None, around: int
+    ) -> Maker:
         """See `RulerTask`; the data are a file of the authors, or a folder with it."""
         path = self._path(data)
         questions = self._questions(path)
