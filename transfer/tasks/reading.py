@@ -66,7 +66,6 @@ class ReadingTask(ABC):
         ends_at_newline: whether a reply is its first line, after one token at least.
         chance: score of who guesses; 0 where there is nothing to guess from.
         family: the benchmark over whose tasks a mean is reported; empty: none.
-        needs_data: whether it cannot do without the user's data; its family can, without it.
     """
 
     name: str
@@ -75,7 +74,6 @@ class ReadingTask(ABC):
     ends_at_newline: bool = False
     chance: float = 0.0
     family: str = ""
-    needs_data: bool = False
 
     @abstractmethod
     def score(self, reply: str, sample: Sample) -> float:
@@ -89,6 +87,10 @@ class ReadingTask(ABC):
     def answer(self, sample: Sample) -> str | None:
         """The reply whose likelihood is measured; None: no likelihood is."""
         return sample.answers[0] if sample.answers else None
+
+    def lacks(self, data: Path | None) -> bool:
+        """Whether data that it cannot do without are missing; its family does without it then."""
+        return False
 
 
 class MadeTask(ReadingTask):

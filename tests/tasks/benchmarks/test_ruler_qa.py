@@ -114,6 +114,30 @@ def test_a_folder_without_the_file_is_named(words, data):
     assert list(QA_1.samples(2048, (0,), words, data=data))
 
 
+def test_which_data_it_lacks(data):
+    essay = data / "essay.txt"
+    essay.write_text("An essay.")
+    for task, file, other in ((QA_1, SQUAD, HOTPOTQA), (QA_2, HOTPOTQA, SQUAD)):
+        lacking = (None, data / other, essay, data / "absent")
+        assert [task.lacks(each) for each in lacking] == [True] * 4
+        assert not task.lacks(data) and not task.lacks(data / file)
+    (data / SQUAD).unlink()
+    assert QA_1.lacks(data) and not QA_2.lacks(data)
+    assert not any(task.lacks(None) for task in reading_tasks("ruler")[:-2])
+
+
+def test_needles_are_in_prose_where_data_are_questions_alone(words, data):
+    [needles] = reading_tasks("ruler/niah_single_2")
+
+    def text(data):
+        [sample] = needles.samples(1024, (0,), words, data=data)
+        return sample.context
+
+    assert text(data) == text(data / SQUAD) == text(data / HOTPOTQA) == text(None)
+    (data / "essay.txt").write_text("An essay of mine.")
+    assert "An essay of mine. An essay" in text(data)
+
+
 def test_questions_that_are_not_there_are_refused(words, data):
     with pytest.raises(UserError, match="has 3 questions, and number 3 from 0 is asked for"):
         list(QA_2.samples(2048, (2, 3), words, data=data))
