@@ -26,9 +26,10 @@ from benchmarks.generate import cache_bytes
 from benchmarks.kvpress_measure import in_a_fork
 from benchmarks.measure import Row, process_peak, reset_peak
 from transfer.adapters.language_model import load_language_model
+from transfer.adapters.scoring import positions_of
 from transfer.attachment.memory import attach
 from transfer.cache.policy import Policy
-from transfer.errors import UserError
+from transfer.errors import UserError, check_at_least
 from transfer.evaluation.contenders import NAMMs, Spelling
 from transfer.tasks.prose import sentences
 
@@ -66,21 +67,23 @@ def run(arguments: Sequence[str] = ()) -> list[Row]:
     """One row a length and side, after the floor.
 
     Raises:
-        UserError: there is no such model, or it has no tokenizer or too few positions.
+        UserError: there is no such model, it has no tokenizer, one that does not read English, or
+            too few positions, or nothing is to be repeated.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks real")
     parser.add_argument("--model", default="smollm2-135m", help="shipped name, folder or hub id")
-    parser.add_argument("--length", type=int, nargs="+", default=[1024, 4096, 8192])
+    parser.add_argument("--length", type=int, nargs="+", default=[1024, 4096, 8000])
     parser.add_argument("--repeats", type=int, default=3)
     told = parser.parse_args(arguments)
+    check_at_least(1, told, "repeats")
     language = load_language_model(told.model, dtype=torch.float32)
     if language.tokenizer is None:
         raise UserError(f"{told.model} is a model of symbols; python -m benchmarks generate has it")
-    ids = text_ids(language.tokenizer, max(told.length))
-    most = language.model.config.max_position_embeddings - NEW
+    most = positions_of(language.model) - NEW
     for length in told.length:
         if not FLOOR <= length <= most:
             raise UserError(f"--length is {length}; use {FLOOR} to {most} tokens")
+    ids = text_ids(language.tokenizer, max(told.length))
     floor = in_a_fork(one_run, language.model, ids[:, :FLOOR], STOCK)
     rows = [row(language.name, FLOOR, STOCK, [floor], [floor])]
     for length in told.length:
@@ -89,9 +92,17 @@ def run(arguments: Sequence[str] = ()) -> list[Row]:
 
 
 def text_ids(tokenizer: PreTrainedTokenizerBase, length: int) -> Int[Tensor, "1 tokens"]:
-    """Prose of so many tokens."""
+    """Prose of so many tokens.
+
+    Raises:
+        UserError: the tokenizer makes none.
+    """
     text = " ".join(sentences())
-    ids = tokenizer(text, return_tensors="pt").input_ids
+    ids = torch.tensor([tokenizer(text, verbose=False)["input_ids"]], dtype=torch.long)
+    if not ids.numel():
+        raise UserError(
+            "the tokenizer makes no tokens of English; use a model whose tokenizer does"
+        )
     return ids.repeat(1, -(-length // ids.shape[1]))[:, :length]
 
 

@@ -9,6 +9,8 @@ import pytest
 import tiny
 import torch
 from tasks.words import word_tokenizer
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from benchmarks import __main__ as command
 from benchmarks import decode, evolution, features, generate, layer_70b, measure, real, scoring
@@ -171,6 +173,14 @@ def test_a_real_model_is_measured_beside_itself(tmp_path, monkeypatch):
     tiny.llama(vocabulary=len(tokenizer)).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     monkeypatch.setattr(real, "SIDES", (real.STOCK, real.Side("namm:recall", 64)))
+    load = real.load_language_model
+
+    def of_any_length(*told, **options):
+        language = load(*told, **options)
+        del language.model.config.max_position_embeddings
+        return language
+
+    monkeypatch.setattr(real, "load_language_model", of_any_length)
     floor, stock, pruned = real.run(["--model", str(tmp_path), "--length", "192", "--repeats", "1"])
     assert [row["context"] for row in (floor, stock, pruned)] == [real.FLOOR, 192, 192]
     assert stock["read / stock"] == stock["token / stock"] == stock["cache / stock"] == 1
@@ -178,12 +188,23 @@ def test_a_real_model_is_measured_beside_itself(tmp_path, monkeypatch):
     # All tokens: keys and values of 2 heads of 8 numbers in 3 layers.
     assert stock["cache MB"] == round((192 + real.NEW) * 2 * 2 * 8 * 4 * 3 / 1e6, 2)
     assert pruned["read / stock"] > 0 and pruned["cache MB"] > 0
+    monkeypatch.setattr(real, "load_language_model", load)
+    for length in ("-1", "63", str(4096 - real.NEW + 1), str(10**12)):
+        with pytest.raises(UserError, match=rf"--length is {length}; use 64 to {4096 - real.NEW} "):
+            real.run(["--model", str(tmp_path), "--length", "64", length])
+
+
+def test_no_prose_is_made_of_a_tokenizer_that_skips_it():
+    skipping = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE({"我": 0}, [])))
+    with pytest.raises(UserError, match="makes no tokens of English"):
+        real.text_ids(skipping, 64)
 
 
 @pytest.mark.parametrize(
     "options, words",
     [
         (["real", "--model", "llama-recall"], "llama-recall is a model of symbols"),
+        (["real", "--repeats", "0"], "--repeats is 0; use 1 or more"),
         (["decode", "--model", "llama"], "--model is an option of the benchmark real"),
         (["--model", "llama"], "--model is an option of the benchmark real"),
     ],

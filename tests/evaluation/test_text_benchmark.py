@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import tiny
 import torch
 from evaluated import changed, failures_of, printed, rows_of, timeless
 from tasks.words import word_tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
 
 from transfer import attach
 from transfer.adapters.language_model import load_language_model
@@ -47,6 +51,24 @@ def config(folder):
 
 # The second text has the questions of the first, and another task those of both.
 TEXTS = ("The lamp is red. The box is blue. " * 8, "The lamp is blue. The box is red. " * 20)
+
+
+_TOLD = [{"context": f"Town {n} lies at a river.", "qas": []} for n in range(3)]
+_TOLD[0]["qas"] = [{"question": "Where?", "is_impossible": False, "answers": [{"text": "a river"}]}]
+DATA = {
+    "essay.txt": "An essay of mine. It has sentences.",
+    "dev-v2.0.json": json.dumps({"data": [{"paragraphs": _TOLD}]}),
+    "hotpotqa.json": json.dumps(
+        [
+            {
+                "question": "Where?",
+                "answer": "a",
+                "context": [[f"Title {n}", [f"At {at}."]] for at in "ab"],
+            }
+            for n in range(2)
+        ]
+    ),
+}
 
 
 class Lamps(ReadTask):
@@ -225,6 +247,52 @@ def test_our_own_tasks_are_read_as_text(config):
     assert [r["item"] for r in rows_of(deep, "full")][:3] == ["0@1.0", "0@0.0", "0@0.5.0"]
     groups = [e["group"] for e in deep.summary if e["group_by"] == "depth"]
     assert list(dict.fromkeys(groups)) == ["0", "0.5", "1"]
+
+
+@pytest.fixture
+def coarse(folder, tmp_path):
+    """A model with a token each word, and one before each text."""
+    path = tmp_path / "coarse"
+    shutil.copytree(folder, path)
+    words = Tokenizer(models.WordLevel({"<s>": 0, "?": 1, ".": 2}, unk_token="?"))
+    words.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()]
+    )
+    words.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 0)])
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="?").save_pretrained(path)
+    return path
+
+
+def test_the_length_decides_and_not_what_the_tokenizer_leaves_of_it(config, coarse):
+    told = changed(config, model=str(coarse), task=("ruler/cwe",), length=(4096,), documents=1)
+    [block] = TextBenchmark(told).blocks()
+    [(asked,), _] = block.content
+    *_, words = re.findall(r"^1\. .*$", asked.sample.context, re.MULTILINE)
+    assert set(Counter(re.findall(r"\d+\. (\S+)", words)).values()) == {30, 3}
+
+
+@pytest.mark.parametrize(
+    ("files", "left"),
+    [
+        ((), ["ruler/qa_1", "ruler/qa_2"]),
+        (("essay.txt",), ["ruler/qa_1", "ruler/qa_2"]),
+        (("dev-v2.0.json",), ["ruler/qa_2"]),
+        (("hotpotqa.json", "essay.txt"), ["ruler/qa_1"]),
+    ],
+)
+def test_what_a_family_lacks_data_for_is_left_out(config, coarse, tmp_path, files, left, capsys):
+    told = changed(config, model=str(coarse), task=("ruler",), length=(2000,), documents=1)
+    data = tmp_path / "data"
+    data.mkdir()
+    for file in files:
+        (data / file).write_text(DATA[file])
+    benchmark = TextBenchmark(changed(told, data=data if files else None))
+    assert len(
+        {one.task.name for block in benchmark.blocks() for one in block.content[0]}
+    ) == 13 - len(left)
+    assert not benchmark.tasks.keys() & {*left}
+    why = f"for want of their files in --data {data}" if files else "without --data"
+    assert f"left out {why}: {', '.join(left)}\n" in capsys.readouterr().err
 
 
 def test_questions_of_ones_own(config, tmp_path):

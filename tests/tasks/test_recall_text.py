@@ -78,5 +78,14 @@ def test_distractors_are_whole_sentences_of_the_library():
 
 
 def test_too_short_a_document_says_what_it_needs():
-    with pytest.raises(UserError, match=r"50 tokens cannot hold .* of recall, which are \d+; ask"):
-        samples("recall", 50)
+    said = r"50 tokens cannot hold .* of recall, which are (\d+); use --length \1 or more"
+    with pytest.raises(UserError, match=said) as error:
+        samples("recall", 50, [0], around=30)
+    least = int(re.findall(r"\d+", str(error.value))[-1])
+    assert samples("recall", least, [0], around=30)
+    with pytest.raises(UserError, match="cannot hold"):
+        samples("recall", least - 1, [0], around=30)
+
+
+def test_what_is_around_a_text_is_taken_off_its_length():
+    assert samples("recall", 1000, around=400) == samples("recall", 600)

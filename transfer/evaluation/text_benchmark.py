@@ -14,6 +14,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby, product
+from pathlib import Path
 from typing import Any, ClassVar
 
 from jaxtyping import Float
@@ -137,8 +138,8 @@ class TextBenchmark(Benchmark):
             return [OwnQuestions(name)]
         if name in READINGS:
             return [READINGS[name]]
-        if name in FAMILIES and self.config.data is None:
-            return _without_data(reading_tasks(name))
+        if name in FAMILIES:
+            return _without_data(reading_tasks(name), self.config.data)
         if name.partition("/")[0] in FAMILIES:
             return reading_tasks(name)
         raise unknown_name("task", name, [*TASKS, *FAMILIES, "perplexity"], _READ)
@@ -272,7 +273,7 @@ class TextBenchmark(Benchmark):
             around = self._around(task)
             for length in config.length:
                 made = task.samples(
-                    length - around, seeds, self.tokenizer, config.depth, config.data
+                    length, seeds, self.tokenizer, config.depth, config.data, around
                 )
                 yield from (Asked(task, one, length, clusters(one)) for one in made)
 
@@ -337,13 +338,14 @@ class TextBenchmark(Benchmark):
         return min(one.task.new_tokens, (one.length or self.positions) - len(prompt.ids))
 
 
-def _without_data(tasks: Sequence[ReadingTask]) -> list[ReadingTask]:
-    """Those of a family that can do without data, and a line about the others."""
-    left = [task.name for task in tasks if task.needs_data]
+def _without_data(tasks: Sequence[ReadingTask], data: Path | None) -> list[ReadingTask]:
+    """Those of a family that lack no data, and a line about the others."""
+    left = [task.name for task in tasks if task.lacks(data)]
     # Of workers nobody wants to hear it again.
     if left and multiprocessing.parent_process() is None:
-        print(f"left out without --data: {', '.join(left)}", file=sys.stderr)
-    return [task for task in tasks if not task.needs_data]
+        why = "without --data" if data is None else f"for want of their files in --data {data}"
+        print(f"left out {why}: {', '.join(left)}", file=sys.stderr)
+    return [task for task in tasks if task.name not in left]
 
 
 class Clusters:

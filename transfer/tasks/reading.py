@@ -66,7 +66,6 @@ class ReadingTask(ABC):
         ends_at_newline: whether a reply is its first line, after one token at least.
         chance: score of who guesses; 0 where there is nothing to guess from.
         family: the benchmark over whose tasks a mean is reported; empty: none.
-        needs_data: whether it cannot do without the user's data; its family can, without it.
     """
 
     name: str
@@ -75,7 +74,6 @@ class ReadingTask(ABC):
     ends_at_newline: bool = False
     chance: float = 0.0
     family: str = ""
-    needs_data: bool = False
 
     @abstractmethod
     def score(self, reply: str, sample: Sample) -> float:
@@ -89,6 +87,10 @@ class ReadingTask(ABC):
     def answer(self, sample: Sample) -> str | None:
         """The reply whose likelihood is measured; None: no likelihood is."""
         return sample.answers[0] if sample.answers else None
+
+    def lacks(self, data: Path | None) -> bool:
+        """Whether data that it cannot do without are missing; its family does without it then."""
+        return False
 
 
 class MadeTask(ReadingTask):
@@ -109,15 +111,19 @@ class MadeTask(ReadingTask):
         tokenizer: "PreTrainedTokenizerBase",
         depths: Sequence[float] = (),
         data: Path | None = None,
+        around: int = 0,
     ) -> Iterable[Sample]:
         """A sample for each seed, or for each seed and depth; each depends on its own alone.
 
         Args:
-            length: the most tokens of prompt and reply together, as `tokenizer` counts the text.
+            length: the most tokens of prompt and reply together; the nominal one, which the
+                authors' rules may depend on.
             seeds: from 0 up.
             tokenizer: of the model that is to read them.
             depths: shares of the text before what is asked about; none: the task's own choice.
             data: the user's own texts, for tasks that can take or need them.
+            around: tokens that a prompt has beside its text, such as a chat template's; they are
+                taken off the length.
 
         Raises:
             UserError: the length does not hold the task, or data are missing or of another layout.

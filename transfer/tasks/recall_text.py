@@ -66,13 +66,15 @@ class RecallReading(MadeTask):
         tokenizer: "PreTrainedTokenizerBase",
         depths: Sequence[float] = (),
         data: Path | None = None,
+        around: int = 0,
     ) -> Iterator[Sample]:
         """The questions of each document; with depths, of each document at each of them."""
         for seed in seeds:
             for depth in depths or (None,):
                 at = "" if depth is None else f"@{depth:g}"
                 groups = {} if depth is None else {"depth": f"{depth:g}"}
-                asked = self._asked(replace(TASKS[self.name], depth=depth), length, seed, tokenizer)
+                task = replace(TASKS[self.name], depth=depth)
+                asked = self._asked(task, length, around, seed, tokenizer)
                 for number, (context, phrase, answer) in enumerate(asked):
                     item = f"{seed}{at}.{number}"
                     yield Sample(item, context, _AGAIN, (answer,), phrase, groups, cluster=seed)
@@ -82,7 +84,12 @@ class RecallReading(MadeTask):
         return float(contains(reply, sample.answers[0]))
 
     def _asked(
-        self, task: RecallTask, length: int, seed: int, tokenizer: "PreTrainedTokenizerBase"
+        self,
+        task: RecallTask,
+        length: int,
+        around: int,
+        seed: int,
+        tokenizer: "PreTrainedTokenizerBase",
     ) -> Iterator[tuple[str, str, str]]:
         """A document, and how each sentence it is asked for begins and ends."""
         rng = np.random.default_rng(seed)
@@ -90,17 +97,23 @@ class RecallReading(MadeTask):
         placed = list(story.placed(Lines()))
         asked = list(_questions(story))
         said = [f"{_AGAIN}{phrase} {answer}" for phrase, answer in asked]
-        rest = length - self.new_tokens - max(_count(tokenizer, text) for text in said)
+        rest = length - around - self.new_tokens - max(_count(tokenizer, text) for text in said)
         rest -= _count(tokenizer, f"{english.PREAMBLE}\n")
         rest -= sum(_count(tokenizer, text) for _, text in placed)
         if rest < 0:
             raise UserError(
                 f"{length} tokens cannot hold the facts and questions of {self.name}, which are"
-                f" {length - rest}; ask for longer documents"
+                f" {length - rest}; use --length {length - rest} or more"
             )
         distractors, lengths = [], []
         for sentence in sources(task, rng, Lines()):
-            rest -= _count(tokenizer, sentence)
+            tokens = _count(tokenizer, sentence)
+            if not tokens:
+                raise UserError(
+                    f"the tokenizer makes no tokens of {sentence!r}; use a model whose tokenizer "
+                    "reads English"
+                )
+            rest -= tokens
             if rest < 0:
                 break
             distractors.append(sentence)

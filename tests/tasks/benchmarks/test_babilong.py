@@ -78,8 +78,8 @@ def test_layouts(tmp_path):
     assert items(tmp_path / "old" / "data" / "qa1" / "16k.json") == ["16k-0", "16k-1"]
     assert items(tmp_path / "parts") == items(tmp_path / "parts" / "2k") == ["2k-0", "2k-1", "2k-2"]
     assert items(tmp_path / "viewer") == ["128k-0"]
-    assert items(as_json(tmp_path / "mine.json", rows(2))) == [0, 1]
-    [one, _] = QA1.samples(tmp_path / "mine.json")
+    assert items(as_json(tmp_path / "qa1.json", rows(2))) == [0, 1]
+    [one, _] = QA1.samples(tmp_path / "qa1.json")
     assert one.groups == {}
 
 
@@ -122,15 +122,17 @@ def test_odd_records_are_named(tmp_path, row, sentence):
 
 
 def test_a_missing_field_is_named(tmp_path):
-    path = as_json(tmp_path / "0k.json", [{"input": "Text.", "target": "kitchen"}])
+    path = as_json(tmp_path / "qa1" / "0k.json", [{"input": "Text.", "target": "kitchen"}])
     with pytest.raises(UserError, match=r"record 1 of .*0k\.json has no field 'question'"):
         items(path)
 
 
 def test_data_of_another_layout(tmp_path):
     path = as_json(tmp_path / "qa2" / "0k.json", rows(1))
-    with pytest.raises(UserError, match=r"0k\.json is of babilong/qa2, not babilong/qa1; check"):
-        items(path)
+    # What a file alone is of, only its path says.
+    for other in (path, as_json(tmp_path / "mine.json", rows(1))):
+        with pytest.raises(UserError, match=r"json is not of babilong/qa1, by its path; give qa1/"):
+            items(other)
     with pytest.raises(UserError, match=r"has no qa1/4k\.json or the like; give the data"):
         items(tmp_path)
     with pytest.raises(UserError, match=r"there is no file or folder .*absent; check --data"):

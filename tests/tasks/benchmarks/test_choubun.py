@@ -62,7 +62,14 @@ def test_a_summary_has_no_question(tmp_path):
     assert [sample.item for sample in samples] == ["0", "1"]
     assert samples[0].question == "\n### 要約 ###\n"
     with pytest.raises(UserError, match=r"record 1 of .*\.parquet has the input None, not a text"):
-        sound(QA.samples(tmp_path / "corp_sec_sum" / "test-00000-of-00001.parquet"))
+        sound(QA.samples(written(tmp_path, "wiki_qa", {"input": None})))
+
+
+def test_the_file_of_another_task_is_refused(tmp_path):
+    file = written(tmp_path, "corp_sec_sum", {}) / "corp_sec_sum" / "test-00000-of-00001.parquet"
+    assert len(list(SUM.samples(file))) == 1
+    with pytest.raises(UserError, match=rf"^{file} is not called wiki_qa, as the data of that "):
+        list(QA.samples(file))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import json
 import sys
 import zipfile
 from itertools import islice
+from pathlib import Path
 
 import pyarrow
 import pytest
@@ -68,9 +69,26 @@ def test_layouts_of_a_folder(tmp_path, where, write):
     as_lines(tmp_path / "other.jsonl", ROWS[:1])
     assert fields(tmp_path) == ROWS
     assert fields(tmp_path, key="id", most=3) == ROWS[:3]
-    assert fields(tmp_path / where, "any") == ROWS
+    assert fields(tmp_path / where) == ROWS
+    with pytest.raises(
+        UserError, match=rf"^{tmp_path / where} is not called other, .* or rename it"
+    ):
+        read(tmp_path / where, "other")
     as_zip(tmp_path.with_suffix(".zip"), (where, (tmp_path / where).read_bytes()))
     assert fields(tmp_path.with_suffix(".zip")) == ROWS
+
+
+def test_a_file_alone_is_known_by_its_name(tmp_path, monkeypatch):
+    for name in ("qa", "qa.txt", "qa.JSONL"):
+        as_lines(tmp_path / name)
+        assert fields(tmp_path / name) == ROWS
+    for name in ("qa_e.jsonl", "qa.jsonl.bak", "my-qa.jsonl", "qa-2.parquet"):
+        as_lines(tmp_path / name)
+        with pytest.raises(UserError, match=rf"{name} is not called qa, as the data of that task"):
+            read(tmp_path / name)
+    as_parquet(tmp_path / "set" / "qa" / "0.parquet")
+    monkeypatch.chdir(tmp_path / "set" / "qa")
+    assert fields(Path("0.parquet")) == ROWS
 
 
 def test_names_with_folders(tmp_path):

@@ -28,10 +28,10 @@ def tokenizer():
     return word_tokenizer()
 
 
-def made(kind, length, seeds, tokenizer, depths=()):
+def made(kind, length, seeds, tokenizer, depths=(), around=0):
     task = TASKS[f"infinitebench/{kind}"]
     assert isinstance(task, MadeTask)
-    return list(task.samples(length, seeds, tokenizer, depths))
+    return list(task.samples(length, seeds, tokenizer, depths, around=around))
 
 
 def prompt(sample):
@@ -65,12 +65,18 @@ def test_samples_depend_on_their_seed_alone(tokenizer, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_too_short_says_how_long(tokenizer, kind):
     sentence = rf"--length 20 does not hold infinitebench/{kind}, .*use --length (\d+) or more"
-    with pytest.raises(UserError, match=sentence) as error:
-        made(kind, 20, [1], tokenizer)
-    needed = int(re.search(r"use --length (\d+)", str(error.value))[1])
-    assert len(made(kind, needed, [1], tokenizer)) == 1
-    with pytest.raises(UserError, match="does not hold"):
-        made(kind, needed - 1, [1], tokenizer)
+    for around in (0, 50):
+        with pytest.raises(UserError, match=sentence) as error:
+            made(kind, 20, [1], tokenizer, around=around)
+        needed = int(re.search(r"use --length (\d+)", str(error.value))[1])
+        assert len(made(kind, needed, [1], tokenizer, around=around)) == 1
+        with pytest.raises(UserError, match="does not hold"):
+            made(kind, needed - 1, [1], tokenizer, around=around)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_around_a_text_is_taken_off_its_length(tokenizer, kind):
+    assert made(kind, 2000, [3], tokenizer, around=500) == made(kind, 1500, [3], tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +91,7 @@ def test_keys_stand_in_noise_at_their_depth(tokenizer, kind, said):
     assert [sample.item for sample in samples] == ["3@0", "3@0.25", "3@1", "4@0", "4@0.25", "4@1"]
     for sample, depth in zip(samples, (0.0, 0.25, 1.0) * 2):
         assert sample.groups == {"depth": f"{depth:g}"}
+        assert sample.cluster == int(sample.item.partition("@")[0])
         text = sample.context.partition("\n\n")[2]
         key = re.search(said, text)
         assert sample.answers == (key[1],)
@@ -194,11 +201,11 @@ class Characters:
     [("passkey", NOISE, 5220, 4), ("kv_retrieval", '": "', 2500, 2), ("code_run", "def f", 550, 1)],
 )
 def test_the_published_length_has_the_published_size(kind, mark, size, characters):
-    shorter, theirs, longer = (
-        made(kind, length, [0], Characters(characters))[0].context.count(mark)
-        for length in (131_071, 131_072, 131_073)
+    shorter, theirs, beside, longer = (
+        made(kind, length, [0], Characters(characters), around=around)[0].context.count(mark)
+        for length, around in ((131_071, 0), (131_072, 0), (131_072, 20), (131_073, 0))
     )
-    assert theirs == size
+    assert theirs == beside == size
     assert shorter > size < longer
 
 

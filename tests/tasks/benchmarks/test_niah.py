@@ -100,11 +100,14 @@ def test_the_likely_reply_is_what_the_needle_says(words):
 
 
 def test_a_length_without_room_is_refused_and_the_least_fits(words):
-    with pytest.raises(UserError, match="200 tokens do not hold niah") as error:
+    with pytest.raises(UserError, match="--length 200 does not hold niah") as error:
         list(GRID.samples(200, (0,), words))
-    least = 200 + int(str(error.value).split()[-2])
+    least = int(str(error.value).split()[-3])
     [sample] = GRID.samples(least, (0,), words, depths=(1.0,))
     assert used(sample, words) <= least
+    with pytest.raises(UserError, match=f"use --length {least + 50} or more"):
+        list(GRID.samples(least + 49, (0,), words, depths=(1.0,), around=50))
+    assert [sample] == list(GRID.samples(least + 50, (0,), words, depths=(1.0,), around=50))
 
 
 def test_a_text_without_full_stops_is_refused(words, tmp_path):
@@ -116,5 +119,5 @@ def test_a_text_without_full_stops_is_refused(words, tmp_path):
 def test_without_its_scorer_nothing_is_asked(words, monkeypatch):
     niah._scorer.cache_clear()
     monkeypatch.setitem(sys.modules, "rouge_score.rouge_scorer", None)
-    with pytest.raises(UserError, match=r"pip install namm-transfer\[benchmarks\]"):
+    with pytest.raises(UserError, match=r"rouge_score .*pip install 'namm-transfer\[benchmarks\]'"):
         next(iter(GRID.samples(1024, (0,), words)))

@@ -36,6 +36,14 @@ def characters():
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
 
 
+@pytest.fixture(scope="module")
+def coarse():
+    """A token each word."""
+    tokenizer = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="?")
+
+
 def task(name):
     return reading_tasks(f"ruler/{name}")[0]
 
@@ -82,13 +90,15 @@ def test_a_sample_depends_on_its_seed_alone(name, words):
 
 @pytest.mark.parametrize("name", MADE)
 def test_the_length_that_is_said_to_hold_a_task_does(name, words):
-    with pytest.raises(UserError, match=f"100 tokens do not hold ruler/{name}") as error:
-        samples(name, words, 100)
-    least = 100 + int(re.findall(r"use a --length of (\d+) more", str(error.value))[0])
-    if name not in ("fwe", "vt"):
-        assert tokens(samples(name, words, least)[0], words) + task(name).new_tokens <= least
-    with pytest.raises(UserError):
-        samples(name, words, least - 100)
+    for around in (0, 70):
+        said = f"--length 100 does not hold ruler/{name}, .* use --length \\d+ or more"
+        with pytest.raises(UserError, match=said) as error:
+            samples(name, words, 100, around=around)
+        least = int(re.findall(r"use --length (\d+) or more", str(error.value))[0])
+        [sample] = samples(name, words, least, around=around)
+        assert tokens(sample, words) + task(name).new_tokens <= least - around
+        with pytest.raises(UserError, match="does not hold"):
+            samples(name, words, least - 1, around=around)
 
 
 @pytest.mark.parametrize(
@@ -158,6 +168,19 @@ def test_what_is_asked_about_stands_at_its_depth(name, words):
     assert samples(name, words, 4096, (3,))[0].groups == {}
 
 
+@pytest.mark.parametrize("name", MADE)
+def test_what_is_around_a_text_is_taken_off_its_length(name, words):
+    [sample] = samples(name, words, 2048, around=300)
+    assert 1748 - 80 <= tokens(sample, words) + task(name).new_tokens <= 1748
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_samples_of_a_seed_are_a_cluster(name, words):
+    depths = (0.0, 1.0) if task(name).deep else ()
+    found = samples(name, words, 2048, (0, 7), depths=depths)
+    assert [sample.cluster for sample in found] == [s for s in (0, 7) for _ in depths or (0,)]
+
+
 @pytest.mark.parametrize("name", ["vt", "cwe", "fwe"])
 def test_what_is_asked_about_all_over_has_no_depth(name, words):
     with pytest.raises(UserError, match=f"ruler/{name} asks about .* leave --depth out"):
@@ -219,10 +242,17 @@ def test_variables_of_the_chain_are_right_in_example_and_text(words):
 
 
 @pytest.mark.parametrize(
-    ("length", "counts", "example"), [(2048, (6, 1), (3, 1)), (6000, (30, 3), (10, 3))]
+    ("length", "around", "counts", "example"),
+    [
+        (2048, 0, (6, 1), (3, 1)),
+        (4095, 0, (6, 1), (3, 1)),
+        # The length decides, not what a chat template leaves of it.
+        (4096, 0, (30, 3), (10, 3)),
+        (4096, 90, (30, 3), (10, 3)),
+    ],
 )
-def test_common_words_are_more_often_in_the_list(length, counts, example, words):
-    sample = samples("cwe", words, length)[0]
+def test_common_words_are_more_often_in_the_list(length, around, counts, example, coarse):
+    sample = samples("cwe", coarse, length, around=around)[0]
     lists = re.findall(r"^1\. .*$", sample.context, re.MULTILINE)
     solved = re.search(r"in the list are:(.*)\n", sample.context)
     assert solved

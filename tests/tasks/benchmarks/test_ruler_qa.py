@@ -95,6 +95,7 @@ def test_documents_come_again_where_there_are_too_few(words, data):
 def test_its_own_documents_stand_at_a_depth(words, data):
     first, last = QA_2.samples(2048, (1,), words, depths=(0.0, 1.0), data=data)
     assert (first.item, last.item, last.groups) == ("1@0", "1@1", {"depth": "1"})
+    assert first.cluster == last.cluster == 1
     own = [f"Title 1-{at}\nOne. Two of {at}." for at in range(10)]
     assert documents(first)[:10] == own == documents(last)[-10:]
 
@@ -111,6 +112,30 @@ def test_a_folder_without_the_file_is_named(words, data):
         list(QA_1.samples(2048, (0,), words, data=data))
     (data / "squad.json").write_text(json.dumps(squad()))
     assert list(QA_1.samples(2048, (0,), words, data=data))
+
+
+def test_which_data_it_lacks(data):
+    essay = data / "essay.txt"
+    essay.write_text("An essay.")
+    for task, file, other in ((QA_1, SQUAD, HOTPOTQA), (QA_2, HOTPOTQA, SQUAD)):
+        lacking = (None, data / other, essay, data / "absent")
+        assert [task.lacks(each) for each in lacking] == [True] * 4
+        assert not task.lacks(data) and not task.lacks(data / file)
+    (data / SQUAD).unlink()
+    assert QA_1.lacks(data) and not QA_2.lacks(data)
+    assert not any(task.lacks(None) for task in reading_tasks("ruler")[:-2])
+
+
+def test_needles_are_in_prose_where_data_are_questions_alone(words, data):
+    [needles] = reading_tasks("ruler/niah_single_2")
+
+    def text(data):
+        [sample] = needles.samples(1024, (0,), words, data=data)
+        return sample.context
+
+    assert text(data) == text(data / SQUAD) == text(data / HOTPOTQA) == text(None)
+    (data / "essay.txt").write_text("An essay of mine.")
+    assert "An essay of mine. An essay" in text(data)
 
 
 def test_questions_that_are_not_there_are_refused(words, data):

@@ -1,11 +1,24 @@
 """The longest text that fits is found with few counts, whatever the pieces weigh."""
 
 import random
+from contextlib import suppress
+from itertools import chain
 
 import pytest
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
+from transfer.errors import UserError
+from transfer.tasks.benchmarks import FAMILIES, reading_tasks
 from transfer.tasks.benchmarks.sizing import most_pieces
+from transfer.tasks.reading import MadeTask
+from transfer.tasks.recall_text import READINGS
 
+MADE = [
+    task
+    for task in (*READINGS.values(), *chain.from_iterable(map(reading_tasks, FAMILIES)))
+    if isinstance(task, MadeTask) and not task.lacks(None)
+]
 ROOMS = (700, 1024, 8192, 131_072)
 
 
@@ -44,6 +57,28 @@ def test_numbering_that_grows_is_no_trouble():
 
     found = most_pieces(tokens, 20, 131_072, tokens(20))
     assert 131_072 - 132 <= tokens(found) <= 131_072
+
+
+@pytest.mark.parametrize("saturated", [0, 60, 300])
+def test_pieces_that_are_no_tokens_are_no_endless_search(saturated):
+    def tokens(pieces):
+        return 120 + min(pieces, saturated)
+
+    with pytest.raises(
+        UserError, match=r"makes no more tokens of \d+ pieces of text than of \d+, "
+    ):
+        most_pieces(tokens, 2, 8192, tokens(2))
+
+
+@pytest.mark.parametrize("known", ["我", "ACGT", "0123456789", "z."])
+@pytest.mark.parametrize("task", MADE, ids=lambda task: task.name)
+def test_texts_for_a_tokenizer_that_skips_them_end(task, known):
+    words = models.BPE({letter: at for at, letter in enumerate(known)}, [])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words))
+    ended = "the tokenizer (makes no|has no)"
+    # What has letters of these is asked, if with much text; the first is in none.
+    with pytest.raises(UserError, match=ended) if known == "我" else suppress(UserError):
+        assert list(task.samples(1024, (0,), tokenizer))
 
 
 def test_where_the_fewest_fill_the_room_they_are_it():

@@ -55,8 +55,10 @@ class BabiLong(ReadTask):
             read = {n: records(None, f"{self.kind}/{n}", published) for n in FETCHED}
         else:
             found = self._found(data)
-            one = partial(records, name=self.kind, published=published)
-            read = {n: chain.from_iterable(map(one, found[n])) for n in sorted(found, key=_rank)}
+            read = {
+                n: chain.from_iterable(records(file, file.stem, published) for file in found[n])
+                for n in sorted(found, key=_rank)
+            }
         told = (map(partial(self._asked, n), enumerate(rows)) for n, rows in read.items())
         turns = chain.from_iterable(zip_longest(*told))
         yield from islice((sample for sample in turns if sample is not None), most)
@@ -74,13 +76,16 @@ class BabiLong(ReadTask):
         return float(told == set(_parts(sample.answers[0])))
 
     def _found(self, data: Path) -> dict[str, list[Path]]:
-        """The files of each length; the length is empty where one file is given that says none."""
+        """The files of each length; it is empty where one file is given that says none."""
         if data.suffix.lower() == ".zip":
             raise UserError(f"{data} is zipped, which this data never is; give the folder in it")
         if data.is_file():
             kind, length = _told(data)
-            if kind not in (self.kind, None):
-                raise UserError(f"{data} is of {FAMILY}/{kind}, not {self.name}; check --data")
+            if kind != self.kind:
+                raise UserError(
+                    f"{data} is not of {self.name}, by its path; give {self.kind}/4k.json or the "
+                    f"like, or name it {self.kind}.json if it is"
+                )
             return {length or "": [data]}
         if not data.is_dir():
             raise UserError(f"there is no file or folder {data}; check --data")

@@ -156,7 +156,7 @@ def records(
     """The records of a task, in the order of the data.
 
     Args:
-        data: file with them, or folder or zip where they are called `name`; None: the Hub.
+        data: file, or folder or zip with it, that is called `name`; None: the Hub.
         name: of the file without its ending, such as "qasper" or "qa1/0k".
         published: where they come from if `data` is None.
         most: the first so many; None: all.
@@ -228,8 +228,15 @@ def _fetched(published: Published) -> Path:
 
 
 def _located(data: Path, name: str, published: Published) -> list[_Source]:
-    if data.is_file():
-        sources = _zipped(data, name) if data.suffix.lower() == ".zip" else [_Source(data)]
+    if data.is_file() and data.suffix.lower() == ".zip":
+        sources = _zipped(data, name)
+    elif data.is_file():
+        if not _called(data, name):
+            raise UserError(
+                f"{data} is not called {name}, as the data of that task are; give their own file, "
+                "or rename it if it holds them"
+            )
+        sources = [_Source(data)]
     elif data.is_dir():
         sources = _in_folder(data, name) or _in_folder(data / "data", name)
         archives = iter(sorted(data.glob("*.zip")))
@@ -243,6 +250,12 @@ def _located(data: Path, name: str, published: Published) -> list[_Source]:
             f"data as their authors publish them (https://huggingface.co/datasets/{published.repo})"
         )
     return sources
+
+
+def _called(file: Path, name: str) -> bool:
+    """Whether a file has a name, whatever its ending, or lies where a folder has it."""
+    layouts = (layout.format(name) for layout in _LAYOUTS)
+    return file.stem == name or any(map(file.absolute().match, layouts))
 
 
 def _in_folder(folder: Path, name: str) -> list[_Source]:

@@ -25,24 +25,25 @@ def haystack(data: Path | None) -> str:
     """
     if data is None:
         return " ".join(sentences())
-    text = "\n".join(_text(path) for path in _files(data))
+    files = essays(data)
+    if not files:
+        raise UserError(
+            f"the folder {data} has no essays to hide needles in: neither {ESSAYS_FILE} nor .txt or"
+            " .md files; put some there, or leave --data out for plain prose"
+        )
+    text = "\n".join(map(_text, files))
     if not text.strip():
         raise UserError(f"there is no text in {data}; give essays as .txt or .md files with --data")
     return text
 
 
-def _files(data: Path) -> list[Path]:
+def essays(data: Path) -> list[Path]:
+    """The files that `haystack` joins; none: a folder has none."""
     if not data.is_dir():
         return [data]
     if (data / ESSAYS_FILE).is_file():
         return [data / ESSAYS_FILE]
-    found = sorted(path for path in data.iterdir() if path.suffix.lower() in _SUFFIXES)
-    if not found:
-        raise UserError(
-            f"the folder {data} has no essays to hide needles in: neither {ESSAYS_FILE} nor .txt or"
-            " .md files; put some there, or leave --data out for plain prose"
-        )
-    return found
+    return sorted(path for path in data.iterdir() if path.suffix.lower() in _SUFFIXES)
 
 
 def _text(path: Path) -> str:

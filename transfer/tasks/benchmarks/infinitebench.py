@@ -6,7 +6,8 @@ and the other six always, they are read.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from transfer.tasks.benchmarks.data import Found, Published, Record, asked, reco
 from transfer.tasks.benchmarks.infinitebench_forms import FORMS
 from transfer.tasks.benchmarks.infinitebench_made import PUBLISHED_LENGTH, RECIPES
 from transfer.tasks.benchmarks.infinitebench_scores import LETTERS
-from transfer.tasks.benchmarks.sizing import count_tokens, most_pieces
+from transfer.tasks.benchmarks.sizing import count_tokens, count_with_reply, fitted, too_short
 from transfer.tasks.reading import MadeTask, ReadingTask, ReadTask, Sample
 
 if TYPE_CHECKING:
@@ -129,42 +130,45 @@ class InfiniteMade(InfiniteTask, MadeTask):
         tokenizer: "PreTrainedTokenizerBase",
         depths: Sequence[float] = (),
         data: Path | None = None,
+        around: int = 0,
     ) -> Iterator[Sample]:
         """See `MadeTask`."""
         if depths and not self.recipe.deep:
             raise UserError(f"{self.name} has nothing at a depth; leave out --depth")
+        count = partial(self._tokens, tokenizer)
         for seed in seeds:
             for depth in depths or (None,):
-                yield self._made(length, seed, depth, tokenizer)
+                yield self._sized(partial(self._made, seed, depth), count, length, around)
 
-    def _made(
-        self, length: int, seed: int, depth: float | None, tokenizer: "PreTrainedTokenizerBase"
+    def _sized(
+        self,
+        make: Callable[[int], Sample],
+        count: Callable[[Sample], int],
+        length: int,
+        around: int,
     ) -> Sample:
-        def make(size: int) -> Sample:
-            record = Record(f"{self.name} of seed {seed}", self.recipe.make(size, seed, depth))
-            if depth is None:
-                return self._sample(seed, record, {})
-            return self._sample(f"{seed}@{depth:g}", record, {"depth": f"{depth:g}"})
+        """At the authors' length of their size, if it fits; else the longest that does."""
+        recipe, room = self.recipe, length - around
+        theirs = make(recipe.published) if length == PUBLISHED_LENGTH else None
+        if theirs and count(theirs) <= room:
+            return theirs
+        found = fitted(make, count, recipe.least, room)
+        if found is None:
+            raise too_short(self, length, count(make(recipe.least)) + around)
+        return found
 
-        def tokens(size: int) -> int:
-            return self._tokens(make(size), tokenizer)
+    def _made(self, seed: int, depth: float | None, size: int) -> Sample:
+        record = Record(f"{self.name} of seed {seed}", self.recipe.make(size, seed, depth))
+        at = "" if depth is None else f"{depth:g}"
+        item, groups = (f"{seed}@{at}", {"depth": at}) if at else (seed, {})
+        return replace(self._sample(item, record, groups), cluster=seed)
 
-        if length == PUBLISHED_LENGTH and tokens(self.recipe.published) <= length:
-            return make(self.recipe.published)
-        least = self.recipe.least
-        if (needed := tokens(least)) > length:
-            raise UserError(
-                f"--length {length} does not hold {self.name}, which takes {needed} tokens or more "
-                f"with its reply; use --length {needed} or more"
-            )
-        return make(most_pieces(tokens, least, length, needed))
-
-    def _tokens(self, sample: Sample, tokenizer: "PreTrainedTokenizerBase") -> int:
-        text = f"{sample.context}{sample.question}{sample.prefix}"
-        if self.kind == "math_calc":
-            # What may be said is as long as what was asked, not as the longest that there is.
-            return count_tokens(tokenizer, f"{text} {self.answer(sample)}")
-        return count_tokens(tokenizer, text) + self.new_tokens
+    def _tokens(self, tokenizer: "PreTrainedTokenizerBase", sample: Sample) -> int:
+        if self.kind != "math_calc":
+            return count_with_reply(tokenizer, self, sample)
+        # What may be said is as long as what was asked, not as the longest that there is.
+        text = f"{sample.context}{sample.question}{sample.prefix} {self.answer(sample)}"
+        return count_tokens(tokenizer, text)
 
 
 def _texts(record: Record) -> tuple[str, ...]:

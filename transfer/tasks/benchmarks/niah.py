@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transfer.errors import UserError
+from transfer.tasks.benchmarks.extra import needed
 from transfer.tasks.benchmarks.haystack import haystack
 from transfer.tasks.benchmarks.sizing import too_short
 from transfer.tasks.reading import MadeTask, Sample
@@ -49,11 +50,17 @@ class Haystack:
         """The user's text, by default plain prose.
 
         Raises:
-            UserError: there is none, or it has no full stops.
+            UserError: there is none, or it has no full stops or no tokens that are some.
         """
-        ids = _encoded(tokenizer, f"{haystack(data).strip()}\n")
+        text = f"{haystack(data).strip()}\n"
+        ids = _encoded(tokenizer, text)
         stops = {token for token in set(ids) if _decoded(tokenizer, [token]).strip() == "."}
         starts = [at + 1 for at, token in enumerate(ids) if token in stops]
+        if not starts and "." in text:
+            raise UserError(
+                "the tokenizer has no token for the full stops of the text, behind which a needle "
+                "is put; use a model whose tokenizer reads English"
+            )
         if not starts:
             raise UserError(
                 f"the text of {data} has no full stop, behind which a needle could be put; give "
@@ -91,6 +98,7 @@ class NeedleGrid(MadeTask):
         tokenizer: "PreTrainedTokenizerBase",
         depths: Sequence[float] = (),
         data: Path | None = None,
+        around: int = 0,
     ) -> Iterator[Sample]:
         """A sample for each seed and depth, by default eleven depths; see `MadeTask`.
 
@@ -102,7 +110,7 @@ class NeedleGrid(MadeTask):
         """
         _scorer()
         needle = _encoded(tokenizer, NEEDLE)
-        room = length - _BUFFER - len(needle)
+        room = length - around - _BUFFER - len(needle)
         if room < 1:
             raise too_short(self, length, length - room + 1)
         text = Haystack.read(data, tokenizer)
@@ -145,14 +153,7 @@ def _decoded(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
 
 @cache
 def _scorer() -> Any:
-    try:
-        from rouge_score.rouge_scorer import RougeScorer
-    except ImportError as error:
-        raise UserError(
-            "rouge-score is not installed, which scores niah; run `pip install "
-            "namm-transfer[benchmarks]`"
-        ) from error
-    return RougeScorer(["rouge1"], use_stemmer=True)
+    return needed("rouge_score.rouge_scorer").RougeScorer(["rouge1"], use_stemmer=True)
 
 
 TASKS = {"niah": NeedleGrid()}

@@ -8,12 +8,13 @@ import random
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transfer.errors import UserError
-from transfer.tasks.benchmarks.sizing import fitted
+from transfer.tasks.benchmarks.sizing import count_with_reply, fitted, too_short
 from transfer.tasks.reading import MadeTask, Sample
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class RulerTask(MadeTask):
         tokenizer: "PreTrainedTokenizerBase",
         depths: Sequence[float] = (),
         data: Path | None = None,
+        around: int = 0,
     ) -> Iterator[Sample]:
         """A sample for each seed, or for each seed and depth; see `MadeTask`.
 
@@ -54,14 +56,37 @@ class RulerTask(MadeTask):
                 f"{self.name} asks about what stands all over its text, which has no depth; leave "
                 "--depth out"
             )
-        make = self.maker(length, tokenizer, data)
+        make = self.maker(length, tokenizer, data, around)
+        count = partial(count_with_reply, tokenizer, self)
         for seed in seeds:
             for depth in depths or (None,):
-                yield fitted(self, partial(make, seed, depth), self.least, length, tokenizer)
+                found = fitted(partial(make, seed, depth), count, self.least, length - around)
+                if found is None:
+                    needed = self._least_length(length, seed, depth, tokenizer, data, around)
+                    raise too_short(self, length, needed)
+                yield replace(found, cluster=seed)
+
+    def _least_length(
+        self,
+        length: int,
+        seed: int,
+        depth: float | None,
+        tokenizer: "PreTrainedTokenizerBase",
+        data: Path | None,
+        around: int,
+    ) -> int:
+        """The least from `length` on that holds a sample, whose rules may depend on it."""
+        sample = self.maker(length, tokenizer, data, around)(seed, depth, self.least)
+        needed = count_with_reply(tokenizer, self, sample) + around
+        if needed <= length:
+            return length
+        return self._least_length(needed, seed, depth, tokenizer, data, around)
 
     @abstractmethod
-    def maker(self, length: int, tokenizer: "PreTrainedTokenizerBase", data: Path | None) -> Maker:
-        """What makes the samples of a length, with the data read.
+    def maker(
+        self, length: int, tokenizer: "PreTrainedTokenizerBase", data: Path | None, around: int
+    ) -> Maker:
+        """What makes the samples of a length, with the data read; arguments are those of `samples`.
 
         Raises:
             UserError: data are missing or of another layout.

@@ -11,8 +11,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from transfer.tasks.benchmarks.haystack import haystack
+from transfer.tasks.benchmarks.haystack import essays, haystack
 from transfer.tasks.benchmarks.ruler_base import Maker, RulerTask, depth_group, item_name
+from transfer.tasks.benchmarks.ruler_qa import QUESTIONS
 from transfer.tasks.benchmarks.words import PAIRS
 from transfer.tasks.reading import Sample
 
@@ -58,9 +59,12 @@ class Needles(RulerTask):
     # As many lines as needles, between which they are put.
     least = 4
 
-    def maker(self, length: int, tokenizer: "PreTrainedTokenizerBase", data: Path | None) -> Maker:
+    def maker(
+        self, length: int, tokenizer: "PreTrainedTokenizerBase", data: Path | None, around: int
+    ) -> Maker:
         """See `RulerTask`; only tasks with essays read the data."""
-        return partial(self._made, haystack(data).split() if self.text == "essay" else ())
+        words = haystack(_without_questions(data)).split() if self.text == "essay" else ()
+        return partial(self._made, words)
 
     def _made(self, words: Sequence[str], seed: int, depth: float | None, size: int) -> Sample:
         rng = self.random(seed)
@@ -118,6 +122,13 @@ class Needles(RulerTask):
             f"What {are}{all_} {which}?",
             f" The {which.removeprefix('the ')} {are}",
         )
+
+
+def _without_questions(data: Path | None) -> Path | None:
+    """The data; None, for plain prose, if they are what RULER's questions are about and no more."""
+    if data is None or all(task.lacks(data) for task in QUESTIONS):
+        return data
+    return data if data.is_dir() and essays(data) else None
 
 
 def _distinct(rng: random.Random, kind: Kind, count: int, taken: Sequence[str] = ()) -> list[str]:

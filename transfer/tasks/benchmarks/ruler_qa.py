@@ -92,11 +92,16 @@ class Questions(RulerTask):
 
     new_tokens = 32
     deep = True
-    needs_data = True
     # Documents beside the question's own.
     least = 0
 
-    def maker(self, length: int, tokenizer: "PreTrainedTokenizerBase", data: Path | None) -> Maker:
+    def lacks(self, data: Path | None) -> bool:
+        """See `ReadingTask`; a file alone is known by its name."""
+        return data is None or self._file(data) is None
+
+    def maker(
+        self, length: int, tokenizer: "PreTrainedTokenizerBase", data: Path | None, around: int
+    ) -> Maker:
         """See `RulerTask`; the data are a file of the authors, or a folder with it."""
         path = self._path(data)
         questions = self._questions(path)
@@ -162,10 +167,14 @@ class Questions(RulerTask):
             )
         if not data.is_dir():
             return data
-        for name in self.files:
-            if (data / name).is_file():
-                return data / name
+        if file := self._file(data):
+            return file
         raise UserError(f"the folder {data} has no questions for {self.name}; put {wanted} there")
+
+    def _file(self, data: Path) -> Path | None:
+        """What has a name of the file, in a folder or alone."""
+        known = [data / name for name in self.files] if data.is_dir() else [data]
+        return next((p for p in known if p.name in self.files and p.is_file()), None)
 
     def _questions(self, path: Path) -> list[Asked]:
         content, found = read_json(path), []

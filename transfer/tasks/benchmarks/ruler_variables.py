@@ -30,7 +30,9 @@ class Variables(RulerTask):
     new_tokens = 30
     least = _HOPS + 1
 
-    def maker(self, length: int, tokenizer: "PreTrainedTokenizerBase", data: Path | None) -> Maker:
+    def maker(
+        self, length: int, tokenizer: "PreTrainedTokenizerBase", data: Path | None, around: int
+    ) -> Maker:
         """See `RulerTask`; data are not used."""
 
         def tokens(lines: int) -> int:

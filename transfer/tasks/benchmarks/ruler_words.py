@@ -31,7 +31,9 @@ class CommonWords(RulerTask):
     # The common words and one more.
     least = _COMMON + 1
 
-    def maker(self, length: int, tokenizer: "PreTrainedTokenizerBase", data: Path | None) -> Maker:
+    def maker(
+        self, length: int, tokenizer: "PreTrainedTokenizerBase", data: Path | None, around: int
+    ) -> Maker:
         """See `RulerTask`; data are not used."""
         return partial(self._made, length < _LONG)
 
@@ -82,10 +84,13 @@ class FrequentWords(RulerTask):
     # So that the fourth word of all is there more often than the fifth.
     least = 60
 
-    def maker(self, length: int, tokenizer: "PreTrainedTokenizerBase", data: Path | None) -> Maker:
+    def maker(
+        self, length: int, tokenizer: "PreTrainedTokenizerBase", data: Path | None, around: int
+    ) -> Maker:
         """See `RulerTask`; data are not used."""
-        # A short text has the noise, the three words and one more at least.
-        return partial(self._made, max(5, (length - self.new_tokens) // 50))
+        # Of the room, unlike the repeats of the list, and as the authors do. A short text has the
+        # noise, the three words and one more at least.
+        return partial(self._made, max(5, (length - around - self.new_tokens) // 50))
 
     def _made(self, vocabulary: int, seed: int, depth: float | None, size: int) -> Sample:
         rng = self.random(seed)

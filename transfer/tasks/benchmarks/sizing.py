@@ -20,44 +20,41 @@ def count_tokens(tokenizer: "PreTrainedTokenizerBase", text: str) -> int:
     return len(tokenizer(text, verbose=False)["input_ids"])
 
 
+def count_with_reply(
+    tokenizer: "PreTrainedTokenizerBase", task: ReadingTask, sample: Sample
+) -> int:
+    """Tokens of a prompt's text and of the longest reply."""
+    text = f"{sample.context}{sample.question}{sample.prefix}"
+    return count_tokens(tokenizer, text) + task.new_tokens
+
+
 def fitted(
-    task: ReadingTask,
-    make: Callable[[int], Sample],
-    least: int,
-    length: int,
-    tokenizer: "PreTrainedTokenizerBase",
-) -> Sample:
-    """The longest sample that fits with its reply.
+    make: Callable[[int], Sample], count: Callable[[Sample], int], least: int, room: int
+) -> Sample | None:
+    """The longest sample that fits; None: that of the fewest pieces does not.
 
     Args:
-        task: whose sample it is.
         make: the sample of so many pieces of text.
-        least: the fewest that it can have.
-        length: the most tokens of prompt and reply.
-        tokenizer: counts them.
+        count: tokens of the text of a sample and its reply.
+        least: the fewest pieces that it can have.
+        room: the most tokens.
 
     Raises:
-        UserError: that of the fewest pieces does not fit.
+        UserError: as `most_pieces`.
     """
 
     def tokens(pieces: int) -> int:
-        sample = make(pieces)
-        text = f"{sample.context}{sample.question}{sample.prefix}"
-        return count_tokens(tokenizer, text) + task.new_tokens
+        return count(make(pieces))
 
-    if (needed := tokens(least)) > length:
-        raise too_short(task, length, needed)
-    return make(most_pieces(tokens, least, length, needed))
+    needed = tokens(least)
+    return make(most_pieces(tokens, least, room, needed)) if needed <= room else None
 
 
 def too_short(task: ReadingTask, length: int, needed: int) -> UserError:
-    """The error for a length that does not hold a task.
-
-    It says how much longer; of what was told a chat template may have been taken off.
-    """
+    """The error for a length that does not hold a task, which takes `needed` tokens in all."""
     return UserError(
-        f"{length} tokens do not hold {task.name}, which takes {needed} or more with its reply; "
-        f"use a --length of {needed - length} more"
+        f"--length {length} does not hold {task.name}, which takes {needed} tokens or more with its"
+        f" reply; use --length {needed} or more"
     )
 
 
@@ -69,10 +66,19 @@ def most_pieces(tokens: Callable[[int], int], least: int, room: int, needed: int
         least: pieces that fit.
         room: the most tokens.
         needed: tokens of `least`.
+
+    Raises:
+        UserError: many more pieces are no more tokens, as of a tokenizer that skips what it does
+            not know.
     """
     low, used, high, probe = least, needed, None, least + _SECOND
     while room - used > room * _NEAR and (high is None or high - low > 1):
         found = tokens(probe)
+        if found <= used and probe - low >= _SECOND:
+            raise UserError(
+                f"the tokenizer makes no more tokens of {probe} pieces of text than of {low}, so "
+                "that no text is as long as it should be; use a model whose tokenizer reads English"
+            )
         if found > room:
             high, each = probe, (found - used) / (probe - low)
         else:
