@@ -134,7 +134,7 @@ class _Cell:
     ) -> dict[str, Any]:
         first, known = rows[0], [row for row in rows if row[metric] is not None]
         values = [row[metric] for row in known]
-        score = bootstrap(values, _of(known, "cluster"), self._groups(known)) if known else None
+        score = bootstrap(values, _clusters(known), self._groups(known)) if known else None
         entry = {
             **{name: first[name] for name in ("model", "task", "policy", "budget")},
             "metric": metric,
@@ -157,7 +157,7 @@ class _Cell:
         if not both:
             return None
         values, others = _of(both, metric), [theirs[_item(row)] for row in both]
-        return paired_difference(values, others, _of(both, "cluster"), self._groups(both))
+        return paired_difference(values, others, _clusters(both), self._groups(both))
 
     def _groups(self, rows: Sequence[Row]) -> list[Any] | None:
         return _of(rows, self.average_by) if self.average_by else None
@@ -183,6 +183,11 @@ def named(mean: str, bound: str, interval: Interval | None) -> dict[str, float |
 
 def _item(row: Row) -> tuple[str, Any]:
     return row["task"], row["item"]
+
+
+def _clusters(rows: Sequence[Row]) -> list[tuple[str, Any]]:
+    """What is drawn together; seeds and records of two tasks may have one name."""
+    return [(row["task"], row["cluster"]) for row in rows]
 
 
 def _of(rows: Sequence[Row], name: str) -> list[Any]:
