@@ -42,7 +42,7 @@ from transfer.tasks.reading import BrokenSample, MadeTask, ReadingTask, ReadTask
 from transfer.tasks.recall import TASKS
 from transfer.tasks.recall_text import READINGS
 from transfer.tasks.records import OwnQuestions
-from transfer.tasks.text import check_english, check_text
+from transfer.tasks.text import check_text
 
 #: What a task may be beside a name.
 _READ = (
@@ -268,7 +268,6 @@ class TextBenchmark(Benchmark):
             yield from self._read(task)
         elif isinstance(task, MadeTask):
             check_length(self.language.model, max(config.length), "a document")
-            check_english(self.tokenizer)
             seeds = range(config.seed, config.seed + (config.documents or MADE_TEXTS))
             around = self._around(task)
             for length in config.length:

@@ -57,20 +57,6 @@ def check_text(text: str, tokenizer: "PreTrainedTokenizerBase", positions: int, 
         part *= _CHARACTERS
 
 
-def check_english(tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Refuse a tokenizer that makes nothing of plain English.
-
-    Raises:
-        UserError: it does.
-    """
-    words = tokenizer.encode(" ".join(english.NOISE_WORDS), add_special_tokens=False)
-    if not words or tokenizer.unk_token_id in words:
-        raise UserError(
-            f"the tokenizer {tokenizer.name_or_path or type(tokenizer).__name__} cannot spell"
-            " plain English words; use one that can"
-        )
-
-
 class Text:
     """Says documents in English, as the token ids of a tokenizer.
 
@@ -82,8 +68,13 @@ class Text:
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
-        check_english(tokenizer)
         self.tokenizer = tokenizer
+        unknown = tokenizer.unk_token_id
+        if not self._ids(english.PREAMBLE) or unknown in self._ids(" ".join(english.NOISE_WORDS)):
+            raise UserError(
+                f"the tokenizer {tokenizer.name_or_path or type(tokenizer).__name__} cannot spell"
+                " plain English words; use one that can"
+            )
 
     def begin(self) -> Piece:
         """The tokenizer's first token, if it has one, and what the document is about."""
