@@ -10,7 +10,7 @@ import pytest
 from transfer import cli
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _COMMAND = r"transfer (?:eval|evolve|pretrain|collect|plan|inspect|import|report|doctor|get)\b"
 
 
