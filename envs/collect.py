@@ -17,12 +17,11 @@ from rich.progress import Progress
 from transfer.arguments import check_fields, typed
 from transfer.envs.behaviour import Arrays, Recorder, deterministic_returns, record_episodes
 from transfer.envs.d4rl import read_d4rl, write_d4rl
-from transfer.envs.environment import env_id, env_name, environment, make_env
+from transfer.envs.environment import D4RL, env_id, env_name, environment, make_env
 from transfer.envs.learner import Learner
 from transfer.envs.training_run import Checkpoint, TrainingRun
 from transfer.errors import UserError, check_at_least, resumable, unknown_name
 from transfer.files import cache_folder, locked, remove_partial
-from transfer.plugins import ENVIRONMENTS
 from transfer.provenance import command_line, versions
 
 _EVAL_SEED = 20_000
@@ -63,9 +62,9 @@ class CollectConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if environment(self.env, self.env_version).name not in ENVIRONMENTS.built_in:
+        if environment(self.env, self.env_version).name not in D4RL:
             # Actions from -1 to 1, and a simulator whose state can be recorded.
-            raise unknown_name("environment of D4RL", self.env, ENVIRONMENTS.built_in)
+            raise unknown_name("environment of D4RL", self.env, D4RL)
         check_at_least(1, self, "steps", "eval_every", most=10**9)
         check_at_least(1, self, "medium_transitions", "expert_transitions", most=10**8)
         check_at_least(1, self, "eval_episodes")

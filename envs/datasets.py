@@ -6,13 +6,12 @@ from pathlib import Path
 
 from transfer.arguments import typed
 from transfer.envs.d4rl import Dataset, read_d4rl
-from transfer.envs.environment import QUALITIES
+from transfer.envs.environment import D4RL, QUALITIES
 from transfer.envs.minari import minari_folder, read_minari
 from transfer.errors import UserError
-from transfer.plugins import ENVIRONMENTS
 
 _URL = "http://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco_v2"
-_D4RL_NAME = re.compile(rf"({'|'.join(ENVIRONMENTS.built_in)})-({'|'.join(QUALITIES)})-v2")
+_D4RL_NAME = re.compile(rf"({'|'.join(D4RL)})-({'|'.join(QUALITIES)})-v2")
 _MINARI_ID = re.compile(r"[\w-]+(/[\w-]+)+-v\d+")
 
 

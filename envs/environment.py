@@ -1,5 +1,8 @@
 """What an environment is, and its way from a name: `hopper`, one from outside, or any Gymnasium id.
 
+Settings follow a colon, `tmaze:length=400`, and go to the environment when it is made. Whatever its
+spaces are, it is seen as vectors here; see `transfer.envs.spaces`.
+
 Version v4 is the default of D4RL's three: its rewards, observations and resets are those of the v2
 environments that D4RL's data were recorded in. v5 pays no healthy reward on the terminal step and
 changes the friction of Walker2d's feet.
@@ -7,21 +10,27 @@ changes the friction of Walker2d's feet.
 
 import math
 import re
+from ast import literal_eval
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cache
+from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 from transfer.arguments import check_fields, typed
+from transfer.envs import spaces
 from transfer.envs.mujoco import without_advice
 from transfer.errors import UserError, unknown_name
 from transfer.plugins import ENVIRONMENTS
 
 VERSIONS = ("v4", "v5")
+#: The three of D4RL's locomotion.
+D4RL = ("hopper", "halfcheetah", "walker2d")
 #: Of D4RL's data, by their names.
 QUALITIES = ("random", "medium", "expert", "medium-replay", "full-replay", "medium-expert")
 
@@ -37,6 +46,10 @@ class Environment:
         targets: returns to ask a Decision Transformer for, the best first.
         horizon: steps of the longest episode.
         name: as it is called here; by default the id.
+        success: it says in `info["success"]` of an episode's last step how far the episode
+            succeeded, from 0 to 1.
+        extra: of this package, that brings what it needs.
+        settings: that it is made with.
 
     Raises:
         UserError: only one of the two references is there, or they are not in order.
@@ -48,6 +61,9 @@ class Environment:
     targets: tuple[float, ...] = ()
     horizon: int = 1000
     name: str = ""
+    success: bool = False
+    extra: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -69,8 +85,17 @@ class Environment:
 
     @property
     def metric(self) -> str:
-        """What `score` is: `d4rl_score`, or `return` without references."""
+        """What episodes are judged by: `success` or `d4rl_score`, or without either `return`."""
+        if self.success:
+            return "success"
         return "return" if self.random is None else "d4rl_score"
+
+    @property
+    def title(self) -> str:
+        """What is played, as results call it: Gymnasium's id, and the settings."""
+        said = ",".join(f"{name}={value}" for name, value in self.settings.items())
+        base = self.name if self.settings else self.id
+        return f"{base}:{said}" if said else base
 
     def score(self, returns: float | np.ndarray) -> float | np.ndarray:
         """D4RL's, 100 (return - random) / (expert - random), of a return or an array of them."""
@@ -83,9 +108,18 @@ class Environment:
         """Numbers of an observation and of an action.
 
         Raises:
-            UserError: they are no vectors of real numbers, or the environment cannot be made.
+            UserError: they have no fixed number, or the environment cannot be made.
         """
-        return _sizes(self.id)
+        return _probed(self.id, self.extra, tuple(self.settings.items()))[:2]
+
+    @property
+    def choices(self) -> tuple[int, ...]:
+        """Values of each choice of an action, whose numbers are one-hot; () if it is real.
+
+        Raises:
+            UserError: as `sizes`.
+        """
+        return _probed(self.id, self.extra, tuple(self.settings.items()))[2]
 
 
 # Mean returns of a random and an expert policy from D4RL's infos.py, the same for every quality;
@@ -96,9 +130,7 @@ HALFCHEETAH = Environment(
 )
 WALKER2D = Environment("Walker2d-v4", 1.629008, 4592.3, (5000.0, 2500.0), name="walker2d")
 
-_D4RL = re.compile(
-    rf"({'|'.join(ENVIRONMENTS.built_in)})(?:-(v\d+)|-({'|'.join(QUALITIES)})-v2)?", re.IGNORECASE
-)
+_D4RL = re.compile(rf"({'|'.join(D4RL)})(?:-(v\d+)|-({'|'.join(QUALITIES)})-v2)?", re.IGNORECASE)
 
 
 @typed
@@ -107,24 +139,48 @@ def environment(name: str, version: str = "v4") -> Environment:
 
     Args:
         name: hopper, halfcheetah or walker2d, by id (`Hopper-v5`) or data (`hopper-medium-v2`) too;
-            a registered one or an entry point's; `package.module:ATTRIBUTE`; or an id of Gymnasium,
-            `package.module:Id-v0` where that module registers it.
+            another of ours, such as tmaze; a registered one or an entry point's;
+            `package.module:ATTRIBUTE`; or an id of Gymnasium, `package.module:Id-v0` where that
+            module registers it. Settings may follow a colon: `tmaze:length=400`.
         version: v4 or v5 of the first three; one within `name` goes first.
 
     Raises:
-        UserError: no such environment, a version that is no longer run, or one whose observations
-            or actions are no vectors of real numbers.
+        UserError: no such environment, a version that is no longer run, settings that it does not
+            take, or observations or actions that are no fixed number of numbers.
     """
+    name, settings = _settings(name)
+    found = _named(name, version)
+    if settings:
+        found = replace(found, settings={**found.settings, **settings})
+    # So that what cannot be made is refused here.
+    _ = found.sizes
+    return found
+
+
+def _named(name: str, version: str) -> Environment:
     if named := _D4RL.fullmatch(name):
         return _versioned(ENVIRONMENTS.get(named[1].lower()), named[2] or version)
     module, _, attribute = name.partition(":")
     if name in ENVIRONMENTS or (module and attribute.isidentifier()):
-        found = replace(ENVIRONMENTS.get(name), name=name)
-    else:
-        horizon = _spec(name).max_episode_steps
-        found = Environment(name, horizon=horizon or Environment.horizon)
-    _sizes(found.id)
-    return found
+        return replace(ENVIRONMENTS.get(name), name=name)
+    horizon = _spec(name).max_episode_steps
+    return Environment(name, horizon=horizon or Environment.horizon)
+
+
+def _settings(name: str) -> tuple[str, dict[str, Any]]:
+    """A name without its settings, and these."""
+    base, _, said = name.rpartition(":")
+    if "=" not in said:
+        return name, {}
+    parts = [part.partition("=") for part in said.split(",")]
+    return base, {key.strip(): _value(text.strip()) for key, _, text in parts}
+
+
+def _value(text: str) -> Any:
+    try:
+        return literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 @typed
@@ -156,7 +212,7 @@ def make_env(
         UserError: there is none of that name, or it cannot be made or rendered.
     """
     found = environment(env, version) if isinstance(env, str) else env
-    return _made(found.id, render_mode)
+    return _made(found, render_mode)
 
 
 @typed
@@ -189,11 +245,11 @@ def _versioned(found: Environment, version: str) -> Environment:
     return replace(found, id=f"{found.id.removesuffix('-v4')}-{version}")
 
 
-def _spec(identifier: str) -> EnvSpec:
+def _spec(identifier: str, extra: str = "") -> EnvSpec:
     """Gymnasium's entry of an id; a module before a colon is imported, which registers it."""
     module, _, name = identifier.rpartition(":")
     if module:
-        ENVIRONMENTS.imported(identifier, module)
+        _import(identifier, module, extra)
     try:
         return gymnasium.spec(name)
     except gymnasium.error.Error as error:
@@ -201,31 +257,52 @@ def _spec(identifier: str) -> EnvSpec:
         raise unknown_name("environment", identifier, [*ENVIRONMENTS, *near]) from error
 
 
-def _made(identifier: str, render_mode: str | None = None) -> gymnasium.Env:
-    spec = _spec(identifier)
-    of_mujoco = str(spec.entry_point).startswith("gymnasium.envs.mujoco")
+def _import(identifier: str, module: str, extra: str) -> None:
     try:
-        with without_advice() if of_mujoco else nullcontext():
-            return gymnasium.make(spec, render_mode=render_mode, disable_env_checker=True)
-    # What the constructor of an environment raises is its own: a missing package, file or display.
-    except Exception as error:
+        ENVIRONMENTS.imported(identifier, module)
+    except UserError as error:
+        if not extra:
+            raise
         raise UserError(
-            f"environment {identifier} cannot be made ({type(error).__name__}: {error}); "
-            "install what it needs, or name another"
+            f"environment {identifier} cannot be imported; run `pip install namm-transfer[{extra}]`"
         ) from error
 
 
-@cache
-def _sizes(identifier: str) -> tuple[int, int]:
-    env = _made(identifier)
-    spaces = {"observations": env.observation_space, "actions": env.action_space}
-    env.close()
-    for what, space in spaces.items():
-        if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
-            shape = f" of shape {space.shape}" if isinstance(space, gymnasium.spaces.Box) else ""
-            raise UserError(
-                f"environment {identifier} has {what} in a {type(space).__name__}{shape}; "
-                "name one whose observations and actions are vectors (a Box with one axis)"
+def _made(found: Environment, render_mode: str | None) -> gymnasium.Env:
+    spec = _spec(found.id, found.extra)
+    of_mujoco = str(spec.entry_point).startswith("gymnasium.envs.mujoco")
+    try:
+        with without_advice() if of_mujoco else nullcontext():
+            env = gymnasium.make(
+                spec, render_mode=render_mode, disable_env_checker=True, **found.settings
             )
-    observation, action = (space.shape[0] for space in spaces.values())  # pyright: ignore[reportOptionalSubscript]
-    return observation, action
+    except UserError:
+        raise
+    # What the constructor of an environment raises is its own: a missing package, file or display.
+    except Exception as error:
+        raise UserError(
+            f"environment {found.title} cannot be made ({type(error).__name__}: {error}); "
+            "install what it needs, change its settings, or name another"
+        ) from error
+    return _as_vectors(found, env)
+
+
+@cache
+def _probed(
+    identifier: str, extra: str, settings: tuple[tuple[str, Any], ...]
+) -> tuple[int, int, tuple[int, ...]]:
+    env = make_env(Environment(identifier, extra=extra, settings=dict(settings)))
+    env.close()
+    native = env.env if isinstance(env, spaces.Vectors) else env
+    widths = (spaces.width(space) for space in (env.observation_space, env.action_space))
+    return *widths, spaces.choices(native.action_space)
+
+
+def _as_vectors(found: Environment, env: gymnasium.Env) -> gymnasium.Env:
+    if spaces.is_vector(env.observation_space) and spaces.is_vector(env.action_space):
+        return env
+    try:
+        return spaces.Vectors(env)
+    except UserError as error:
+        env.close()
+        raise UserError(f"environment {found.title} cannot be taken: {error}") from error

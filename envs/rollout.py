@@ -46,6 +46,15 @@ class Controller(Protocol):
         ...
 
 
+@runtime_checkable
+class Told(Protocol):
+    """A controller that is told, before it acts, which of the states have to be remembered."""
+
+    def tell(self, cues: Bool[np.ndarray, " episodes"]) -> None:
+        """Whether the environment's `info["cue"]` says so of the state that follows."""
+        ...
+
+
 @dataclass(frozen=True)
 class Episode:
     """One finished episode.
@@ -58,6 +67,7 @@ class Episode:
         terminated: by the environment, not by time or a failure.
         failure: what broke down, in a sentence; None: nothing did.
         place: among the seeds, which may be the same.
+        success: how far it succeeded, from 0 to 1, as the environment says; None: it does not.
     """
 
     seed: int
@@ -67,6 +77,7 @@ class Episode:
     terminated: bool
     failure: str | None = None
     place: int = 0
+    success: float | None = None
 
 
 def refuse_failures(episodes: Sequence[Episode]) -> None:
@@ -189,6 +200,8 @@ class _Batch:
         self.running = np.arange(len(seeds))
         self.returns = np.zeros(len(seeds))
         self.states = np.empty((0, 0))
+        self.cues = np.zeros(len(seeds), bool)
+        self.successes: dict[int, float] = {}
         self.failures: dict[int, str] = {}
         self._on_frame: Callable[[Frame], None] | None = None
         self._frame_every = 1
@@ -218,8 +231,9 @@ class _Batch:
 
     def _reset(self) -> None:
         began = time.perf_counter()
-        firsts = [env.reset(seed=seed)[0] for env, seed in zip(self.envs, self.seeds)]
-        self.states = np.stack(firsts)
+        firsts = [env.reset(seed=seed) for env, seed in zip(self.envs, self.seeds)]
+        self.states = np.stack([state for state, _ in firsts])
+        self.cues = np.array([bool(info.get("cue")) for _, info in firsts])
         self.clock.simulator_s += time.perf_counter() - began
 
     def _draw(self, step: int) -> None:
@@ -233,6 +247,8 @@ class _Batch:
         to_go = np.broadcast_to((self.target - received) / self.scale, (len(self.running), 1))
         states = torch.from_numpy(self.states.astype(np.float32))
         returns_to_go = torch.from_numpy(to_go.astype(np.float32))
+        if isinstance(controller, Told):
+            controller.tell(self.cues)
         actions = controller.act(states, returns_to_go, previous)
         self.clock.policy_s += time.perf_counter() - began
         if self.noise is None:
@@ -250,12 +266,15 @@ class _Batch:
             if index in self.failures:
                 continue
             try:
-                state, reward, terminal, cut, _ = self.envs[index].step(actions[row])
+                state, reward, terminal, cut, info = self.envs[index].step(actions[row])
             except Exception as error:
                 self._fail_row(row, step, f"the simulator failed ({error})")
                 continue
             self.states[row], rewards[row] = state, float(reward)
             terminated[row], truncated[row] = terminal, cut
+            self.cues[row] = bool(info.get("cue"))
+            if "success" in info:
+                self.successes[index] = float(info["success"])
         wrong = ~np.isfinite(self.states.sum(1) + rewards)
         self._fail(wrong, step, "the simulator returned a number that is not finite")
         self.returns[self.running] += np.where(wrong, 0.0, rewards)
@@ -290,5 +309,7 @@ class _Batch:
                 terminated=bool(terminated[row]) and failure is None,
                 failure=failure,
                 place=index,
+                success=self.successes.get(index),
             )
         self.running, self.states = self.running[~ended], self.states[~ended]
+        self.cues = self.cues[~ended]

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from transfer.adapters.kinds import kind_of, shipped_models
 from transfer.adapters.placement import Placement
 from transfer.checkpoints import shipped
-from transfer.plugins import ENVIRONMENTS
 from transfer.provenance import versions
 
 if TYPE_CHECKING:
@@ -90,13 +89,13 @@ def _tried(name: str, attempt: Callable[[], str], remedy: str, needed: bool = Fa
 
 
 def _simulator() -> str:
-    from transfer.envs.environment import env_id, make_env
+    from transfer.envs.environment import D4RL, env_id, make_env
 
     env = make_env("hopper")
     env.reset(seed=0)
     env.step(env.action_space.sample())
     env.close()
-    return f"{', '.join(map(env_id, ENVIRONMENTS.built_in))}"
+    return f"{', '.join(map(env_id, D4RL))}"
 
 
 def _video() -> str:

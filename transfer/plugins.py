@@ -225,6 +225,13 @@ ENVIRONMENTS: Registry[Any] = Registry(
         "hopper": "transfer.envs.environment:HOPPER",
         "halfcheetah": "transfer.envs.environment:HALFCHEETAH",
         "walker2d": "transfer.envs.environment:WALKER2D",
+        "tmaze": "transfer.envs.memory.corridor:TMAZE",
+        "gates": "transfer.envs.memory.corridor:GATES",
+        "gates4": "transfer.envs.memory.corridor:GATES4",
+        "minigrid-memory": "transfer.envs.memory.minigrid:MINIGRID_MEMORY",
+        "repeat-previous": "transfer.envs.memory.popgym:REPEAT_PREVIOUS",
+        "autoencode": "transfer.envs.memory.popgym:AUTOENCODE",
+        "concentration": "transfer.envs.memory.popgym:CONCENTRATION",
     },
 )
 BENCHMARKS: Registry[type] = Registry(

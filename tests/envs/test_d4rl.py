@@ -15,9 +15,8 @@ from transfer.envs.d4rl import (
     write_d4rl,
 )
 from transfer.envs.datasets import read_dataset
-from transfer.envs.environment import environment
+from transfer.envs.environment import D4RL, environment
 from transfer.errors import UserError
-from transfer.plugins import ENVIRONMENTS
 
 QUALITIES = ("random", "medium", "expert", "medium-replay", "full-replay", "medium-expert")
 
@@ -227,7 +226,7 @@ def test_agrees_with_the_d4rl_package(path, monkeypatch):
             np.testing.assert_array_equal(piece[name], getattr(trajectory, name))
         assert piece["terminals"][-1] == trajectory.terminated
     monkeypatch.setenv("D4RL_DATASET_DIR", str(path.parent))
-    for name in (f"{env}-{quality}-v2" for env in ENVIRONMENTS.built_in for quality in QUALITIES):
+    for name in (f"{env}-{quality}-v2" for env in D4RL for quality in QUALITIES):
         with pytest.raises(UserError, match=re.escape(f"download {DATASET_URLS[name]} to")):
             read_dataset(name)
     for env in ("hopper", "halfcheetah", "walker2d"):

@@ -87,10 +87,15 @@ def test_any_id_of_gymnasium_with_vectors_is_scored_by_its_returns():
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("CartPole-v1", "CartPole-v1 has actions in a Discrete; name one whose"),
-        ("FrozenLake-v1", "has observations in a Discrete"),
-        ("Blackjack-v1", "has observations in a Tuple"),
-        ("Picture-v0", r"has observations in a Box of shape \(8, 8\); name"),
+        (
+            "Words-v0",
+            "Words-v0 cannot be taken: a Text has no fixed number of numbers; use Box, Dis",
+        ),
+        (
+            "Parts-v0",
+            "Parts-v0 cannot be taken: actions in a Dict cannot be taken; use Box, Discrete",
+        ),
+        ("Toy-v0:size=3", r"Toy-v0:size=3 cannot be made \(TypeError: .*'size'; install what"),
         ("Broken-v0", r"Broken-v0 cannot be made \(RuntimeError: no display\); install"),
     ],
 )
@@ -102,9 +107,9 @@ def test_environments_that_cannot_be_taken(name, sentence):
 class Toy(gymnasium.Env):
     """A point that is pushed to and fro, in so many axes."""
 
-    def __init__(self, shape=(2,), render_mode=None):
-        self.observation_space = gymnasium.spaces.Box(-9, 9, shape)
-        self.action_space = gymnasium.spaces.Box(-1, 1, (1,))
+    def __init__(self, shape=(2,), observations=None, actions=None, render_mode=None):
+        self.observation_space = observations or gymnasium.spaces.Box(-9, 9, shape)
+        self.action_space = actions or gymnasium.spaces.Box(-1, 1, (1,))
 
     def reset(self, seed=None, options=None):
         super().reset(seed=seed)
@@ -124,10 +129,12 @@ def broken(**settings):
 def _toys():
     settings = {"disable_env_checker": True, "order_enforce": False}
     gymnasium.register("Toy-v0", Toy, max_episode_steps=7, **settings)
-    gymnasium.register("Picture-v0", Toy, kwargs={"shape": (8, 8)}, **settings)
+    words, parts = gymnasium.spaces.Text(3), gymnasium.spaces.Dict(a=gymnasium.spaces.Discrete(2))
+    gymnasium.register("Words-v0", Toy, kwargs={"observations": words}, **settings)
+    gymnasium.register("Parts-v0", Toy, kwargs={"actions": parts}, **settings)
     gymnasium.register("Broken-v0", broken, **settings)
     yield
-    for name in ("Toy-v0", "Picture-v0", "Broken-v0"):
+    for name in ("Toy-v0", "Words-v0", "Parts-v0", "Broken-v0"):
         del gymnasium.registry[name]
 
 

@@ -1,0 +1,152 @@
+"""Any observation and action as a vector of numbers, which is what a Decision Transformer reads.
+
+Gymnasium's own `flatten` takes one value at a time, leaves the bytes of a picture as they are and
+has no way back from numbers that are not exactly one-hot; recorded data come by the thousand.
+"""
+
+from typing import Any, SupportsFloat
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
+from jaxtyping import Float
+
+from transfer.errors import UserError
+
+_TAKEN = "Box, Discrete, MultiDiscrete, MultiBinary"
+_BYTE = 255
+
+
+def width(space: Space) -> int:
+    """Numbers of a value.
+
+    Raises:
+        UserError: it is of a kind that has no fixed number of them, which is named.
+    """
+    match space:
+        case Box():
+            return int(np.prod(space.shape))
+        case Discrete() | MultiDiscrete() | MultiBinary():
+            return sum(choices(space))
+        case Dict() | Tuple():
+            return sum(map(width, _parts(space)))
+    raise UserError(
+        f"a {type(space).__name__} has no fixed number of numbers; use {_TAKEN}, or a Dict or "
+        "Tuple of these"
+    )
+
+
+def choices(space: Space) -> tuple[int, ...]:
+    """How many values each choice of an action has; () where actions are real numbers.
+
+    Raises:
+        UserError: it is no space of actions that can be taken, which is named.
+    """
+    match space:
+        case Box():
+            return ()
+        case Discrete():
+            return (int(space.n),)
+        case MultiDiscrete():
+            return tuple(map(int, space.nvec.ravel()))
+        case MultiBinary():
+            return (2,) * int(np.prod(space.shape))
+    raise UserError(f"actions in a {type(space).__name__} cannot be taken; use {_TAKEN}")
+
+
+def vectors(space: Space, values: Any) -> Float[np.ndarray, "count width"]:
+    """Values of a space as numbers: one-hot where it counts, the bytes of pictures from 0 to 1.
+
+    Args:
+        space: that `width` takes.
+        values: `[count, ...]`, for a Dict by its keys and for a Tuple one for each of its parts.
+
+    Raises:
+        UserError: a value is not in the space.
+    """
+    match space:
+        case Dict():
+            parts = [vectors(inner, values[key]) for key, inner in space.spaces.items()]
+            return np.concatenate(parts, axis=1)
+        case Tuple():
+            parts = [vectors(inner, part) for inner, part in zip(space.spaces, values)]
+            return np.concatenate(parts, axis=1)
+        case Box():
+            flat = np.asarray(values, np.float32)
+            flat = flat.reshape(len(flat), width(space))
+            return flat / _BYTE if space.dtype == np.uint8 else flat
+    return _one_hot(space, np.asarray(values))
+
+
+def native(space: Space, numbers: Float[np.ndarray, "count width"]) -> np.ndarray:
+    """Actions as the environment takes them: the largest number of each choice.
+
+    Args:
+        space: of actions.
+        numbers: a vector each.
+    """
+    if isinstance(space, Box):
+        return numbers.reshape(-1, *space.shape).astype(space.dtype)
+    groups = np.split(numbers, np.cumsum(choices(space))[:-1], axis=1)
+    chosen = np.stack([group.argmax(1) for group in groups], axis=1) + _starts(space)
+    return chosen.reshape(-1, *space.shape).astype(space.dtype)
+
+
+class Vectors(gymnasium.Wrapper):
+    """An environment whose observations and actions are vectors."""
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        super().__init__(env)
+        self.observation_space = Box(-np.inf, np.inf, (width(env.observation_space),), np.float32)
+        if choices(env.action_space):
+            self.action_space = Box(0, 1, (width(env.action_space),), np.float32)
+
+    def reset(self, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin an episode."""
+        observation, info = self.env.reset(**options)
+        return self._vector(observation), info
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, SupportsFloat, bool, bool, dict]:
+        """Take an action that is a vector."""
+        taken = native(self.env.action_space, np.asarray(action)[None])[0]
+        observation, *rest = self.env.step(taken)
+        return self._vector(observation), *rest
+
+    def _vector(self, observation: Any) -> np.ndarray:
+        return vectors(self.env.observation_space, _single(observation))[0]
+
+
+def is_vector(space: Space) -> bool:
+    """Whether its values are vectors of real numbers already."""
+    return isinstance(space, Box) and len(space.shape) == 1 and space.dtype != np.uint8
+
+
+def _parts(space: Space) -> list[Space]:
+    parts = getattr(space, "spaces", ())
+    return list(parts.values() if isinstance(parts, dict) else parts)
+
+
+def _single(value: Any) -> Any:
+    """One value as a batch of one."""
+    if isinstance(value, dict):
+        return {key: _single(part) for key, part in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map(_single, value))
+    return np.asarray(value)[None]
+
+
+def _starts(space: Space) -> np.ndarray:
+    return np.ravel(getattr(space, "start", 0))
+
+
+def _one_hot(space: Space, values: np.ndarray) -> Float[np.ndarray, "count width"]:
+    sizes = np.array(choices(space))
+    flat = values.reshape(len(values), len(sizes)) - _starts(space)
+    wrong = (flat < 0) | (flat >= sizes) | (flat != np.floor(flat))
+    if wrong.any():
+        row = int(wrong.any(1).argmax())
+        raise UserError(f"value {values[row]} at {row} is not in {space}; check what recorded it")
+    ends = np.cumsum(sizes)
+    found = np.zeros((len(values), int(ends[-1])), np.float32)
+    np.put_along_axis(found, flat.astype(np.int64) + ends - sizes, 1.0, axis=1)
+    return found
