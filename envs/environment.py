@@ -48,6 +48,7 @@ class Environment:
         name: as it is called here; by default the id.
         success: it says in `info["success"]` of an episode's last step how far the episode
             succeeded, from 0 to 1.
+        cues: it says in `info["cue"]` which observations have to be remembered.
         extra: of this package, that brings what it needs.
         settings: that it is made with.
 
@@ -62,6 +63,7 @@ class Environment:
     horizon: int = 1000
     name: str = ""
     success: bool = False
+    cues: bool = False
     extra: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
 
