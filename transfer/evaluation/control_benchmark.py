@@ -135,10 +135,10 @@ class ControlBenchmark(Benchmark):
     def rows(self, ready: Any, contender: Contender) -> Iterator[Row]:
         """What each episode returned, and what its cache holds when it ends."""
         target, seeds = ready
-        with self._controller(contender, seeds) as controller:
+        with self.controller(contender, seeds) as controller:
             spent: dict[str, float] = {}
             clock = Clock()
-            for episode in self._stream(controller, self._envs, seeds, target, clock=clock):
+            for episode in self.stream(controller, self._envs, seeds, target, clock=clock):
                 before, spent = spent, _spent(clock, controller)
                 yield {
                     "item": episode.seed,
@@ -187,9 +187,10 @@ class ControlBenchmark(Benchmark):
             env.close()
         self._envs = []
 
-    def _stream(
+    def stream(
         self, controller: Any, envs: Sequence[Env], seeds: Sequence[int], target: float, **more: Any
-    ) -> Iterator[Any]:
+    ) -> Iterator[Episode]:
+        """Play episodes as the evaluation says; see `transfer.envs.rollout.stream`."""
         config = self.config
         noise = Noise(config.noise, config.noise_every, config.noise_length)
         return stream(
@@ -198,9 +199,10 @@ class ControlBenchmark(Benchmark):
         )  # fmt: skip
 
     @contextmanager
-    def _controller(
+    def controller(
         self, contender: Contender, seeds: Sequence[int]
     ) -> Iterator[MeasuredController]:
+        """Who plays episodes of these seeds with a contender's memory."""
         if contender.pruning is None:
             yield MeasuredController(WindowController(self.control), None, seeds)
             return
@@ -219,8 +221,8 @@ class ControlBenchmark(Benchmark):
         frames: list[Frame] = []
         film: dict[str, Callable[[Frame], None] | int]
         film = {"on_frame": frames.append, "frame_every": every}
-        with self._controller(contender, seeds) as controller:
-            list(self._stream(controller, envs, seeds, target, **film))
+        with self.controller(contender, seeds) as controller:
+            list(self.stream(controller, envs, seeds, target, **film))
         envs[0].close()
         write_video(path, frames, fps / every)
 

@@ -71,13 +71,13 @@ class MeasuredController:
         previous_actions: Float[Tensor, "episodes action"] | None,
     ) -> Float[Tensor, "episodes action"]:
         """The inner controller's actions."""
-        before = (self._cache.policy_seconds(), self._cache.peak_bytes()) if self._cache else (0, 0)
+        before = (self.cache.policy_seconds(), self.cache.peak_bytes()) if self.cache else (0, 0)
         began = time.perf_counter()
         actions = self._inner.act(states, returns_to_go, previous_actions)
         self.act_seconds += time.perf_counter() - began
         self._step += 1
-        if self._cache is not None:
-            self._note(self._cache, *before)
+        if self.cache is not None:
+            self._note(self.cache, *before)
         return actions
 
     def select(self, rows: Int[Tensor, "kept"]) -> None:
@@ -87,20 +87,21 @@ class MeasuredController:
 
     def held(self, seed: int) -> Row:
         """What an episode's cache holds; ask when it ends, before it leaves the batch."""
-        if self._cache is None:
+        if self.cache is None:
             return dict.fromkeys(("kept_age", "kept_cues", *KINDS))
         row, batch = self._running.index(seed), len(self._running)
         return {
-            "tokens": self._cache.pruned[0].seen,
+            "tokens": self.cache.pruned[0].seen,
             "kept_tokens": fmean(length for layer in self._kept for length in layer[row]),
-            "cache_bytes": round(self._cache.bytes() / batch),
+            "cache_bytes": round(self.cache.bytes() / batch),
             "peak_bytes": round(self._peak[seed]),
-            "full_bytes": round(self._cache.full_bytes() / batch),
-            **_contents(self._cache, row, self._cues[seed]),
+            "full_bytes": round(self.cache.full_bytes() / batch),
+            **_contents(self.cache, row, self._cues[seed]),
         }
 
     @property
-    def _cache(self) -> PrunedCache | None:
+    def cache(self) -> PrunedCache | None:
+        """Of the running batch; None if there is none."""
         return self._memory.cache if self._memory is not None else None
 
     def _note(self, cache: PrunedCache, policy_seconds: float, peak_bytes: int) -> None:
