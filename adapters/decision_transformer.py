@@ -8,8 +8,9 @@ prune.
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import Cache, DecisionTransformerModel
 
@@ -22,13 +23,23 @@ from transfer.attachment.adapter import Adapter, probe_generator
 from transfer.cache.cache import PrunedCache
 
 __all__ = [
+    "TOKENS_PER_STEP",
     "CachedController",
     "ControlModel",
     "DecisionTransformerAdapter",
     "WindowController",
     "load_control_model",
     "save_control_model",
+    "state_token",
 ]
+
+
+TOKENS_PER_STEP = 3
+
+
+def state_token(step: int) -> int:
+    """Position of a step's state in the cache of `CachedController`; the newest token of a step."""
+    return TOKENS_PER_STEP * step + TOKENS_PER_STEP - 1
 
 
 class DecisionTransformerAdapter(Adapter):
@@ -125,10 +136,18 @@ class CachedController:
         new_cache: makes the cache of a batch of episodes. One whose attribute `stores_padding` is
             False is given an attention mask at the first step only, any other one the whole mask
             at every step.
+        protected_after: states that have to be remembered are protected in the (pruned) cache, and
+            so many tokens after each; None: none is.
     """
 
-    def __init__(self, control: ControlModel, new_cache: Callable[[], Cache]) -> None:
+    def __init__(
+        self,
+        control: ControlModel,
+        new_cache: Callable[[], Cache],
+        protected_after: int | None = None,
+    ) -> None:
         self.control = control
+        self._protected_after = protected_after
         self.cache = new_cache()
         self._new_cache = new_cache
         self.reset(0)
@@ -147,6 +166,15 @@ class CachedController:
         if isinstance(self.cache, PrunedCache):
             # The padding counts, so that updates fall between steps.
             self.cache.count_from(1)
+
+    def tell(self, cues: Bool[np.ndarray, " episodes"]) -> None:
+        """Protect the states that follow where they have to be remembered."""
+        if self._protected_after is None or not cues.any():
+            return
+        first = state_token(self._step)
+        tokens = torch.arange(first, first + 1 + self._protected_after)
+        assert isinstance(self.cache, PrunedCache)
+        self.cache.protect(torch.where(torch.from_numpy(cues)[:, None], tokens, -1))
 
     @torch.inference_mode()
     def act(

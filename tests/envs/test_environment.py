@@ -89,13 +89,13 @@ def test_any_id_of_gymnasium_with_vectors_is_scored_by_its_returns():
     [
         (
             "Words-v0",
-            "Words-v0 cannot be taken: a Text has no fixed number of numbers; use Box, Dis",
+            "Words-v0 cannot be taken: a Text has no fixed number of numbers; use",
         ),
         (
             "Parts-v0",
-            "Parts-v0 cannot be taken: actions in a Dict cannot be taken; use Box, Discrete",
+            "Parts-v0 cannot be taken: actions in a Dict cannot be taken; use Box",
         ),
-        ("Toy-v0:size=3", r"Toy-v0:size=3 cannot be made \(TypeError: .*'size'; install what"),
+        ("Toy-v0:size=3", r"Toy-v0:size=3 cannot be made \(TypeError: .*'size'"),
         ("Broken-v0", r"Broken-v0 cannot be made \(RuntimeError: no display\); install"),
     ],
 )

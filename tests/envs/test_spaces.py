@@ -65,7 +65,7 @@ def test_spaces_without_a_fixed_number_of_numbers_are_named(space):
         ("CartPole-v1", (4, 2), (2,)),
         ("FrozenLake-v1:is_slippery=False", (16, 4), (4,)),
         ("Blackjack-v1", (45, 2), (2,)),
-        ("Hopper-v4", (11, 3), ()),
+        ("Pendulum-v1", (3, 1), ()),
     ],
 )
 def test_environments_are_seen_as_vectors(name, sizes, counts):

@@ -30,9 +30,9 @@ def with_kind(words: Sequence[str]) -> list[str]:
         return list(words)
     if not words[0].startswith("-"):
         raise unknown_name("kind of evaluation", words[0], CONFIG)
-    if _option(words, "--suite") is not None:
+    if option(words, "--suite") is not None:
         return ["suite", *words]
-    model = _option(words, "--model")
+    model = option(words, "--model")
     if model and not model.startswith("-"):
         return [kind_of(model), *words]
     if {"-h", "--help"} & set(words):
@@ -42,7 +42,7 @@ def with_kind(words: Sequence[str]) -> list[str]:
     )
 
 
-def _option(words: Sequence[str], name: str) -> str | None:
+def option(words: Sequence[str], name: str) -> str | None:
     """The value that follows an option, or that is joined to it; None without the option."""
     for word, after in zip(words, [*words[1:], ""]):
         if word == name:

@@ -1,12 +1,44 @@
-"""`transfer inspect`: what a policy keeps of one video, drawn over its frames."""
+"""`transfer inspect video|control`: what a policy keeps; the kind may be left out."""
 
-from transfer.inspection.config import InspectConfig
+from collections.abc import Sequence
 
-CONFIG = InspectConfig
+from transfer.adapters.kinds import CONTROL, kind_of
+from transfer.cli.eval_command import option
+from transfer.errors import UserError, unknown_name
+from transfer.inspection.config import InspectConfig, InspectControl
+
+CONFIG = {"video": InspectConfig, "control": InspectControl}
 
 
-def run(config: InspectConfig) -> int:
+def with_kind(words: Sequence[str]) -> list[str]:
+    """The words with the kind put in, where it was left out and a video or a model was named.
+
+    Raises:
+        UserError: no such kind, or nothing of it can be drawn.
+    """
+    if not words or words[0] in CONFIG or {"-h", "--help"} & set(words):
+        return list(words)
+    if not words[0].startswith("-"):
+        raise unknown_name("kind of picture", words[0], CONFIG)
+    model = option(words, "--model")
+    if option(words, "--video") is not None or not model:
+        return ["video", *words]
+    kind = kind_of(model)
+    if kind not in CONFIG:
+        raise UserError(
+            f"model {model} is a {kind} model, and pictures are of video and control; name one of "
+            f"these, such as {CONTROL}"
+        )
+    return [kind, *words]
+
+
+def run(config: InspectConfig | InspectControl) -> int:
     """Draw the picture and say what it shows."""
+    if isinstance(config, InspectControl):
+        from transfer.inspection.steps import keep_steps
+
+        print(keep_steps(config))
+        return 0
     from transfer.inspection.kept import keep_video
 
     print(keep_video(config))

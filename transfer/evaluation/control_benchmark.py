@@ -1,4 +1,7 @@
-"""Episodes of a Decision Transformer: the stock window, incremental caches, and any policy."""
+"""Episodes of a Decision Transformer: the stock window, incremental caches, and any policy.
+
+Where the environment marks the states that have to be remembered, `oracle` is a policy, too.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +14,11 @@ from typing import Any, ClassVar, get_args
 from gymnasium import Env
 
 from transfer.adapters.control_model import ControlModel, load_control_model, shipped_for
-from transfer.adapters.decision_transformer import CachedController, WindowController
+from transfer.adapters.decision_transformer import (
+    TOKENS_PER_STEP,
+    CachedController,
+    WindowController,
+)
 from transfer.adapters.kinds import CONTROL
 from transfer.adapters.placement import computed
 from transfer.attachment.adapter import get_adapter
@@ -21,7 +28,7 @@ from transfer.cache.policy import Pruning
 from transfer.envs.environment import environment, make_envs
 from transfer.envs.mujoco import use_headless_rendering
 from transfer.envs.noise import Noise
-from transfer.envs.rollout import Clock, Frame, stream
+from transfer.envs.rollout import Clock, Episode, Frame, stream
 from transfer.errors import UserError, unknown_name
 from transfer.evaluation.benchmark import Benchmark, Block, Row
 from transfer.evaluation.contenders import Contender, each_once, full, plan
@@ -29,9 +36,9 @@ from transfer.evaluation.control import ControlEval, Remembered
 from transfer.evaluation.digest import model_digest
 from transfer.evaluation.measure import KINDS, MeasuredController
 from transfer.policies import get_policy
+from transfer.policies.oracle import Oracle
 from transfer.video.writer import check_writable, write_video
 
-TOKENS_PER_STEP = 3
 _FILM_FPS = 30
 _SECONDS = ("simulator_seconds", "transformer_seconds")
 
@@ -52,7 +59,7 @@ class ControlBenchmark(Benchmark):
     kind: ClassVar[str] = "control"
     bases = ("full", "window")
     keys = ("target_return",)
-    means = ("length", "kept_age", *KINDS)
+    means = ("length", "kept_age", "kept_cues", *KINDS)
     sums = _SECONDS
 
     def __init__(self, config: ControlEval) -> None:
@@ -65,6 +72,11 @@ class ControlBenchmark(Benchmark):
         self.model = shipped_for(config.env, config.quality) if asked else config.model
         self.env = environment(config.env or self.control.env, config.env_version)
         self.metrics = tuple(dict.fromkeys((self.env.metric, "return")))
+        if config.noise and self.env.choices:
+            raise UserError(
+                f"noise is {config.noise}, and actions of {self.env.title} are choices, to which "
+                "none can be added; leave --noise out"
+            )
         self.steps = config.max_steps or self.env.horizon
         self.control.check_horizon(self.steps)
         self._envs: list[Env] = []
@@ -74,8 +86,8 @@ class ControlBenchmark(Benchmark):
         options, model = self.config.contenders, self.control.model
         memories = [name for name in options.policy if name in get_args(Remembered)]
         found = [_memory(name, self.control.context) for name in (*self.config.memory, *memories)]
-        others = tuple(name for name in options.policy if name not in memories)
-        options = replace(options, policy=others)
+        named = [name for name in options.policy if name not in memories]
+        options = replace(options, policy=tuple(map(self._spelled, named)))
         shape = LayerShape.of(model.config, model.dtype)
         policies = plan(options, shape, TOKENS_PER_STEP * self.steps)
         found += policies
@@ -85,6 +97,18 @@ class ControlBenchmark(Benchmark):
             found += plan(replace(fifo, budget=budgets)) if budgets else []
         return each_once(found)
 
+    def _spelled(self, name: str) -> str:
+        """The oracle is no rule of the registry: only here is there somebody to tell it."""
+        first, *settings = name.split(":")
+        if first != Oracle.name:
+            return name
+        if not self.env.cues:
+            raise UserError(
+                f"policy oracle is told what has to be remembered, and {self.env.title} does not "
+                "say it; leave it out"
+            )
+        return ":".join((f"{Oracle.__module__}:Oracle", *settings))
+
     def blocks(self) -> Sequence[Block]:
         """Episodes that run together, for each target return."""
         seeds, size = self.config.episode_seeds, self.config.num_envs
@@ -92,7 +116,11 @@ class ControlBenchmark(Benchmark):
         found = []
         for target, start in product(targets, range(0, len(seeds), size)):
             own = seeds[start : start + size]
-            about = {"task": self.env.id, "target_return": target, "context": self.control.context}
+            about = {
+                "task": self.env.title,
+                "target_return": target,
+                "context": self.control.context,
+            }
             items = [{**about, "item": seed, "cluster": seed} for seed in own]
             found.append(Block(f"{target:g}/{own[0]}-{own[-1]}", items, (target, own)))
         return found
@@ -107,15 +135,14 @@ class ControlBenchmark(Benchmark):
     def rows(self, ready: Any, contender: Contender) -> Iterator[Row]:
         """What each episode returned, and what its cache holds when it ends."""
         target, seeds = ready
-        with self._controller(contender, seeds) as controller:
+        with self.controller(contender, seeds) as controller:
             spent: dict[str, float] = {}
             clock = Clock()
-            for episode in self._stream(controller, self._envs, seeds, target, clock=clock):
+            for episode in self.stream(controller, self._envs, seeds, target, clock=clock):
                 before, spent = spent, _spent(clock, controller)
-                score = self.env.score(episode.episode_return)
                 yield {
                     "item": episode.seed,
-                    self.env.metric: float(score),
+                    self.env.metric: self._score(episode),
                     "return": episode.episode_return,
                     "length": episode.length,
                     "terminated": episode.terminated,
@@ -125,13 +152,19 @@ class ControlBenchmark(Benchmark):
                     **{name: spent[name] - before.get(name, 0.0) for name in spent},
                 }
 
+    def _score(self, episode: Episode) -> float:
+        if not self.env.success:
+            return float(self.env.score(episode.episode_return))
+        # One that was cut short by --max-steps has not succeeded.
+        return episode.success or 0.0
+
     def digest(self) -> dict[str, Any]:
         """Of the model's files."""
-        return {"env": self.env.id, "model files": model_digest(self.control.model)}
+        return {"env": self.env.title, "model files": model_digest(self.control.model)}
 
     def versions(self) -> dict[str, str]:
         """The environment's."""
-        return {"env": self.env.id}
+        return {"env": self.env.title}
 
     def computed(self) -> dict[str, str]:
         """Of the model."""
@@ -154,9 +187,10 @@ class ControlBenchmark(Benchmark):
             env.close()
         self._envs = []
 
-    def _stream(
+    def stream(
         self, controller: Any, envs: Sequence[Env], seeds: Sequence[int], target: float, **more: Any
-    ) -> Iterator[Any]:
+    ) -> Iterator[Episode]:
+        """Play episodes as the evaluation says; see `transfer.envs.rollout.stream`."""
         config = self.config
         noise = Noise(config.noise, config.noise_every, config.noise_length)
         return stream(
@@ -165,14 +199,17 @@ class ControlBenchmark(Benchmark):
         )  # fmt: skip
 
     @contextmanager
-    def _controller(
+    def controller(
         self, contender: Contender, seeds: Sequence[int]
     ) -> Iterator[MeasuredController]:
+        """Who plays episodes of these seeds with a contender's memory."""
         if contender.pruning is None:
             yield MeasuredController(WindowController(self.control), None, seeds)
             return
         with Memory(get_adapter(self.control.model), contender.pruning) as memory:
-            inner = CachedController(self.control, memory.new_cache)
+            policy = contender.pruning.policy
+            after = policy.after if isinstance(policy, Oracle) else None
+            inner = CachedController(self.control, memory.new_cache, after)
             yield MeasuredController(inner, memory, seeds)
 
     def _film(self, path: Path, contender: Contender) -> None:
@@ -184,8 +221,8 @@ class ControlBenchmark(Benchmark):
         frames: list[Frame] = []
         film: dict[str, Callable[[Frame], None] | int]
         film = {"on_frame": frames.append, "frame_every": every}
-        with self._controller(contender, seeds) as controller:
-            list(self._stream(controller, envs, seeds, target, **film))
+        with self.controller(contender, seeds) as controller:
+            list(self.stream(controller, envs, seeds, target, **film))
         envs[0].close()
         write_video(path, frames, fps / every)
 

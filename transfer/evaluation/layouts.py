@@ -190,24 +190,26 @@ def _answers(entries: Sequence[Entry]) -> Iterator[Part]:
 def _control(entries: Sequence[Entry]) -> Iterator[Part]:
     """Scores, and what they cost."""
     first, metric = entries[0], entries[0]["metric"]
-    scored = "D4RL scores" if metric == "d4rl_score" else "returns"
+    scored = {"d4rl_score": "D4RL scores", "success": "success in %"}.get(metric, "returns")
+    scale, returns = (100.0, ".2f") if metric == "success" else (1.0, ".0f")
     title = (
         f"{first['model']} in {first['task']}, target return {first['target_return']:g}; "
         f"{scored} with 95% intervals"
     )
     columns = (
         number("n", "n", "d"),
-        Column("return", lambda line: "{mean:.0f} ± {std:.0f}".format(**line["return"])),
-        score("score", metric),
-        Column("IQM", lambda line: f"{line[metric]['iqm']:.1f}"),
-        difference("- window", metric, "window"),
-        difference("- full", metric),
+        Column("return", lambda line: _plus_minus(line["return"], returns)),
+        score("score", metric, scale),
+        Column("IQM", lambda line: f"{scale * line[metric]['iqm']:.1f}"),
+        difference("- window", metric, "window", scale),
+        difference("- full", metric, scale=scale),
     )
     costs = (
         number("steps", "length", ".0f"),
         number("tokens", "kept_tokens", ".1f"),
         number("of seen", "kept", ".1%"),
         number("age", "kept_age", ".0f"),
+        *((number("cues", "kept_cues", ".0%"),) if any(e["kept_cues"] for e in entries) else ()),
         number("peak KB", "peak_bytes", ".1f", 1e3),
         number("end KB", "cache_bytes", ".1f", 1e3),
         number("full KB", "full_bytes", ".1f", 1e3),
@@ -221,6 +223,10 @@ def _control(entries: Sequence[Entry]) -> Iterator[Part]:
     yield build(title, (*who, *columns), own)
     held = "Tokens of a layer and head at the end, their mean age in steps, bytes, wall time"
     yield build(held, (*who, *costs), own)
+
+
+def _plus_minus(entry: Entry, form: str) -> str:
+    return f"{entry['mean']:{form}} ± {entry['std']:{form}}"
 
 
 def _video(entries: Sequence[Entry]) -> Iterator[Part]:

@@ -4,13 +4,15 @@ import time
 from collections.abc import Sequence
 from statistics import fmean
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from transfer.adapters.decision_transformer import state_token
 from transfer.attachment.memory import Memory
 from transfer.cache.cache import PrunedCache
-from transfer.envs.rollout import Controller
+from transfer.envs.rollout import Controller, Told
 from transfer.evaluation.benchmark import Row
 
 #: Tokens of a step, newest first, as shares of what is held.
@@ -42,6 +44,8 @@ class MeasuredController:
         self._waiting = list(seeds)
         self._running: list[int] = []
         self._peak: dict[int, float] = {}
+        self._step = 0
+        self._cues: dict[int, list[int]] = {}
         self._kept: list[list[list[int]]] = []
         self.act_seconds = 0.0
         self.policy_seconds = 0.0
@@ -51,6 +55,14 @@ class MeasuredController:
         self._inner.reset(episodes)
         self._running, self._waiting = self._waiting[:episodes], self._waiting[episodes:]
         self._peak = dict.fromkeys(self._running, 0.0)
+        self._step, self._cues = 0, {seed: [] for seed in self._running}
+
+    def tell(self, cues: Bool[np.ndarray, " episodes"]) -> None:
+        """Which of the states that follow have to be remembered."""
+        for row in np.flatnonzero(cues).tolist():
+            self._cues[self._running[row]].append(self._step)
+        if isinstance(self._inner, Told):
+            self._inner.tell(cues)
 
     def act(
         self,
@@ -59,12 +71,13 @@ class MeasuredController:
         previous_actions: Float[Tensor, "episodes action"] | None,
     ) -> Float[Tensor, "episodes action"]:
         """The inner controller's actions."""
-        before = (self._cache.policy_seconds(), self._cache.peak_bytes()) if self._cache else (0, 0)
+        before = (self.cache.policy_seconds(), self.cache.peak_bytes()) if self.cache else (0, 0)
         began = time.perf_counter()
         actions = self._inner.act(states, returns_to_go, previous_actions)
         self.act_seconds += time.perf_counter() - began
-        if self._cache is not None:
-            self._note(self._cache, *before)
+        self._step += 1
+        if self.cache is not None:
+            self._note(self.cache, *before)
         return actions
 
     def select(self, rows: Int[Tensor, "kept"]) -> None:
@@ -74,20 +87,21 @@ class MeasuredController:
 
     def held(self, seed: int) -> Row:
         """What an episode's cache holds; ask when it ends, before it leaves the batch."""
-        if self._cache is None:
-            return dict.fromkeys(("kept_age", *KINDS))
+        if self.cache is None:
+            return dict.fromkeys(("kept_age", "kept_cues", *KINDS))
         row, batch = self._running.index(seed), len(self._running)
         return {
-            "tokens": self._cache.pruned[0].seen,
+            "tokens": self.cache.pruned[0].seen,
             "kept_tokens": fmean(length for layer in self._kept for length in layer[row]),
-            "cache_bytes": round(self._cache.bytes() / batch),
+            "cache_bytes": round(self.cache.bytes() / batch),
             "peak_bytes": round(self._peak[seed]),
-            "full_bytes": round(self._cache.full_bytes() / batch),
-            **_contents(self._cache, row),
+            "full_bytes": round(self.cache.full_bytes() / batch),
+            **_contents(self.cache, row, self._cues[seed]),
         }
 
     @property
-    def _cache(self) -> PrunedCache | None:
+    def cache(self) -> PrunedCache | None:
+        """Of the running batch; None if there is none."""
         return self._memory.cache if self._memory is not None else None
 
     def _note(self, cache: PrunedCache, policy_seconds: float, peak_bytes: int) -> None:
@@ -100,11 +114,20 @@ class MeasuredController:
             self._peak[seed] = max(self._peak[seed], held)
 
 
-def _contents(cache: PrunedCache, row: int) -> Row:
-    """Mean age of the tokens an episode holds, in steps, and which share is of which kind."""
+def _contents(cache: PrunedCache, row: int, cues: Sequence[int]) -> Row:
+    """Mean age of the tokens an episode holds, in steps, and which share is of which kind.
+
+    Of the states that had to be remembered: the share of them that a head holds.
+    """
     heads = [tokens for layer in cache.pruned for tokens in layer.positions_of(row)]
     # The newest token always stays, and it is a state.
     ages = torch.cat([tokens.max() - tokens for tokens in heads])
     shares = torch.bincount(ages % len(KINDS), minlength=len(KINDS)) / len(ages)
     age = (ages // len(KINDS)).double().mean().item()
-    return {"kept_age": age, **dict(zip(KINDS, shares.tolist()))}
+    states = torch.tensor([state_token(step) for step in cues])
+    held = fmean(float(torch.isin(states, tokens).float().mean()) for tokens in heads)
+    return {
+        "kept_age": age,
+        "kept_cues": held if cues else None,
+        **dict(zip(KINDS, shares.tolist())),
+    }

@@ -1,1 +1,1 @@
-"""Pictures of what a pruned cache keeps of a video."""
+"""Pictures of what a pruned cache keeps: of a video, and of an episode."""

@@ -1,4 +1,4 @@
-"""`transfer inspect`: what a policy keeps of one video, drawn over its frames.
+"""`transfer inspect`: what a policy keeps of one video or of one episode, drawn.
 
 Nothing heavy is imported before it runs, because the command line reads `InspectConfig` for its
 help.
@@ -10,9 +10,56 @@ from typing import Literal
 
 from transfer.adapters.placement import Placement
 from transfer.arguments import check_fields
-from transfer.errors import UserError, check_at_least
+from transfer.errors import MOST_SEED, UserError, check_at_least
 from transfer.evaluation.options import ContenderOptions
 from transfer.namm.config import DEFAULT_NAMM
+
+
+def _check_picture(policy: str, out: Path) -> None:
+    if policy == "all":
+        raise UserError("policy is all and a picture shows one; name one policy")
+    if out.suffix != ".png":
+        raise UserError(f"out {out} is no .png file; rename it")
+
+
+@dataclass(frozen=True)
+class InspectControl:
+    """Draw which steps of an episode each layer and head holds, at every step of it.
+
+    Args:
+        model: decision-transformer, a shipped one, a folder, or a hub id.
+        env: as `transfer eval control` takes it; by default what the model was trained for.
+        policy: who prunes the cache, oracle too; one, as a picture shows one.
+        namm: NAMM of the policy namm: a shipped name, a folder or a hub id.
+        budget: tokens each head keeps, or a fraction (0.25) of the tokens seen. None: the policy's
+            own threshold, where it has one.
+        update_interval: tokens between two evictions.
+        eviction: exact, or the original implementation's rule.
+        seed: of the episode.
+        max_steps: the episode is cut here.
+        out: the picture.
+        place: where the model computes.
+    """
+
+    model: str
+    env: str | None = None
+    policy: str = "namm"
+    namm: str = DEFAULT_NAMM
+    budget: int | float | None = 24
+    update_interval: int = 16
+    eviction: Literal["exact", "reference"] = "exact"
+    seed: int = 0
+    max_steps: int = 400
+    out: Path = Path("kept.png")
+    place: Placement = field(default_factory=Placement)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_at_least(1, self, "update_interval")
+        check_at_least(1, self, "max_steps", most=2000)
+        check_at_least(0, self, "seed", most=MOST_SEED)
+        ContenderOptions(budget=(self.budget,))
+        _check_picture(self.policy, self.out)
 
 
 @dataclass(frozen=True)
@@ -52,7 +99,4 @@ class InspectConfig:
         check_fields(self)
         check_at_least(1, self, "frames", "update_interval")
         ContenderOptions(budget=(self.budget,))
-        if self.policy == "all":
-            raise UserError("policy is all and a picture shows one; name one policy")
-        if self.out.suffix != ".png":
-            raise UserError(f"out {self.out} is no .png file; rename it")
+        _check_picture(self.policy, self.out)

@@ -78,7 +78,7 @@ def draw_kept(
     Raises:
         UserError: Pillow is not installed.
     """
-    image_module, draw_module = _pillow()
+    image_module, draw_module = pillow()
     layers, heads, count, grid = kept.shape[:4]
     layout = Layout(layers * heads, count, grid)
     tiles = np.stack([_resized(frame, layout.tile) for frame in frames])
@@ -108,7 +108,12 @@ def kept_per_frame(kept: Kept) -> Float[np.ndarray, " frames"]:
     return kept.sum((3, 4)).mean((0, 1))
 
 
-def _pillow() -> tuple[ModuleType, ModuleType]:
+def pillow() -> tuple[ModuleType, ModuleType]:
+    """The modules that draw.
+
+    Raises:
+        UserError: Pillow is not installed.
+    """
     try:
         from PIL import Image, ImageDraw
     except ImportError as error:
@@ -117,7 +122,7 @@ def _pillow() -> tuple[ModuleType, ModuleType]:
 
 
 def _resized(frame: UInt8[np.ndarray, "side side 3"], tile: int) -> UInt8[np.ndarray, "t t 3"]:
-    image_module, _ = _pillow()
+    image_module, _ = pillow()
     return np.asarray(image_module.fromarray(frame).resize((tile, tile)))
 
 

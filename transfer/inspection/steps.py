@@ -1,0 +1,165 @@
+"""One episode through a pruned cache, and which of its steps are held at each of them."""
+
+from collections.abc import Sequence
+from typing import Any, SupportsFloat
+
+import gymnasium
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from transfer.adapters.decision_transformer import TOKENS_PER_STEP
+from transfer.arguments import typed
+from transfer.cache.cache import PrunedCache
+from transfer.envs.environment import Environment, make_envs
+from transfer.envs.rollout import refuse_failures
+from transfer.errors import UserError
+from transfer.evaluation.control import ControlEval
+from transfer.evaluation.control_benchmark import ControlBenchmark
+from transfer.evaluation.measure import MeasuredController
+from transfer.evaluation.options import ContenderOptions
+from transfer.files import replacing
+from transfer.inspection.config import InspectControl
+from transfer.inspection.step_pictures import draw_steps
+
+Held = UInt8[np.ndarray, "layers heads now steps"]
+
+
+@typed
+def keep_steps(config: InspectControl) -> str:
+    """Play the episode, draw what a policy holds at each step, and say it in a few lines.
+
+    Raises:
+        UserError: the model, the environment or the policy cannot be had, it keeps no cache, or
+            Pillow is not installed.
+        SimulationError: the episode failed.
+    """
+    benchmark = ControlBenchmark(_evaluation(config))
+    contender = benchmark.contenders()[0]
+    if contender.pruning is None:
+        raise UserError(f"{contender.name} has no cache to draw; name another policy")
+    told = Told(_made(benchmark.env))
+    target = benchmark.control.target_returns[0]
+    with benchmark.controller(contender, [config.seed]) as controller:
+        watched = Watched(controller)
+        episodes = list(benchmark.stream(watched, [told], [config.seed], target))
+    told.close()
+    refuse_failures(episodes)
+    held = watched.held()
+    steps = held.shape[-1]
+    cues, recalls = told.marks("cue")[:steps], told.marks("recall")[:steps]
+    with replacing(config.out) as partial:
+        draw_steps(held, cues, recalls, told.picture).save(partial)
+    [episode] = episodes
+    success = "" if episode.success is None else f", success {episode.success:.0%}"
+    lines = [
+        f"{config.out}: {contender.name} in {benchmark.env.title}, seed {config.seed}: {steps} "
+        f"steps, return {episode.episode_return:.2f}{success}",
+        f"at the end a layer and head holds {held[:, :, -1].sum(-1).mean():.1f} of "
+        f"{TOKENS_PER_STEP * steps} tokens",
+    ]
+    if cues.any():
+        share = (held[:, :, -1, cues] > 0).mean()
+        lines.append(f"of {cues.sum()} steps to remember, {share:.0%} have a token in a head")
+    return "\n".join(lines)
+
+
+def _evaluation(config: InspectControl) -> ControlEval:
+    return ControlEval(
+        model=config.model,
+        env=config.env,
+        memory=(),
+        episodes=1,
+        max_steps=config.max_steps,
+        contenders=ContenderOptions(
+            policy=(config.policy,),
+            namm=(config.namm,),
+            budget=(config.budget,),
+            update_interval=config.update_interval,
+            eviction=config.eviction,
+        ),
+        place=config.place,
+    )
+
+
+def _made(found: Environment) -> gymnasium.Env:
+    """One that draws, where what it draws is a maze."""
+    [env] = make_envs(found, 1)
+    if not found.cues or "rgb_array" not in env.metadata.get("render_modes", ()):
+        return env
+    env.close()
+    [env] = make_envs(found, 1, video=True)
+    return env
+
+
+class Told(gymnasium.Wrapper):
+    """Notes what the environment says of each observation, and how it looks at the beginning.
+
+    Attributes:
+        picture: `[height, width, 3]` bytes; None where the environment draws none.
+    """
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        super().__init__(env)
+        self._infos: list[dict[str, Any]] = []
+        self.picture: np.ndarray | None = None
+
+    def reset(self, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin the episode."""
+        state, info = self.env.reset(**options)
+        self._infos = [info]
+        if self.env.render_mode == "rgb_array":
+            self.picture = np.asarray(self.env.render())
+        return state, info
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, SupportsFloat, bool, bool, dict]:
+        """Take a step."""
+        state, *rest, info = self.env.step(action)
+        self._infos.append(info)
+        return state, *rest, info
+
+    def marks(self, name: str) -> Bool[np.ndarray, " steps"]:
+        """Which of the observations it says this of."""
+        return np.array([bool(info.get(name)) for info in self._infos])
+
+
+class Watched:
+    """A controller whose cache is looked at after every step of one episode."""
+
+    def __init__(self, inner: MeasuredController) -> None:
+        self._inner = inner
+        self._positions: list[Sequence[Sequence[Tensor]]] = []
+
+    def reset(self, episodes: int) -> None:
+        """Begin."""
+        self._inner.reset(episodes)
+
+    def tell(self, cues: Bool[np.ndarray, " episodes"]) -> None:
+        """Pass on which of the states that follow have to be remembered."""
+        self._inner.tell(cues)
+
+    def act(self, *given: Any) -> Float[Tensor, "episodes action"]:
+        """The inner controller's action."""
+        actions = self._inner.act(*given)
+        cache = self._inner.cache
+        assert isinstance(cache, PrunedCache)
+        self._positions.append([layer.positions_of(0) for layer in cache.pruned])
+        return actions
+
+    def select(self, rows: Tensor) -> None:
+        """The episode has ended."""
+        self._inner.select(rows)
+
+    def held(self) -> Held:
+        """How many tokens of each step each head held at each step, 0 to 3."""
+        steps = len(self._positions)
+        counts = [
+            [
+                [torch.bincount(head // TOKENS_PER_STEP, minlength=steps) for head in layer]
+                for layer in layers
+            ]
+            for layers in self._positions
+        ]
+        found = torch.stack([torch.stack([torch.stack(h) for h in layers]) for layers in counts])
+        return found.permute(1, 2, 0, 3).numpy().astype(np.uint8)
