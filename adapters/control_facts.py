@@ -21,7 +21,7 @@ from transfer.plugins import check_installed
 #: Of an archive of statistics, which are a few hundred numbers.
 _MOST_BYTES = 2**20
 _DEFAULTS = {"quality": "unknown", "context": 20, "scale": 1000.0, "data": {}, "delayed": False}
-_ENTRIES = ("state_mean", "state_std", "target_returns", "env", *_DEFAULTS)
+_ENTRIES = ("state_mean", "state_std", "target_returns", "env", "choices", *_DEFAULTS)
 
 
 def control_facts(
@@ -55,7 +55,7 @@ def read_statistics(path: Path) -> dict[str, Any]:
 
     Args:
         path: JSON, or an .npz of numpy. It has state_mean and state_std, and may have env,
-            target_returns, scale, context, quality and delayed, as control.json.
+            target_returns, scale, context, quality, delayed and choices, as control.json.
 
     Raises:
         UserError: the file cannot be read, or its entries are others.
@@ -115,7 +115,7 @@ def _given(
             f"{statistics} has no target_returns, and {found.name} has none of its own; add the "
             "returns to ask for, the best first"
         )
-    said = {"quality": quality} if quality else {}
+    said = {"choices": found.choices} | ({"quality": quality} if quality else {})
     return {**_DEFAULTS, **said, **given, "env": found.name, "target_returns": targets}
 
 

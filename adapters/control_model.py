@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn.functional import one_hot
 from transformers import DecisionTransformerModel
 
 from transfer.adapters.control_facts import control_facts
@@ -43,6 +44,8 @@ class ControlModel:
         quality: which data it learned from, for example `medium`.
         data: SHA-256 of each training file, by base name.
         delayed: it was trained with all reward at the end of an episode.
+        choices: values of each choice of an action, as `transfer.envs.environment.Environment`
+            has them; the model then gives a number for each value, of which the largest is taken.
     """
 
     model: DecisionTransformerModel
@@ -56,6 +59,7 @@ class ControlModel:
     scale: float = 1000.0
     data: Mapping[str, str] = field(default_factory=dict)
     delayed: bool = False
+    choices: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         expected = self.model.config.state_dim
@@ -83,6 +87,12 @@ class ControlModel:
                 f"state_std has {float(self.state_std.min())}, by which no state can be divided; "
                 "take a standard deviation above 0, as D4RL's + 1e-6"
             )
+        actions = self.model.config.act_dim
+        if self.choices and (min(self.choices) < 1 or sum(self.choices) != actions):
+            raise UserError(
+                f"choices are {self.choices} but the model gives {actions} numbers for an action; "
+                f"use counts from 1 on whose sum is {actions}"
+            )
 
     def check_horizon(self, steps: int) -> None:
         """Refuse episodes that are longer than the model's table of time steps."""
@@ -97,6 +107,18 @@ class ControlModel:
         """Raw states to the model's own scale and dtype."""
         mean, std = self.state_mean, self.state_std
         return ((states.to(mean) - mean) / std).to(self.model.device, self.model.dtype)
+
+    def decided(self, predicted: Float[Tensor, "*batch action"]) -> Float[Tensor, "*batch action"]:
+        """Actions of the model's predictions: of each choice the largest alone, as a one-hot."""
+        if not self.choices:
+            return predicted
+        taken = [one_hot(part.argmax(-1), part.shape[-1]) for part in self.parts(predicted)]
+        # What is no number stays so: it decides nothing, and who steps an environment must see it.
+        return torch.cat(taken, -1) + 0 * predicted
+
+    def parts(self, actions: Float[Tensor, "*batch action"]) -> tuple[Tensor, ...]:
+        """The numbers of each choice."""
+        return actions.split(self.choices, dim=-1)
 
 
 @typed
@@ -146,8 +168,8 @@ def load_control_model(
         device=device, small=True, device_map=device_map, local_files_only=True,
     )  # fmt: skip
     control = ControlModel(model=model, **settings)
-    if not (folder / "control.json").is_file():
-        _check_sizes(control)
+    if env is not None or not (folder / "control.json").is_file():
+        _check_sizes(control, env or control.env)
     return control
 
 
@@ -170,12 +192,18 @@ def shipped_for(env: str | None, quality: str | None) -> str:
     return name
 
 
-def _check_sizes(control: ControlModel) -> None:
-    config, sizes = control.model.config, environment(control.env).sizes
-    if (config.state_dim, config.act_dim) != sizes:
+def _check_sizes(control: ControlModel, env: str) -> None:
+    config, found = control.model.config, environment(env)
+    if (config.state_dim, config.act_dim) != found.sizes:
         raise UserError(
             f"the model reads states of {config.state_dim} numbers and gives actions of "
-            f"{config.act_dim}, but {control.env} has {sizes[0]} and {sizes[1]}; "
+            f"{config.act_dim}, but {env} has {found.sizes[0]} and {found.sizes[1]}; "
+            "name the environment that it was trained in with --env"
+        )
+    if control.choices not in ((), found.choices):
+        raise UserError(
+            f"the model's actions are choices of {control.choices} values, but those of {env} "
+            f"{f'of {found.choices}' if found.choices else 'are real numbers'}; "
             "name the environment that it was trained in with --env"
         )
 
@@ -216,6 +244,7 @@ def _facts(control: ControlModel) -> dict[str, Any]:
         "state_std": control.state_std.tolist(),
         "data": dict(control.data),
         "delayed": control.delayed,
+        **({"choices": list(control.choices)} if control.choices else {}),
     }
 
 
@@ -230,7 +259,14 @@ def _settings(facts: Mapping[str, Any]) -> dict[str, Any]:
         "scale": float(_typed(facts, "scale", int | float)),
         "data": dict(facts["data"]),
         "delayed": _typed(facts, "delayed", bool) if "delayed" in facts else False,
+        "choices": _choices(facts.get("choices", ())),
     }
+
+
+def _choices(counts: Any) -> tuple[int, ...]:
+    if not all(type(one) is int for one in counts):
+        raise ValueError(f"choices is {counts!r}")
+    return tuple(counts)
 
 
 def _numbers(facts: Mapping[str, Any], name: str) -> Float[Tensor, " _"]:

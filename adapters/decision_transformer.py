@@ -114,7 +114,7 @@ class WindowController:
             timesteps=times.expand(len(states), -1),
             attention_mask=torch.ones(len(states), shown, device=model.device),
         )
-        return output.action_preds[:, -1]
+        return self.control.decided(output.action_preds[:, -1])
 
     def select(self, rows: Int[Tensor, " kept"]) -> None:
         """Keep these episodes."""
@@ -194,7 +194,7 @@ class CachedController:
             use_cache=True,
         )
         self._step += 1
-        return model.predict_action(output.last_hidden_state[:, -1])
+        return self.control.decided(model.predict_action(output.last_hidden_state[:, -1]))
 
     def select(self, rows: Int[Tensor, " kept"]) -> None:
         """Keep these episodes, in the cache too."""

@@ -37,6 +37,7 @@ class Trajectory:
     actions: Float[np.ndarray, "steps action"]
     rewards: Float[np.ndarray, " steps"]
     terminated: bool
+    recall: Bool[np.ndarray, " steps"] | None = None
 
     def __len__(self) -> int:
         return len(self.rewards)

@@ -155,8 +155,8 @@ def environment(name: str, version: str = "v4") -> Environment:
     if settings:
         found = replace(found, settings={**found.settings, **settings})
     # So that what cannot be made is refused here.
-    _ = found.sizes
-    return found
+    horizon = _probed(found.id, found.extra, tuple(found.settings.items()))[3]
+    return replace(found, horizon=horizon or found.horizon)
 
 
 def _named(name: str, version: str) -> Environment:
@@ -292,12 +292,14 @@ def _made(found: Environment, render_mode: str | None) -> gymnasium.Env:
 @cache
 def _probed(
     identifier: str, extra: str, settings: tuple[tuple[str, Any], ...]
-) -> tuple[int, int, tuple[int, ...]]:
+) -> tuple[int, int, tuple[int, ...], int | None]:
+    """Sizes and choices of `Environment`, and the horizon of one that knows it by its settings."""
     env = make_env(Environment(identifier, extra=extra, settings=dict(settings)))
     env.close()
     native = env.env if isinstance(env, spaces.Vectors) else env
     widths = (spaces.width(space) for space in (env.observation_space, env.action_space))
-    return *widths, spaces.choices(native.action_space)
+    horizon = getattr(env.unwrapped, "horizon", None)
+    return *widths, spaces.choices(native.action_space), horizon
 
 
 def _as_vectors(found: Environment, env: gymnasium.Env) -> gymnasium.Env:

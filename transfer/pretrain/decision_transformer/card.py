@@ -1,31 +1,39 @@
 """The card of a trained Decision Transformer: what it learned from, how, and what it does."""
 
 from collections.abc import Sequence
+from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
 
 from transfer.adapters.control_model import ControlModel
-from transfer.adapters.decision_transformer import WindowController
 from transfer.envs.d4rl import Dataset
-from transfer.envs.environment import env_id, environment, make_envs
-from transfer.envs.rollout import Episode, refuse_failures, rollout
+from transfer.envs.environment import Environment, environment, make_envs
+from transfer.envs.rollout import Episode
 from transfer.evaluation.statistics import bootstrap
 from transfer.pretrain.card import command, paragraph, table, write_sections
 from transfer.pretrain.decision_transformer.config import PretrainConfig
+from transfer.pretrain.decision_transformer.play import play, protocols, scores
 from transfer.pretrain.trainer import Record, Trainer
 from transfer.provenance import PACKAGES, command_line
 
 #: The seeds of the episodes that compare snapshots begin here; the report's begin at 0.
 SELECTION_SEED = 10_000
 _PARALLEL = 50
+#: What the metrics of `Environment` are called, and what they mean.
+_METRICS = {
+    "d4rl_score": ("D4RL score", "Scores are D4RL's normalisation (0 random, 100 expert)."),
+    "success": ("success", "Success is the environment's own, from 0 to 1."),
+    "return": ("return", "The environment has no reference returns, so the score is the return."),
+}
 
 
 def write_card(
     config: PretrainConfig,
     control: ControlModel,
     datasets: Sequence[Dataset],
-    trainer: Trainer[float],
+    trainer: Trainer[Any],
     best_step: int,
 ) -> None:
     """Play `report_episodes` episodes per target (seeds from 0) and write `CARD.md`."""
@@ -39,7 +47,7 @@ def write_card(
             "Training": [
                 command(line),
                 _training(config, trainer.seconds, best_step),
-                _log_table(trainer.log),
+                _log_table(environment(config.env), trainer.log),
             ],
             "Results": _results(config, control),
         },
@@ -99,49 +107,70 @@ def _training(config: PretrainConfig, seconds: float, best_step: int) -> str:
     )
 
 
-def _log_table(log: Sequence[Record]) -> str:
+def _log_table(env: Environment, log: Sequence[Record]) -> str:
+    more = [name for name in ("accuracy", "longest", "success") if name in log[0]]
     rows = [
         (
             record["step"],
             f"{record['loss']:.4f}",
-            f"{record['return_mean']:.0f} ± {record['return_std']:.0f}",
+            *(f"{record[name]:.4g}" for name in more),
+            _spread(env, record["return_mean"], record["return_std"]),
         )
         for record in log
     ]
-    return table(("step", "loss", "return at the first target, mean ± std"), rows)
+    return table(("step", "loss", *more, "return at the first target, mean ± std"), rows)
 
 
 def _results(config: PretrainConfig, control: ControlModel) -> list[str]:
+    env, ways = environment(config.env, config.env_version), protocols(config)
+    alone = len(ways) == 1
     rows = []
-    for target in config.asked:
-        episodes = _play(config, control, target)
-        returns = np.array([episode.episode_return for episode in episodes])
-        length = np.mean([episode.length for episode in episodes])
-        scores = np.asarray(environment(config.env).score(returns))
-        interval = bootstrap(scores)
-        score = f"{scores.mean():.1f}"
-        # One episode says nothing of spread.
-        if interval.low is not None and interval.high is not None:
-            score += f" ({interval.low:.1f} to {interval.high:.1f})"
-        shown = f"{returns.mean():.0f} ± {returns.std():.0f}"
-        rows.append((f"{target:g}", shown, f"{length:.0f}", score))
+    for target, way in product(config.asked, ways):
+        named = () if alone else (f"`{way}`",)
+        rows.append((*named, f"{target:g}", *_played(env, _report(config, control, way, target))))
+    anew = f"(the last {control.context} steps encoded anew)"
+    both = f"`full` (incremental, with every step since the first in the cache) and `window` {anew}"
     about = (
-        f"{env_id(config.env, config.env_version)}, the stored weights, stock protocol (the last"
-        f" {control.context} steps encoded anew), {config.report_episodes} episodes per target,"
+        f"{env.title}, the stored weights, {f'stock protocol {anew}' if alone else both},"
+        f" {config.report_episodes} episodes per target,"
         f" seeds 0 to {config.report_episodes - 1}; std is over episodes, the interval is a 95%"
         f" bootstrap over episodes."
     )
-    head = ("target", "return mean ± std", "length", "D4RL score (95% interval)")
-    return [paragraph(about), table(head, rows)]
+    metric = _METRICS[env.metric][0]
+    head = ("target", "return mean ± std", "length", f"{metric} (95% interval)")
+    return [paragraph(about), table(head if alone else ("memory", *head), rows)]
 
 
-def _play(config: PretrainConfig, control: ControlModel, target: float) -> list[Episode]:
+def _played(env: Environment, episodes: Sequence[Episode]) -> tuple[str, str, str]:
+    """Return, length and score, as a row shows them."""
+    returns = np.array([episode.episode_return for episode in episodes])
+    found, digits = scores(env, episodes), 1 if _of_d4rl(env) else 3
+    interval = bootstrap(found)
+    score = f"{found.mean():.{digits}f}"
+    # One episode says nothing of spread.
+    if interval.low is not None and interval.high is not None:
+        score += f" ({interval.low:.{digits}f} to {interval.high:.{digits}f})"
+    length = np.mean([episode.length for episode in episodes])
+    return _spread(env, returns.mean(), returns.std()), f"{length:.0f}", score
+
+
+def _report(
+    config: PretrainConfig, control: ControlModel, protocol: str, target: float
+) -> list[Episode]:
     envs = make_envs(config.env, min(_PARALLEL, config.report_episodes), config.env_version)
-    seeds = range(config.report_episodes)
-    episodes, _ = rollout(
-        WindowController(control), envs, seeds, target, control.scale, delayed=control.delayed
-    )
+    episodes = play(config, control, protocol, envs, range(config.report_episodes), target)
     for env in envs:
         env.close()
-    refuse_failures(episodes)
     return episodes
+
+
+def _of_d4rl(env: Environment) -> bool:
+    return env.metric == "d4rl_score"
+
+
+def _number(env: Environment, value: float) -> str:
+    return f"{value:.0f}" if _of_d4rl(env) else f"{value:.2f}"
+
+
+def _spread(env: Environment, mean: float, std: float) -> str:
+    return f"{_number(env, mean)} ± {_number(env, std)}"

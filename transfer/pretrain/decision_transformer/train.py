@@ -2,31 +2,46 @@
 
 The loss goes on falling while the return at high targets gets worse, so snapshots are compared by
 playing episodes, on seeds that the final report does not use.
+
+Where memory decides, only a curriculum by competence learns in minutes: longer episodes come when
+the shorter ones are mastered. Begun long, or lengthened by the clock, it may learn nothing.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 import torch
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, mse_loss
 from transformers import DecisionTransformerConfig, DecisionTransformerModel
 
 from transfer.adapters.control_model import ControlModel, load_control_model, save_control_model
-from transfer.adapters.decision_transformer import WindowController
 from transfer.arguments import typed
-from transfer.envs.d4rl import HORIZON, Dataset
+from transfer.envs.d4rl import Dataset
 from transfer.envs.datasets import read_dataset
-from transfer.envs.environment import env_name, make_envs
-from transfer.envs.rollout import refuse_failures, rollout
+from transfer.envs.environment import env_name, environment, make_envs
 from transfer.errors import UserError
 from transfer.pretrain.decision_transformer.card import SELECTION_SEED, write_card
 from transfer.pretrain.decision_transformer.config import PretrainConfig
-from transfer.pretrain.decision_transformer.data import Windows, make_windows
+from transfer.pretrain.decision_transformer.data import (
+    Batch,
+    Episodes,
+    Steps,
+    Windows,
+    lay_out,
+    make_episodes,
+    make_windows,
+)
+from transfer.pretrain.decision_transformer.play import play, protocols, scores
 from transfer.pretrain.trainer import Lesson, Record, Trainer, adamw, descend, settings, training
+
+#: Updates over which competence is measured.
+_RECENT = 20
 
 
 @typed
@@ -42,7 +57,7 @@ def pretrain(config: PretrainConfig) -> ControlModel:
     datasets = [read_dataset(name) for name in config.dataset]
     with training(config.out) as progress:
         envs = make_envs(config.env, config.eval_episodes, config.env_version)
-        check_data(config.env, envs[0], datasets)
+        check_data(config, envs[0], datasets)
         lesson = ControlLesson(config, datasets, envs)
         told = settings(config, ("out",), dataset=dict(lesson.control.data))
         trainer = Trainer(lesson, config.out, told, progress)
@@ -56,24 +71,26 @@ def pretrain(config: PretrainConfig) -> ControlModel:
     return finished
 
 
-def check_data(name: str, env: gymnasium.Env, datasets: Sequence[Dataset]) -> None:
+def check_data(config: PretrainConfig, env: gymnasium.Env, datasets: Sequence[Dataset]) -> None:
     """Refuse data that are not of this environment.
 
     Raises:
-        UserError: they have states or actions of other sizes, or longer episodes.
+        UserError: they have states or actions of other sizes, longer episodes than the model's
+            table of time steps, or actions that choose nothing.
     """
     spaces = (env.observation_space.shape, env.action_space.shape)
     for dataset in datasets:
         found = (dataset.observations.shape[1:], dataset.actions.shape[1:])
         if found != spaces:
             raise UserError(
-                f"{dataset.name} has states and actions of sizes {found} but {name} has"
+                f"{dataset.name} has states and actions of sizes {found} but {config.env} has"
                 f" {spaces}; name the data of this environment or another --env"
             )
         longest = max(map(len, dataset.trajectories), default=0)
-        if longest > HORIZON:
+        if longest > config.max_ep_len:
             raise UserError(
-                f"{dataset.name} has an episode of {longest} steps, over {HORIZON}; split it first"
+                f"{dataset.name} has an episode of {longest} steps, over {config.max_ep_len}; "
+                "split it first or raise --max-ep-len"
             )
 
 
@@ -85,11 +102,17 @@ def learning_rate(config: PretrainConfig, step: int) -> float:
 
 @dataclass
 class Best:
-    """The snapshot with the highest mean return so far: after which step, that, and its weights."""
+    """The snapshot with the highest mean score so far: after which step, that, and its weights."""
 
     step: int = 0
-    mean_return: float = -math.inf
+    score: float = -math.inf
     weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def offer(self, step: int, score: float, model: nn.Module) -> None:
+        """Take it if it is no worse: of equals the one that has learned longer."""
+        if score >= self.score:
+            weights = {name: value.clone() for name, value in model.state_dict().items()}
+            self.step, self.score, self.weights = step, score, weights
 
     def state_dict(self) -> dict[str, Any]:
         """What is saved."""
@@ -102,21 +125,51 @@ class Best:
 
 @dataclass(frozen=True)
 class Draws:
-    """The generators of a run: one draws its windows; dropout uses the global one."""
+    """The generators of a run: one draws its batches; dropout uses the global one."""
 
-    windows: torch.Generator
+    batches: torch.Generator
 
     def state_dict(self) -> dict[str, Tensor]:
         """The states of both."""
-        return {"windows": self.windows.get_state(), "dropout": torch.get_rng_state()}
+        return {"batches": self.batches.get_state(), "dropout": torch.get_rng_state()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go back to these."""
-        self.windows.set_state(state["windows"])
+        self.batches.set_state(state["batches"])
         torch.set_rng_state(state["dropout"])
 
 
-class ControlLesson(Lesson[float]):
+@dataclass
+class Curriculum:
+    """How far the lengths of episodes have come, and the share of right actions of late."""
+
+    level: int = 0
+    recent: list[float] = field(default_factory=list)
+
+    def note(self, right: float, enough: float, last: int) -> None:
+        """Count an update; the next level is reached when the recent ones were good enough."""
+        self.recent = [*self.recent, right][-_RECENT:]
+        competent = len(self.recent) == _RECENT and sum(self.recent) >= enough * _RECENT
+        if competent and self.level < last:
+            self.level, self.recent = self.level + 1, []
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is saved."""
+        return vars(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what was saved."""
+        vars(self).update(state)
+
+
+class Update(NamedTuple):
+    """The loss of a step, and the share of right actions; real ones are neither right nor wrong."""
+
+    loss: float
+    right: float | None
+
+
+class ControlLesson(Lesson[Update]):
     """To do what was done in the data, and to be judged by playing now and then."""
 
     def __init__(
@@ -124,12 +177,22 @@ class ControlLesson(Lesson[float]):
     ) -> None:
         trajectories = [one for dataset in datasets for one in dataset.trajectories]
         self.config, self.envs, self.steps = config, envs, config.steps
-        self.windows = make_windows(trajectories, config.context, config.scale, config.delayed)
-        self.model = _new_model(config, self.windows)
+        self.env = environment(config.env, config.env_version)
+        usual = "none" if self.env.choices else "data"
+        normalise = (config.normalise or usual) == "data"
+        steps = lay_out(trajectories, config.scale, config.delayed, normalise)
+        self.draws, self.best = Draws(torch.Generator().manual_seed(config.seed)), Best()
+        self.curriculum = Curriculum()
+        self.source: Windows | Episodes
+        if config.whole_episodes:
+            self.source = make_episodes(steps, config.curriculum)
+        else:
+            self.source = make_windows(steps, config.context)
+        self.model = _new_model(config, steps, bool(self.env.choices))
         self.control = ControlModel(
             model=self.model,
-            state_mean=self.windows.state_mean,
-            state_std=self.windows.state_std,
+            state_mean=steps.state_mean,
+            state_std=steps.state_std,
             target_returns=config.asked,
             env=env_name(config.env),
             quality=config.quality,
@@ -137,62 +200,97 @@ class ControlLesson(Lesson[float]):
             scale=config.scale,
             delayed=config.delayed,
             data={dataset.name: dataset.sha256 for dataset in datasets},
+            choices=self.env.choices,
         )
-        self.optimizer = adamw([*self.model.parameters()], config.weight_decay, beta=0.999)
-        self.draws, self.best = Draws(torch.Generator().manual_seed(config.seed)), Best()
-        self.parts = {"model": self.model, "optimizer": self.optimizer}
-        self.parts |= {"draws": self.draws, "best": self.best}
+        trained = [weight for weight in self.model.parameters() if weight.requires_grad]
+        self.optimizer = adamw(trained, config.weight_decay, beta=0.999)
+        self.parts = {"model": self.model, "optimizer": self.optimizer, "draws": self.draws}
+        self.parts |= {"best": self.best, "curriculum": self.curriculum}
 
-    def update(self, step: int) -> float:
-        """Do a step; its loss."""
-        batch = self.windows.sample(self.config.batch, self.draws.windows)
+    def update(self, step: int) -> Update:
+        """Do a step; how it went."""
+        batch = self._batch()
         self.model.train()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.config.bf16):
-            predicted = self.model(**batch).action_preds
-        loss = torch.nn.functional.mse_loss(predicted.float(), batch["actions"])
+            predicted = self.model(**batch.inputs).action_preds
+        loss = self._loss(predicted.float()[batch.real], batch.inputs["actions"][batch.real])
         rate = learning_rate(self.config, step)
-        descend(self.optimizer, loss, rate, self.model.parameters(), norm=0.25)
-        return loss.item()
+        descend(self.optimizer, loss, rate, self.model.parameters(), norm=self.config.clip)
+        right = self._right(predicted.detach(), batch)
+        if right is not None:
+            self.curriculum.note(right, self.config.competence, len(self.config.curriculum) - 1)
+        return Update(loss.item(), right)
 
     def due(self, step: int) -> bool:
         """Whether it is time for a snapshot."""
         return step % self.config.eval_every == 0
 
-    def record(self, step: int, updates: Sequence[float]) -> Record:
-        """The mean loss, and the return of a snapshot, which is kept if it is the best."""
+    def record(self, step: int, updates: Sequence[Update]) -> Record:
+        """The mean loss, and how a snapshot plays, which is kept if it is the best."""
         config = self.config
         self.model.eval()
-        episodes, _ = rollout(
-            WindowController(self.control),
-            self.envs,
-            range(SELECTION_SEED, SELECTION_SEED + config.eval_episodes),
-            config.asked[0],
-            config.scale,
-            delayed=config.delayed,
-        )
-        refuse_failures(episodes)
+        seeds = range(SELECTION_SEED, SELECTION_SEED + config.eval_episodes)
+        judge, *_ = protocols(config)
+        episodes = play(config, self.control, judge, self.envs, seeds, config.asked[0])
         returns = np.array([episode.episode_return for episode in episodes])
-        mean = float(returns.mean())
-        if mean > self.best.mean_return:
-            weights = {name: value.clone() for name, value in self.model.state_dict().items()}
-            self.best.step, self.best.mean_return, self.best.weights = step, mean, weights
+        score = float(scores(self.env, episodes).mean())
+        self.best.offer(step, score, self.model)
         return {
             "step": step,
-            "loss": float(np.mean(updates)),
-            "return_mean": mean,
+            "loss": float(np.mean([update.loss for update in updates])),
+            **self._learned(updates),
+            "return_mean": float(returns.mean()),
             "return_std": float(returns.std()),
+            **({"success": score} if self.env.success else {}),
         }
 
+    def _batch(self) -> Batch:
+        config, generator = self.config, self.draws.batches
+        if isinstance(self.source, Windows):
+            batch = self.source.sample(config.batch, generator)
+        else:
+            steps = config.batch * config.context
+            batch = self.source.sample(steps, self.curriculum.level, generator)
+        if config.time == "stretched":
+            return batch.stretched(config.max_ep_len, generator)
+        return batch
 
-def _new_model(config: PretrainConfig, windows: Windows) -> DecisionTransformerModel:
+    def _loss(
+        self, predicted: Float[Tensor, "steps action"], actions: Float[Tensor, "steps action"]
+    ) -> Float[Tensor, ""]:
+        if not self.control.choices:
+            return mse_loss(predicted, actions)
+        parts = zip(self.control.parts(predicted), self.control.parts(actions))
+        losses = [cross_entropy(logits, taken.argmax(-1)) for logits, taken in parts]
+        return torch.stack(losses).sum()
+
+    def _right(self, predicted: Float[Tensor, "rows steps action"], batch: Batch) -> float | None:
+        """The share of right actions, of those that depend on something remembered if any does."""
+        if not self.control.choices:
+            return None
+        right = (self.control.decided(predicted) == batch.inputs["actions"]).all(-1)
+        counted = batch.recall if batch.recall.any() else batch.real
+        return right[counted].double().mean().item()
+
+    def _learned(self, updates: Sequence[Update]) -> Record:
+        shares = [update.right for update in updates if update.right is not None]
+        found: Record = {"accuracy": float(np.mean(shares))} if shares else {}
+        if self.config.curriculum:
+            found["longest"] = self.config.curriculum[self.curriculum.level]
+        return found
+
+
+def _new_model(config: PretrainConfig, steps: Steps, chooses: bool) -> DecisionTransformerModel:
     torch.manual_seed(config.seed)
     architecture = DecisionTransformerConfig(
-        state_dim=windows.states.shape[1],
-        act_dim=windows.actions.shape[1],
+        state_dim=steps.states.shape[1],
+        act_dim=steps.actions.shape[1],
         hidden_size=config.hidden,
         n_layer=config.layers,
         n_head=config.heads,
-        max_ep_len=HORIZON,
+        max_ep_len=config.max_ep_len,
+        # the largest logit decides, which tanh would keep from being sure
+        action_tanh=not chooses,
         # every position id is zero, so one row of this table is used
         n_positions=4,
         resid_pdrop=config.dropout,
@@ -202,4 +300,7 @@ def _new_model(config: PretrainConfig, windows: Windows) -> DecisionTransformerM
         bos_token_id=None,  # pyright: ignore[reportArgumentType]
         eos_token_id=None,  # pyright: ignore[reportArgumentType]
     )
-    return DecisionTransformerModel(architecture)
+    model = DecisionTransformerModel(architecture)
+    if config.time == "none":
+        nn.init.zeros_(model.embed_timestep.weight).requires_grad_(False)
+    return model
