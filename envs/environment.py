@@ -94,9 +94,9 @@ class Environment:
 
     @property
     def title(self) -> str:
-        """What is played, as results call it: Gymnasium's id, and the settings."""
+        """What is played, as results call it: Gymnasium's id or, of our own, the name; settings."""
         said = ",".join(f"{name}={value}" for name, value in self.settings.items())
-        base = self.name if self.settings else self.id
+        base = self.name if ":" in self.id else self.id
         return f"{base}:{said}" if said else base
 
     def score(self, returns: float | np.ndarray) -> float | np.ndarray:
