@@ -1,7 +1,8 @@
-"""`transfer collect`: train a behaviour policy and write its data in D4RL's file layout.
+"""`transfer collect`: record data of a scripted expert, or of a behaviour policy trained for it.
 
-As D4RL did: `expert` is the best checkpoint, `medium` the first that reaches a fraction of its
-return, both sampling their actions; `medium-replay` is everything seen in training until `medium`.
+Which, the environment decides. Policies are D4RL's: `expert` is the best checkpoint, `medium` the
+first that reaches a fraction of its return, both sampling their actions; `medium-replay` is
+everything seen in training until `medium`.
 """
 
 import time
@@ -12,15 +13,17 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, track
 
 from transfer.arguments import check_fields, typed
 from transfer.envs.behaviour import Arrays, Recorder, deterministic_returns, record_episodes
-from transfer.envs.d4rl import read_d4rl, write_d4rl
-from transfer.envs.environment import D4RL, env_id, env_name, environment, make_env
+from transfer.envs.d4rl import Dataset, read_d4rl, write_d4rl
+from transfer.envs.datasets import read_dataset
+from transfer.envs.environment import D4RL, Environment, env_id, env_name, environment, make_env
 from transfer.envs.learner import Learner
+from transfer.envs.scripted import Layout, checked_place, has_expert, play, write
 from transfer.envs.training_run import Checkpoint, TrainingRun
-from transfer.errors import UserError, check_at_least, resumable, unknown_name
+from transfer.errors import UserError, check_at_least, resumable
 from transfer.files import cache_folder, locked, remove_partial
 from transfer.provenance import command_line, versions
 
@@ -29,16 +32,29 @@ _RECORD_SEED = 30_000
 #: Characters of the longest bar of the curve.
 _BAR = 40
 _PACKAGES = ("gymnasium", "mujoco", "numpy")
+_OF_EXPERT = ("episodes", "skilled", "format")
+_OF_POLICY = (
+    "env_version", "steps", "eval_every", "eval_episodes", "medium_fraction", "medium_transitions",
+    "expert_transitions",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class CollectConfig:
-    """Train a behaviour policy and record medium, medium-replay and expert data in D4RL's layout.
+    """Record data of an environment: of its scripted expert, or of a behaviour policy.
+
+    hopper, halfcheetah and walker2d have none: a policy is trained, and medium, medium-replay and
+    expert data are recorded in D4RL's layout.
 
     Attributes:
-        out: folder of the .hdf5 files, by default of the environment's name within
+        out: of an expert: the .hdf5 file, or Minari's folder, whose name ends in -v and a number;
+            of a policy: the folder of its files, by default of the environment's name within
             ~/.cache/transfer/d4rl; the training run is kept in its subfolder `run`.
-        env: hopper, halfcheetah or walker2d.
+        env: with an expert, such as tmaze:length=100, or hopper, halfcheetah or walker2d.
+        episodes: of the expert, with seeds that follow each other.
+        skilled: share of them that it plays rightly throughout; in the others each action that
+            depends on something remembered is wrong with probability 1/2.
+        format: d4rl, one flat file, or minari, a folder; of an expert's.
         env_version: v4 or v5.
         steps: environment steps of training; a larger number continues a finished run.
         eval_every: steps between checkpoints.
@@ -51,6 +67,9 @@ class CollectConfig:
 
     out: Path | None = None
     env: str = "hopper"
+    episodes: int = 4000
+    skilled: float = 0.85
+    format: Layout = "d4rl"
     env_version: str = "v4"
     steps: int = 300_000
     eval_every: int = 25_000
@@ -62,9 +81,10 @@ class CollectConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if environment(self.env, self.env_version).name not in D4RL:
-            # Actions from -1 to 1, and a simulator whose state can be recorded.
-            raise unknown_name("environment of D4RL", self.env, D4RL)
+        self._check_way()
+        check_at_least(1, self, "episodes")
+        if not 0 <= self.skilled <= 1:
+            raise UserError(f"--skilled is {self.skilled}; use a share from 0 to 1")
         check_at_least(1, self, "steps", "eval_every", most=10**9)
         check_at_least(1, self, "medium_transitions", "expert_transitions", most=10**8)
         check_at_least(1, self, "eval_episodes")
@@ -74,6 +94,23 @@ class CollectConfig:
             raise UserError(
                 f"--medium-fraction is {self.medium_fraction}; use more than 0 and at most 1"
             )
+
+    def _check_way(self) -> None:
+        """Refuse an environment that can be recorded in neither way, and options of the other."""
+        found = environment(self.env, self.env_version)
+        scripted = has_expert(found)
+        if not scripted and found.name not in D4RL:
+            # Policies are trained for actions from -1 to 1, in a simulator whose state is recorded.
+            raise UserError(
+                f"environment {self.env} has no method `expert`, and a policy is trained for "
+                f"{', '.join(D4RL)} alone; name one of these or an environment with an expert"
+            )
+        for name in _OF_POLICY if scripted else _OF_EXPERT:
+            if getattr(self, name) != getattr(CollectConfig, name):
+                raise UserError(
+                    f"--{name.replace('_', '-')} is of no use for {self.env}, whose data are of "
+                    f"{'its scripted expert' if scripted else 'a policy'}; leave it out"
+                )
 
     @property
     def run(self) -> TrainingRun:
@@ -89,17 +126,43 @@ class CollectConfig:
 
 @typed
 def collect(config: CollectConfig) -> list[Path]:
-    """Train, or continue, and write the three datasets.
+    """Record the expert's episodes; or train a policy, or continue, and write its three datasets.
 
-    A run that was stopped goes on from its last checkpoint when started again.
+    A training run that was stopped goes on from its last checkpoint when started again.
 
     Returns:
-        The files written.
+        The files, or the folder, written.
 
     Raises:
         UserError: sbx-rl is missing, or the run folder belongs to other settings.
     """
     console = Console(stderr=True)
+    found = environment(config.env, config.env_version)
+    if has_expert(found):
+        return [_record_expert(config, found, console)]
+    paths, checkpoints = _train_and_write(config, console)
+    console.print(curve(checkpoints), highlight=False)
+    for path in paths:
+        console.print(_summary(path, read_d4rl(path), found), soft_wrap=True)
+    return paths
+
+
+def _record_expert(config: CollectConfig, env: Environment, console: Console) -> Path:
+    """Record the episodes of an environment's expert, and say what they are."""
+    out = checked_place(config.out, config.format)
+    seeds = range(config.seed, config.seed + config.episodes)
+    with resumable("nothing was written; the same command begins anew"):
+        episodes = play(env, seeds, config.skilled)
+        played = list(track(episodes, "playing", total=config.episodes, console=console))
+        told = {"algorithm": "scripted expert"} | _told(config, env.title)
+        write(out, config.format, env, played, told)
+    console.print(_summary(out, read_dataset(out, env), env), soft_wrap=True)
+    return out
+
+
+def _train_and_write(
+    config: CollectConfig, console: Console
+) -> tuple[list[Path], list[Checkpoint]]:
     how = f"the same command goes on from the last checkpoint in {config.run.folder}"
     with locked(config.folder) as held, resumable(how):
         if held:
@@ -107,11 +170,7 @@ def collect(config: CollectConfig) -> list[Path]:
         checkpoints = config.run.checkpoints()
         if not checkpoints or checkpoints[-1].steps < config.steps:
             checkpoints = _train(config, checkpoints, console)
-        paths = write_datasets(config, checkpoints)
-    console.print(curve(checkpoints), highlight=False)
-    for path in paths:
-        console.print(_summary(config.env, path), soft_wrap=True)
-    return paths
+        return write_datasets(config, checkpoints), checkpoints
 
 
 def expert_checkpoint(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
@@ -160,15 +219,22 @@ def _write_rollouts(config: CollectConfig, one: Checkpoint, transitions: int, pa
 
 def _origin(config: CollectConfig, one: Checkpoint) -> dict[str, np.generic | np.ndarray]:
     """What the file says of how it was made; the first two entries are D4RL's."""
-    bare = replace(config, out=None)
+    told = {"algorithm": "TQC", "iteration": one.steps}
+    told |= _told(config, env_id(config.env, config.env_version))
+    return {
+        key: np.bytes_(value) if isinstance(value, str) else np.int32(value)
+        for key, value in told.items()
+    }
+
+
+def _told(config: CollectConfig, title: str) -> dict[str, str | int]:
+    """How data were made in the environment of a title."""
     packages = ", ".join(f"{name} {found}" for name, found in versions(_PACKAGES).items())
     return {
-        "algorithm": np.bytes_("TQC"),
-        "iteration": np.int32(one.steps),
-        "command": np.bytes_(command_line("collect", bare)),
-        "seed": np.int32(config.seed),
-        "environment": np.bytes_(env_id(config.env, config.env_version)),
-        "versions": np.bytes_(packages),
+        "command": command_line("collect", replace(config, out=None)),
+        "seed": config.seed,
+        "environment": title,
+        "versions": packages,
     }
 
 
@@ -178,13 +244,17 @@ def _finished(arrays: Arrays) -> Arrays:
     return {key: values[:count] for key, values in arrays.items()}
 
 
-def _summary(env: str, path: Path) -> str:
-    dataset = read_d4rl(path)
+def _summary(path: Path, dataset: Dataset, env: Environment) -> str:
     returns = np.array([trajectory.episode_return for trajectory in dataset.trajectories])
+    scored = env.metric == "d4rl_score"
+    mean, std, most = (
+        f"{value:{'.0f' if scored else '.3g'}}"
+        for value in (returns.mean(), returns.std(), returns.max())
+    )
+    score = f", D4RL score {env.score(returns.mean()):.1f}" if scored else ""
     return (
-        f"{path}: {len(dataset):,} transitions, {len(returns)} episodes, return"
-        f" {returns.mean():.0f} ± {returns.std():.0f} (max {returns.max():.0f}),"
-        f" D4RL score {environment(env).score(returns.mean()):.1f}"
+        f"{path}: {len(dataset):,} transitions, {len(returns)} episodes, return {mean} ± {std}"
+        f" (max {most}){score}"
     )
 
 

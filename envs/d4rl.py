@@ -16,9 +16,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from transfer.arguments import typed
-from transfer.envs.hdf5 import check_plain, member, opened, read_array
+from transfer.envs.environment import Environment
+from transfer.envs.hdf5 import check_plain, made, member, opened
+from transfer.envs.stored import Spaces, read_field, spaces_of
 from transfer.errors import UserError
-from transfer.files import replacing
 
 #: Steps after which D4RL's environments end an episode.
 HORIZON = 1000
@@ -26,7 +27,10 @@ _REQUIRED = ("observations", "actions", "rewards", "terminals")
 #: What rounding may make of an action of 1.
 _LARGEST_ACTION = 1.001
 _FLAGS = ("terminals", "timeouts")
-_ORIGIN = ("command", "seed", "environment", "iteration", "versions")
+#: Of the flags that say what an action depends on.
+RECALL = "infos/recall"
+#: What files say of how they were made.
+ORIGIN = ("command", "seed", "environment", "iteration", "versions")
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class Dataset:
         sha256: its digest.
         origin: what the file says of how it was made: command, seed, environment, versions, and the
             step of training (`iteration`); empty for files that say nothing.
+        recall: steps whose action depends on something remembered; None: the file does not say.
     """
 
     name: str
@@ -72,6 +77,7 @@ class Dataset:
     terminals: Bool[np.ndarray, " transitions"]
     timeouts: Bool[np.ndarray, " transitions"]
     origin: Mapping[str, str] = field(default_factory=dict)
+    recall: Bool[np.ndarray, " transitions"] | None = None
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -93,6 +99,7 @@ class Dataset:
             self.actions[rows],
             self.rewards[rows],
             bool(self.terminals[rows][-1]),
+            None if self.recall is None else self.recall[rows],
         )
 
 
@@ -106,24 +113,42 @@ def state_statistics(
 
 
 @typed
-def read_d4rl(path: str | Path) -> Dataset:
+def read_d4rl(path: str | Path, env: Environment | None = None) -> Dataset:
     """Read a file in D4RL's layout.
 
     Accepts what is found in the wild: flags stored as numbers, rewards of shape (N, 1), no
-    `timeouts` (then episodes also end after 1000 steps).
+    `timeouts` (then episodes also end at the horizon).
+
+    Args:
+        path: the `.hdf5` file.
+        env: whose own observations and actions the file holds, which become vectors; None: they
+            are vectors of numbers already.
 
     Raises:
         UserError: the file is missing, not HDF5, cut, lacks an array, or holds unusable ones.
     """
     path = Path(path)
-    arrays, origin = _read_arrays(path)
-    return make_dataset(path, file_sha256(path), arrays, origin)
+    arrays, origin = _read_arrays(path, spaces_of(env) if env else None)
+    horizon = env.horizon if env else HORIZON
+    return make_dataset(path, file_sha256(path), arrays, origin, horizon)
 
 
 def make_dataset(
-    path: Path, sha256: str, arrays: dict[str, np.ndarray], origin: Mapping[str, str]
+    path: Path,
+    sha256: str,
+    arrays: dict[str, np.ndarray],
+    origin: Mapping[str, str],
+    horizon: int = HORIZON,
 ) -> Dataset:
     """Check arrays that were read from `path`, and say where episodes end.
+
+    Args:
+        path: that the dataset is named by.
+        sha256: of its file.
+        arrays: by the names of `Dataset`'s fields; without `timeouts`, episodes are at most
+            `horizon` steps long.
+        origin: how it was made.
+        horizon: see `arrays`.
 
     Raises:
         UserError: their shapes do not fit each other, a number is not finite, or an action is not
@@ -131,7 +156,7 @@ def make_dataset(
     """
     _check_shapes(path, arrays)
     if "timeouts" not in arrays:
-        arrays["timeouts"] = _timeouts_by_length(arrays["terminals"])
+        arrays["timeouts"] = _timeouts_by_length(arrays["terminals"], horizon)
     return Dataset(name=path.name, sha256=sha256, origin=origin, **arrays)
 
 
@@ -145,21 +170,18 @@ def write_d4rl(
     Args:
         path: the `.hdf5` file.
         arrays: `observations`, `actions`, `rewards`, `terminals`, `timeouts`, and further ones of
-            the same length (`next_observations`, `infos/qpos`, ...). Flags are stored as bool, the
-            rest as float32.
+            the same length (`next_observations`, `infos/qpos`, ...). Flags are stored as bool,
+            whole numbers as they are, the rest as float32.
         metadata: entries under `metadata/`, such as `algorithm` and `policy/fc0/weight`.
     """
-    # In memory first: HDF5 ends the process where the disk is full while it compresses.
-    with h5py.File(str(path), "w", driver="core", backing_store=False) as file:
+    with made(path) as file:
         for key, values in arrays.items():
-            dtype = np.bool_ if key in _FLAGS else np.float32
-            file.create_dataset(key, data=np.asarray(values).astype(dtype), compression="gzip")
+            found = np.asarray(values)
+            real = found if found.dtype.kind in "iub" else found.astype(np.float32)
+            stored = found.astype(np.bool_) if key in _FLAGS else real
+            file.create_dataset(key, data=stored, compression="gzip")
         for key, value in (metadata or {}).items():
             file[f"metadata/{key}"] = value
-        file.flush()
-        image = file.id.get_file_image()
-    with replacing(path) as partial:
-        partial.write_bytes(image)
 
 
 def file_sha256(path: str | Path) -> str:
@@ -168,22 +190,26 @@ def file_sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def _read_arrays(path: Path, spaces: Spaces | None) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     remedy = "download it again or name a D4RL-format .hdf5 file"
     if not path.is_file():
         raise UserError(f"dataset {path} does not exist; {remedy}")
     with opened(path) as file:
-        entries = {key: member(path, file, key) for key in (*_REQUIRED, "timeouts")}
+        entries = {key: member(path, file, key) for key in (*_REQUIRED, "timeouts", RECALL)}
         missing = [key for key in _REQUIRED if entries[key] is None]
         if missing:
             raise UserError(f"dataset {path} has no array {missing[0]!r}; {remedy}")
         there = {key: entry for key, entry in entries.items() if entry is not None}
-        arrays = {key: read_numbers(path, key, entry) for key, entry in there.items()}
+        arrays = {
+            field: read_field(path, field, key, entry, spaces)
+            for key, entry in there.items()
+            for field in [key.removeprefix("infos/")]
+        }
         return arrays, _origin(path, file)
 
 
 def _origin(path: Path, file: h5py.File) -> dict[str, str]:
-    found = {key: member(path, file, f"metadata/{key}") for key in _ORIGIN}
+    found = {key: member(path, file, f"metadata/{key}") for key in ORIGIN}
     said: dict[str, str] = {}
     for key, entry in found.items():
         if isinstance(entry, h5py.Dataset) and entry.shape == ():
@@ -192,25 +218,6 @@ def _origin(path: Path, file: h5py.File) -> dict[str, str]:
             text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
             said[key] = text
     return said
-
-
-def read_numbers(path: Path, key: str, entry: object) -> np.ndarray:
-    """An array as float32, flags as bool, of shape (N,) where there is one number a step.
-
-    Raises:
-        UserError: it is not numeric, its bytes are not in the file, or a flag is neither 0 nor 1.
-    """
-    values = read_array(path, key, entry)
-    if key in (*_FLAGS, "rewards") and values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if key not in _FLAGS:
-        with np.errstate(over="ignore"):
-            return values.astype(np.float32)
-    if not np.isin(values, (0, 1)).all():
-        raise UserError(
-            f"array {key!r} of dataset {path} holds other numbers than 0 and 1; record it again"
-        )
-    return values.astype(bool)
 
 
 def _check_shapes(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -223,7 +230,7 @@ def _check_shapes(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
             expected = f"({count}, size)" if dimensions == 2 else f"({count},)"
             raise UserError(
                 f"array {key!r} of dataset {path} has shape {values.shape} instead of {expected};"
-                f" record it again"
+                f" record it again, or name the environment whose own they are"
             )
         if not np.isfinite(values).all():
             raise UserError(
@@ -237,10 +244,10 @@ def _check_shapes(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         )
 
 
-def _timeouts_by_length(terminals: np.ndarray) -> np.ndarray:
+def _timeouts_by_length(terminals: np.ndarray, horizon: int) -> np.ndarray:
     timeouts = np.zeros_like(terminals)
     start = 0
     for end in [*(np.flatnonzero(terminals) + 1), len(terminals)]:
-        timeouts[start + HORIZON - 1 : end : HORIZON] = True
+        timeouts[start + horizon - 1 : end : horizon] = True
         start = end
     return timeouts & ~terminals

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transfer.arguments import typed
 from transfer.envs.d4rl import Dataset, read_d4rl
-from transfer.envs.environment import D4RL, QUALITIES
+from transfer.envs.environment import D4RL, QUALITIES, Environment, environment
 from transfer.envs.minari import minari_folder, read_minari
 from transfer.errors import UserError
 
@@ -16,27 +16,31 @@ _MINARI_ID = re.compile(r"[\w-]+(/[\w-]+)+-v\d+")
 
 
 @typed
-def read_dataset(name: str | Path) -> Dataset:
+def read_dataset(name: str | Path, env: Environment | str | None = None) -> Dataset:
     """Read a dataset.
 
     Args:
         name: an .hdf5 file in D4RL's layout; one of D4RL's names, such as `hopper-medium-v2`, of
             which the file has been downloaded; the folder or the id of a Minari dataset, such as
             `mujoco/hopper/expert-v0`.
+        env: the environment, or its name, in whose own numbers it is: choices as whole numbers,
+            pictures as bytes, Dicts as groups. They become the vectors of `transfer.envs.spaces`.
+            None: observations and actions are vectors already, as D4RL's are.
 
     Raises:
-        UserError: there is no such dataset, or it cannot be used.
+        UserError: there is no such dataset, it cannot be used, or is of another environment.
     """
     path = Path(name)
+    found = environment(env) if isinstance(env, str) else env
     if path.is_dir():
-        return read_minari(path)
+        return read_minari(path, found)
     if path.exists():
-        return read_d4rl(path)
+        return read_d4rl(path, found)
     if named := _D4RL_NAME.fullmatch(str(name)):
-        return read_d4rl(_downloaded(*named.groups()))
+        return read_d4rl(_downloaded(*named.groups()), found)
     if _MINARI_ID.fullmatch(str(name)):
-        return read_minari(minari_folder(str(name)))
-    return read_d4rl(path)
+        return read_minari(minari_folder(str(name)), found)
+    return read_d4rl(path, found)
 
 
 def _downloaded(env: str, quality: str) -> Path:

@@ -272,12 +272,12 @@ def _import(identifier: str, module: str, extra: str) -> None:
 
 def _made(found: Environment, render_mode: str | None) -> gymnasium.Env:
     spec = _spec(found.id, found.extra)
+    # Without one it is not said: not every constructor knows the word.
+    drawn = {"render_mode": render_mode} if render_mode else {}
     of_mujoco = str(spec.entry_point).startswith("gymnasium.envs.mujoco")
     try:
         with without_advice() if of_mujoco else nullcontext():
-            env = gymnasium.make(
-                spec, render_mode=render_mode, disable_env_checker=True, **found.settings
-            )
+            env = gymnasium.make(spec, disable_env_checker=True, **drawn, **found.settings)
     except UserError:
         raise
     # What the constructor of an environment raises is its own: a missing package, file or display.

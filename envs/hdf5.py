@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from transfer.errors import UserError
+from transfer.files import replacing
 
 #: An array has at most so many bytes for each of the file; recorded numbers compress to a third.
 _EXPANSION = 100
@@ -36,6 +37,20 @@ def opened(path: Path) -> Iterator[h5py.File]:
     except _DAMAGED as error:
         reason = "is empty" if path.stat().st_size == 0 else "is cut, damaged or not an HDF5 file"
         raise UserError(f"dataset {path} {reason}; {_REMEDY}") from error
+
+
+@contextmanager
+def made(path: str | Path) -> Iterator[h5py.File]:
+    """A file to fill, which is at `path` when the block ends without error.
+
+    It is in memory first: HDF5 ends the process where the disk is full while it compresses.
+    """
+    with h5py.File(str(path), "w", driver="core", backing_store=False) as file:
+        yield file
+        file.flush()
+        image = file.id.get_file_image()
+    with replacing(path) as partial:
+        partial.write_bytes(image)
 
 
 def member(path: Path, group: h5py.Group, key: str) -> h5py.Group | h5py.Dataset | None:
