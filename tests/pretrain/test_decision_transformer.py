@@ -12,8 +12,8 @@ from transfer.adapters.decision_transformer import load_control_model
 from transfer.envs.d4rl import read_d4rl, write_d4rl
 from transfer.envs.rollout import Clock, Episode
 from transfer.errors import UserError
-from transfer.pretrain.decision_transformer import PretrainConfig, pretrain, train
-from transfer.pretrain.decision_transformer.data import make_windows
+from transfer.pretrain.decision_transformer import PretrainConfig, play, pretrain, train
+from transfer.pretrain.decision_transformer.data import lay_out, make_windows
 from transfer.pretrain.decision_transformer.train import ControlLesson, learning_rate
 
 
@@ -107,8 +107,8 @@ def test_the_card_says_how_recorded_data_were_recorded(config):
 
 def test_delayed_rewards_leave_the_return_to_go(config):
     trajectories = read_d4rl(config.dataset[0]).trajectories
-    windows = make_windows(trajectories, 8, 10.0, delayed=True)
-    first = windows.returns_to_go[: len(trajectories[0]), 0]
+    steps = lay_out(trajectories, 10.0, delayed=True)
+    first = steps.returns_to_go[: len(trajectories[0]), 0]
     assert first.tolist() == pytest.approx([trajectories[0].episode_return / 10] * len(first))
     control = pretrain(replace(config, delayed=True, scale=10.0))
     assert (control.delayed, control.scale) == (True, 10.0)
@@ -158,13 +158,15 @@ def test_the_seed_decides(config):
 def test_the_best_snapshot_is_kept_not_the_last(config, monkeypatch):
     returns, snapshots, seeds = iter([5.0, 9.0, 1.0]), [], []
 
-    def rigged(controller, envs, asked, target, scale, delayed):
+    def rigged(controller, envs, asked, target, *_, **more):
+        if asked[0] < 10_000:
+            return [Episode(seed, target, 0.0, 10, True) for seed in asked], Clock()
         snapshots.append(controller.control.model.embed_state.weight.detach().clone())
         seeds.extend(asked)
         value = next(returns)
         return [Episode(seed, target, value, 10, True) for seed in asked], Clock()
 
-    monkeypatch.setattr(train, "rollout", rigged)
+    monkeypatch.setattr(play, "rollout", rigged)
     pretrain(config)
     torch.testing.assert_close(
         weights(config.out)["embed_state.weight"], snapshots[1].half(), rtol=0, atol=0
@@ -191,9 +193,9 @@ def test_learning_rate_warms_up_and_decays(config):
 
 def test_windows_lie_inside_episodes(config):
     trajectories = read_d4rl(config.dataset[0]).trajectories
-    windows = make_windows(trajectories, context=8, scale=1000.0)
+    windows = make_windows(lay_out(trajectories, 1000.0), 8)
     assert len(windows.starts) == 6 * (30 - 8 + 1)
-    batch = windows.sample(200, torch.Generator().manual_seed(0))
+    batch = windows.sample(200, torch.Generator().manual_seed(0)).inputs
     assert batch["states"].shape == (200, 8, 11)
     steps = batch["timesteps"]
     assert torch.equal(steps, steps[:, :1] + torch.arange(8))
@@ -210,11 +212,9 @@ def test_windows_lie_inside_episodes(config):
 
 
 def test_states_are_normalised(config):
-    windows = make_windows(read_d4rl(config.dataset[0]).trajectories, 8, 1000.0)
-    torch.testing.assert_close(windows.states.mean(0), torch.zeros(11), rtol=0, atol=1e-6)
-    torch.testing.assert_close(
-        windows.states.std(0, correction=0), torch.ones(11), rtol=0, atol=1e-5
-    )
+    steps = lay_out(read_d4rl(config.dataset[0]).trajectories, 1000.0)
+    torch.testing.assert_close(steps.states.mean(0), torch.zeros(11), rtol=0, atol=1e-6)
+    torch.testing.assert_close(steps.states.std(0, correction=0), torch.ones(11), rtol=0, atol=1e-5)
 
 
 def test_a_finished_model_is_not_overwritten(config):

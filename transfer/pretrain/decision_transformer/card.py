@@ -56,10 +56,7 @@ def write_card(
 
 
 def _introduction(config: PretrainConfig, control: ControlModel, recorded: bool) -> list[str]:
-    ours = (
-        "This data was recorded by this project in D4RL's file layout: it is not D4RL's data, and"
-    )
-    shape = control.model.config
+    shape, env = control.model.config, environment(config.env)
     parameters = sum(parameter.numel() for parameter in control.model.parameters())
     return [
         paragraph(
@@ -69,23 +66,30 @@ def _introduction(config: PretrainConfig, control: ControlModel, recorded: bool)
             " `transformers.DecisionTransformerModel`; `control.json` holds the state statistics,"
             f" the scale of returns ({control.scale:g}) and the targets."
         ),
-        paragraph(
-            f"{ours + ' scores' if recorded else 'Scores'} are not comparable with models trained"
-            " on other files of the same names. Scores are D4RL's normalisation (0 random, 100"
-            " expert)."
-        ),
+        paragraph((_files(recorded) if _of_d4rl(env) else "") + _METRICS[env.metric][1]),
     ]
 
 
+def _files(recorded: bool) -> str:
+    ours = (
+        "This data was recorded by this project in D4RL's file layout: it is not D4RL's data, and"
+    )
+    return (
+        f"{ours + ' scores' if recorded else 'Scores'} are not comparable with models trained"
+        " on other files of the same names. "
+    )
+
+
 def _data_table(config: PretrainConfig, datasets: Sequence[Dataset]) -> str:
-    rows = []
+    env, rows = environment(config.env), []
     for dataset in datasets:
         returns = np.array([trajectory.episode_return for trajectory in dataset.trajectories])
-        score = environment(config.env).score(returns.mean())
-        spread = f"{returns.mean():.0f} ± {returns.std():.0f} ({returns.max():.0f})"
+        spread = f"{_spread(env, returns.mean(), returns.std())} ({_number(env, returns.max())})"
+        score = (f"{env.score(returns.mean()):.1f}",) if _of_d4rl(env) else ()
         counts = (f"{len(dataset):,}", len(returns))
-        rows.append((dataset.name, *counts, spread, f"{score:.1f}", f"`{dataset.sha256}`"))
-    head = ("file", "transitions", "episodes", "return mean ± std (max)", "D4RL score", "sha256")
+        rows.append((dataset.name, *counts, spread, *score, f"`{dataset.sha256}`"))
+    score = ("D4RL score",) if _of_d4rl(env) else ()
+    head = ("file", "transitions", "episodes", "return mean ± std (max)", *score, "sha256")
     return table(head, rows)
 
 
@@ -98,8 +102,11 @@ def _recorded(dataset: Dataset) -> str:
 
 
 def _training(config: PretrainConfig, seconds: float, best_step: int) -> str:
+    batch = f"{config.batch} windows"
+    if config.whole_episodes:
+        batch = f"whole episodes of about {config.batch * config.context} steps together"
     return paragraph(
-        f"Seed {config.seed}; {config.steps} steps of {config.batch} windows in"
+        f"Seed {config.seed}; {config.steps} steps of {batch} in"
         f" {seconds / 60:.1f} minutes of {torch.get_num_threads()} thread(s), evaluations included."
         f" Snapshots were compared by {config.eval_episodes} episodes at target"
         f" {config.asked[0]:g} on seeds from {SELECTION_SEED}, which the report does not use; the"
