@@ -250,7 +250,12 @@ gymnasium.register("Gates4-v0", _ENTRY_POINT, kwargs={"kinds": 4, "gates": 6, "d
 
 def _named(name: str, identifier: str) -> Environment:
     return Environment(
-        f"{__name__}:{identifier}", name=name, targets=(1.0,), horizon=200, success=True
+        f"{__name__}:{identifier}",
+        name=name,
+        targets=(1.0,),
+        horizon=200,
+        success=True,
+        cues=True,
     )
 
 
