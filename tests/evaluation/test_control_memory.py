@@ -2,39 +2,18 @@
 
 import numpy as np
 import pytest
-import torch
 from evaluated import changed, failures_of, rows_of
-from transformers import DecisionTransformerConfig, DecisionTransformerModel
+from memory_model import ENV, random_model
 
-from transfer.adapters.control_model import ControlModel, save_control_model
+from transfer.adapters.control_model import save_control_model
 from transfer.adapters.decision_transformer import CachedController, state_token
 from transfer.attachment.memory import attach
-from transfer.envs.environment import environment, make_env
+from transfer.envs.environment import make_env
 from transfer.envs.rollout import rollout
 from transfer.errors import UserError
 from transfer.evaluation.control import ControlEval
 from transfer.evaluation.runner import evaluate
 from transfer.policies import get_policy
-
-ENV = "tmaze:length=24"
-
-
-def random_model(env: str) -> ControlModel:
-    found = environment(env)
-    states, actions = found.sizes
-    torch.manual_seed(1)
-    config = DecisionTransformerConfig(
-        state_dim=states, act_dim=actions, hidden_size=32, n_layer=2, n_head=2, max_ep_len=100,
-        n_positions=4, action_tanh=False, resid_pdrop=0.0, attn_pdrop=0.0, embd_pdrop=0.0,
-        bos_token_id=None, eos_token_id=None,
-    )  # fmt: skip
-    model = DecisionTransformerModel(config).eval()
-    # Forward, always: corridors are walked to their end.
-    model.predict_action[0].weight.data.zero_()
-    model.predict_action[0].bias.data = torch.tensor([1.0, 0.5, 0.0][:actions])
-    mean, std = torch.zeros(states), torch.ones(states)
-    return ControlModel(model, mean, std, (1.0,), env, "random", choices=found.choices, scale=1.0)
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -93,7 +72,7 @@ def test_tokens_after_a_cue_stay_with_it():
 def test_the_oracle_needs_an_environment_that_tells_it(folder, tmp_path):
     save_control_model(random_model("CartPole-v1"), tmp_path)
     with pytest.raises(UserError, match="oracle is told what has to be remembered, and CartPole"):
-        run(tmp_path, policy=("oracle",))
+        run(tmp_path, policy=("oracle",), max_steps=50)
 
 
 def test_an_oracle_that_would_protect_more_than_the_budget_fails_in_a_sentence(folder):
