@@ -4,6 +4,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from hypothesis import given
 from hypothesis import strategies as st
+from played import expert, play, wrong
 
 from transfer.envs.environment import environment, make_env
 from transfer.envs.memory import corridor
@@ -15,27 +16,6 @@ TASKS = {
     "gates": {"kinds": 4, "gates": 0.25, "early": 0.3, "decoys": 0},
     "gates4": {"kinds": 4, "gates": 6, "decoys": 0},
 }
-
-
-def play(env, seed, act):
-    """Observations, infos, rewards and how it ended, of an episode in which `act(env)` acts."""
-    observation, info = env.reset(seed=seed)
-    observations, infos, rewards = [observation], [info], []
-    while True:
-        observation, reward, terminated, truncated, info = env.step(act(env))
-        rewards.append(reward)
-        infos.append(info)
-        if terminated or truncated:
-            return np.array(observations), infos, rewards, terminated
-        observations.append(observation)
-
-
-def expert(env):
-    return env.unwrapped.expert()
-
-
-def wrong(env):
-    return env.unwrapped.expert(wrong=True)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -167,6 +147,7 @@ def test_a_turn_in_a_plain_cell_moves_nobody_and_the_end_comes_at_twice_the_cell
     observations, infos, rewards, terminated = play(env, 0, lambda env: LEFT)
     assert (len(rewards), terminated, infos[-1]["success"]) == (12, False, 0.0)
     assert (observations == observations[0]).all()
+    assert not any(info["cue"] for info in infos[1:])
     _, infos, rewards, terminated = play(env, 0, lambda env: FORWARD)
     assert (len(rewards), terminated, infos[-1]["success"]) == (6, True, 0.0)
 
