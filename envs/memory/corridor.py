@@ -23,9 +23,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 
 from transfer.arguments import check_fields
+from transfer.envs.memory.drawing import DECOY, FLOOR, GATE, KEY_HIGH, KEY_LOW, drawn
 from transfer.envs.memory.settings import check_range, read, rungs
 from transfer.errors import UserError
 
@@ -168,14 +169,14 @@ class Corridor(gymnasium.Env[np.ndarray, int | np.integer]):
     is cut at twice the cells.
 
     Args:
-        render_mode: none is there.
+        render_mode: None or rgb_array.
         settings: of a `Plan`.
 
     Raises:
         UserError: a setting is none of it, or refused.
     """
 
-    metadata = {"render_modes": []}
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
 
     def __init__(self, render_mode: str | None = None, **settings: Any) -> None:
         self.render_mode = render_mode
@@ -227,6 +228,22 @@ class Corridor(gymnasium.Env[np.ndarray, int | np.integer]):
         """What the scripted expert does now; `wrong`: the other turn at a gate."""
         action = int(self.script.actions[self.cell])
         return LEFT + RIGHT - action if wrong and action != FORWARD else action
+
+    @property
+    def shown(self) -> Int[np.ndarray, " cells"]:
+        """What each cell of the episode shows, as `transfer.envs.memory.drawing` calls it."""
+        observations, kinds = self.script.observations, self.plan.kinds
+        keys, decoys = np.split(observations[:, 1 + kinds : -_SCENERY], [kinds], axis=1)
+        values = keys.sum(1)
+        return np.select(
+            [observations[:, 0] > 0, values > 0, values < 0, decoys.any(1)],
+            [GATE, KEY_HIGH, KEY_LOW, DECOY],
+            FLOOR,
+        )
+
+    def render(self) -> UInt8[np.ndarray, "height width 3"]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The corridor, and where the agent is."""
+        return drawn(self.shown, min(self.cell, len(self.script.actions) - 1))
 
     def _info(self, entered: bool) -> dict[str, Any]:
         return {
