@@ -15,6 +15,7 @@ from transfer.evaluation.control import ControlEval
 from transfer.evaluation.runner import evaluate
 from transfer.policies import get_policy
 
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("random")
