@@ -5,7 +5,9 @@ from transfer.errors import unknown_name
 from transfer.plugins import ENVIRONMENTS
 
 #: Of an environment's shipped models, the first of these that there is.
-_QUALITIES = ("mixed", "medium-replay", "expert", "medium")
+_QUALITIES = ("mixed", "medium-replay", "expert", "medium", "none")
+#: No NAMM is evolved or chosen on these, so that what it does there is news.
+HELD_OUT = ("decision-transformer-tmaze-stretched", "decision-transformer-gates-stretched")
 
 
 def control_model(task: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Offline datasets by name: files in D4RL's layout, D4RL's own names, and Minari's datasets."""
+"""Offline datasets by name: files in D4RL's layout, D4RL's names, Minari's datasets, RATE's."""
 
 import os
 import re
@@ -8,6 +8,7 @@ from transfer.arguments import typed
 from transfer.envs.d4rl import Dataset, read_d4rl
 from transfer.envs.environment import D4RL, QUALITIES, Environment, environment
 from transfer.envs.minari import minari_folder, read_minari
+from transfer.envs.rate import is_rate, read_rate
 from transfer.errors import UserError
 
 _URL = "http://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco_v2"
@@ -22,7 +23,7 @@ def read_dataset(name: str | Path, env: Environment | str | None = None) -> Data
     Args:
         name: an .hdf5 file in D4RL's layout; one of D4RL's names, such as `hopper-medium-v2`, of
             which the file has been downloaded; the folder or the id of a Minari dataset, such as
-            `mujoco/hopper/expert-v0`.
+            `mujoco/hopper/expert-v0`; a folder of RATE's trajectories, an .npz file an episode.
         env: the environment, or its name, in whose own numbers it is: choices as whole numbers,
             pictures as bytes, Dicts as groups. They become the vectors of `transfer.envs.spaces`.
             None: observations and actions are vectors already, as D4RL's are.
@@ -33,7 +34,7 @@ def read_dataset(name: str | Path, env: Environment | str | None = None) -> Data
     path = Path(name)
     found = environment(env) if isinstance(env, str) else env
     if path.is_dir():
-        return read_minari(path, found)
+        return (read_rate if is_rate(path) else read_minari)(path, found)
     if path.exists():
         return read_d4rl(path, found)
     if named := _D4RL_NAME.fullmatch(str(name)):

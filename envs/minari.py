@@ -18,7 +18,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Sp
 from transfer.envs.d4rl import ORIGIN, RECALL, Dataset, file_sha256, make_dataset
 from transfer.envs.environment import Environment
 from transfer.envs.hdf5 import made, member, opened
-from transfer.envs.stored import Spaces, leaves, read_field, spaces_of
+from transfer.envs.stored import Spaces, check_steps, leaves, read_field, spaces_of
 from transfer.errors import UserError
 from transfer.files import locked, read_json_object, write_json
 
@@ -175,6 +175,7 @@ def _episode(path: Path, group: h5py.Group, spaces: Spaces | None) -> dict[str, 
     for field in {"observations", "recall"} & arrays.keys():
         # What was seen after the last action, which no action answered.
         arrays[field] = arrays[field][:-1]
+    check_steps(path, str(group.name), arrays)
     # A group is an episode even if its recording was stopped: it must not run on into the next.
     arrays["timeouts"][-1:] |= ~arrays["terminals"][-1:]
     return arrays

@@ -12,7 +12,7 @@ import gymnasium
 import h5py
 import numpy as np
 from gymnasium.spaces import Dict, Space, Tuple
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from transfer.envs.environment import Environment, make_env
 from transfer.envs.hdf5 import member, read_array
@@ -87,24 +87,24 @@ def read_field(
     """
     if spaces is not None and field in Spaces._fields:
         return _read_vectors(path, key, entry, getattr(spaces, field))
-    values = read_array(path, key, entry)
-    if field in (*_FLAGS, "rewards") and values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    return as_flags(path, key, values) if field in _FLAGS else as_reals(values)
+    return as_field(path, field, key, read_array(path, key, entry), None)
 
 
-def as_reals(values: np.ndarray) -> Float[np.ndarray, "..."]:
-    """Numbers in single precision."""
-    with np.errstate(over="ignore"):
-        return values.astype(np.float32)
-
-
-def as_flags(path: Path, key: str, values: np.ndarray) -> Bool[np.ndarray, "..."]:
-    """Numbers 0 and 1 as bool.
+def as_field(
+    path: Path, field: str, key: str, values: np.ndarray, spaces: Spaces | None
+) -> np.ndarray:
+    """`read_field` of an array that has been read.
 
     Raises:
-        UserError: there are others.
+        UserError: a flag is neither 0 nor 1, or a value is not in its space.
     """
+    if spaces is not None and field in Spaces._fields:
+        return _as_vectors(path, key, values, getattr(spaces, field))
+    if field in (*_FLAGS, "rewards") and values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if field not in _FLAGS:
+        with np.errstate(over="ignore"):
+            return values.astype(np.float32)
     if not np.isin(values, (0, 1)).all():
         raise UserError(
             f"array {key!r} of dataset {path} holds other numbers than 0 and 1; record it again"
@@ -112,20 +112,32 @@ def as_flags(path: Path, key: str, values: np.ndarray) -> Bool[np.ndarray, "..."
     return values.astype(bool)
 
 
-def as_vectors(
-    path: Path, key: str, values: np.ndarray, space: Space
-) -> Float[np.ndarray, "count width"]:
-    """An array of a space's values as vectors.
+def check_steps(path: Path, what: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuse arrays of one episode that have different numbers of steps.
 
     Raises:
-        UserError: it is of another shape than the space, or holds what is not in it.
+        UserError: they have.
     """
+    counts = {field: len(values) for field, values in arrays.items()}
+    if len(set(counts.values())) > 1:
+        said = ", ".join(f"{count} {field}" for field, count in counts.items())
+        raise UserError(f"{what} of dataset {path} has {said}; record it again")
+
+
+def _as_vectors(
+    path: Path, key: str, values: np.ndarray, space: Space
+) -> Float[np.ndarray, "count width"]:
     found, asked = values.shape[1:], space.shape or ()
     # One number a step may be stored with or without a dimension of its own.
     if not values.ndim or [n for n in found if n != 1] != [n for n in asked if n != 1]:
         raise UserError(
             f"array {key!r} of dataset {path} has values of shape {found}, and those of the "
             f"environment have {asked}; name the data of this environment, or that of these data"
+        )
+    if space.dtype == np.uint8 and values.dtype.kind == "f" and (values % 1).any():
+        raise UserError(
+            f"array {key!r} of dataset {path} holds fractions, and the environment's pictures are "
+            "bytes; store them as they were seen, from 0 to 255"
         )
     try:
         return vectors(space, values)
@@ -137,7 +149,7 @@ def _read_vectors(path: Path, key: str, entry: object, space: Space) -> np.ndarr
     if entry is None:
         raise UserError(f"dataset {path} has no array {key!r}; record it again")
     if not isinstance(space, Dict | Tuple):
-        return as_vectors(path, key, read_array(path, key, entry), space)
+        return _as_vectors(path, key, read_array(path, key, entry), space)
     if not isinstance(entry, h5py.Group):
         raise UserError(
             f"array {key!r} of dataset {path} is one array, and the environment's are a "

@@ -10,7 +10,7 @@ import tiny
 import torch
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from transformers import Lfm2Config, Lfm2ForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
@@ -69,6 +69,7 @@ class Life:
         self.real = torch.zeros(batch, 0, dtype=torch.bool)
         self.dropped = torch.zeros(batch, 0, dtype=torch.bool)
         self.hidden = torch.zeros(batch, 0, 0, dtype=torch.bool)
+        self.protected = [set() for _ in range(batch)]
 
     @property
     def shown(self):
@@ -78,6 +79,7 @@ class Life:
         """What it will be when the call is over."""
         batch, old, new = *self.ids.shape, ids.shape[1]
         after = Life(self.cache, batch)
+        after.protected = self.protected
         after.ids = torch.cat([self.ids, ids], 1)
         after.real = torch.cat([self.real, real], 1)
         after.dropped = torch.cat([dropped, torch.zeros_like(real)], 1)
@@ -88,6 +90,7 @@ class Life:
 
     def chosen(self, rows):
         after = Life(self.cache, len(rows))
+        after.protected = [self.protected[row] for row in rows]
         for name in ("ids", "real", "dropped", "hidden"):
             setattr(after, name, getattr(self, name)[rows])
         return after
@@ -238,6 +241,30 @@ class Lives(RuleBasedStateMachine):
         else:
             self.life.cache.batch_select_indices(torch.tensor(rows))
         self.life, self.batch = self.life.chosen(rows), len(rows)
+
+    @rule(data=st.data())
+    def protect(self, data):
+        """What has not left yet stays, in every head, through all that follows."""
+        places = st.integers(-1, self.life.ids.shape[1] + 3)
+        rows = st.lists(places, min_size=2, max_size=2)
+        positions = torch.tensor([data.draw(rows) for _ in range(self.batch)])
+        after = [row | set(new) - {-1} for row, new in zip(self.life.protected, positions.tolist())]
+        try:
+            self.life.cache.protect(positions)
+        except UserError as error:
+            assert "has left layer" in str(error) or max(map(len, after)) > 8, error
+        else:
+            self.life.protected = after
+
+    @invariant()
+    def protected_tokens_are_held(self):
+        life = self.life if hasattr(self, "life") else Life(None, 0)
+        for sequence, protected in enumerate(life.protected):
+            come = {column for column in protected if column < life.ids.shape[1]}
+            held = {column for column in come if life.shown[sequence, column]}
+            for layer in life.cache.pruned:
+                for head in layer.positions_of(sequence):
+                    assert held <= set(head.tolist())
 
     @precondition(lambda self: self.batch == 1)
     @rule(times=st.integers(1, 3))

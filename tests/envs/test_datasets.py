@@ -77,6 +77,16 @@ def test_a_damaged_minari_folder_is_a_sentence(tmp_path):
         read_dataset(tmp_path)
 
 
+def test_episodes_that_make_up_for_each_others_lengths_are_refused(tmp_path):
+    folder = write_minari(tmp_path / "expert-v0", arrays())
+    with h5py.File(folder / "data/main_data.hdf5", "a") as file:
+        for name, steps in (("episode_0", 2), ("episode_1", 4)):
+            del file[f"{name}/rewards"]
+            file[f"{name}/rewards"] = np.ones(steps)
+    with pytest.raises(UserError, match=r"/episode_0 of dataset .* 3 actions, 2 rewards"):
+        read_dataset(folder)
+
+
 def test_an_episode_whose_recording_stopped_does_not_run_on(tmp_path):
     found = arrays()
     found["timeouts"][:] = found["terminals"][:] = False

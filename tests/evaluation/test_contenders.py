@@ -46,6 +46,9 @@ def names(*policy, **options):
         ("toy_benchmark:Own:every=3", Pruning(Own(3), 64, 24)),
         ("toy_benchmark:Own:every=3,budget=0.25", Pruning(Own(3), 64, 0.25)),
         ("transfer.policies.recency:Recency", Pruning(Recency(), 64, 24)),
+        ("h2o:keep_recent=8,sinks=2", Pruning(H2O(), 64, 24, keep_recent=8, sinks=2)),
+        ("recency:keep_recent=8,sinks=2", Pruning(Recency(2), 64, 24, keep_recent=8)),
+        ("toy_benchmark:Own:every=3,sinks=2", Pruning(Own(3), 64, 24, sinks=2)),
     ],
 )
 def test_a_spelling_is_a_policy_its_settings_and_how_it_prunes(spelling, pruning):
@@ -56,7 +59,20 @@ def test_a_spelling_is_a_policy_its_settings_and_how_it_prunes(spelling, pruning
         "budget": pruning.budget,
         "update_interval": pruning.update_interval,
         "eviction": pruning.eviction,
+        "keep_recent": pruning.keep_recent,
+        "sinks": pruning.sinks,
     }
+
+
+def test_protected_tokens_are_those_of_the_options_but_where_a_spelling_says_others():
+    spelled = ("h2o", "h2o:keep_recent=3", "h2o:sinks=0", "recency", "fifo", "namm:keep_recent=0")
+    found = [one.pruning for one in planned(*spelled, keep_recent=6, sinks=2)]
+    assert [(one.keep_recent, one.sinks) for one in found] == [
+        (6, 2), (3, 2), (6, 0), (6, 2), (6, 0), (0, 2),
+    ]  # fmt: skip
+    # First in, first out is that under all options.
+    assert found[4].policy == Recency(0)
+    assert names("h2o", "h2o:keep_recent=6", keep_recent=6) == ["h2o"]
 
 
 @pytest.mark.parametrize("spelling", ["namm:recall", "namm:recall:eviction=reference"])
@@ -104,7 +120,9 @@ def test_all_are_ours_and_without_a_budget_those_with_a_threshold():
 
 def test_full_is_left_to_the_benchmark_and_prunes_nothing():
     assert names("full", "h2o") == ["h2o"]
-    assert full().settings == {"budget": None, "update_interval": None, "eviction": None}
+    assert full().settings == dict.fromkeys(
+        ("budget", "update_interval", "eviction", "keep_recent", "sinks")
+    )
     assert full(32).pruning.update_interval == 32
 
 
@@ -167,6 +185,26 @@ def test_rules_have_the_bytes_of_the_first_namm_and_namms_their_tokens():
             r"names a file; name its module from the .*, as toy_benchmark:Own",
         ),
         ("toy_benchmark:Own", r"^policy toy_benchmark:Own needs every; give every=\.\.\.$"),
+        (
+            "h2o:keep_recent=few",
+            r"^policy 'h2o:keep_recent=few' has the keep_recent 'few'; use a wh",
+        ),
+        (
+            "namm:sinks=1.5",
+            r"^policy 'namm:sinks=1.5' has the sinks 1.5; use a whole number of tok",
+        ),
+        ("h2o:sinks=-1", r"^sinks is -1; use 0 to [0-9,]+ tokens$"),
+        ("h2o:keep_recents=8", r"^policy h2o has no setting of its own, .* keep_recent, sinks$"),
+        (
+            "snapkv:keep_recents=8",
+            r"^unknown setting of policy snapkv .*; did you mean keep_recent",
+        ),
+        (
+            "namm:keep_recent=20,sinks=5",
+            r"^keep_recent 20 and sinks 5 protect 25 tokens, the newest among them, and the budget "
+            r"is 24; raise it or protect fewer$",
+        ),
+        ("full:keep_recent=2,budget=None", r"^policy full keeps everything; leave keep_recent out"),
         ("toy_benchmark:Owm", r"^policy 'toy_benchmark:Owm' cannot be imported \(AttributeError"),
         ("toy_bench:Own", r"^policy 'toy_bench:Own' cannot be imported \(ModuleNotFoundError"),
         ("toy_benchmark:Toy", r"^policy 'toy_benchmark:Toy' is .*; it must be a subclass of"),
@@ -218,6 +256,8 @@ def test_tasks_and_returns_named_twice_are_one(tmp_path, monkeypatch):
         ({"budget": (float("nan"),)}, "budget nan is not a fraction"),
         ({"namm": ()}, "no namm was named"),
         ({"update_interval": 0}, "--update-interval is 0; use 1 or more"),
+        ({"keep_recent": -1}, "--keep-recent is -1; use 0 "),
+        ({"sinks": -2}, "--sinks is -2; use 0 "),
     ],
 )
 def test_options_that_name_nobody_are_one_sentence(options, sentence):

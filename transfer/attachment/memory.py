@@ -18,7 +18,7 @@ from transfer.cache.layer import PrunedLayer
 from transfer.cache.policy import Policy, Pruning
 from transfer.errors import UserError
 from transfer.namm.network import NAMM
-from transfer.policies import get_policy
+from transfer.policies import get_policy, settings_of
 
 
 class Memory:
@@ -133,6 +133,8 @@ def attach(
     eviction: str = "exact",
     expose_attention: bool = False,
     n_up: int | None = None,
+    keep_recent: int | None = None,
+    sinks: int | None = None,
     **settings: Any,
 ) -> Memory:
     """Lay a policy on a model: its cache is pruned from now on, in every way it can be called.
@@ -149,6 +151,9 @@ def attach(
         eviction: `exact` or `reference`, see `Pruning`.
         expose_attention: remember all queries of a window, for `Memory.attention`.
         n_up: the paper's name for `update_interval`, which it replaces.
+        keep_recent: newest tokens of each head that never leave, whatever the policy says; see
+            `Pruning`. (`PrunedCache.protect` names any others.)
+        sinks: first tokens that never leave; of `recency`, given by name, how many it keeps.
         settings: of the policy, when given by name.
 
     Returns:
@@ -158,8 +163,11 @@ def attach(
         UserError: unknown policy, a setting of the wrong type or out of range, or a model that
             would be silently wrong.
     """
+    given = {"keep_recent": keep_recent, "sinks": sinks}
+    protecting: dict[str, Any] = {name: n for name, n in given.items() if n is not None}
     if isinstance(policy, str):
-        policy = get_policy(policy, **settings)
+        own = protecting.keys() & settings_of(policy)
+        policy = get_policy(policy, **settings, **{name: protecting.pop(name) for name in own})
     elif isinstance(policy, NAMM):
         policy = get_policy("namm", namm=policy, **settings)
     elif settings:
@@ -167,4 +175,5 @@ def attach(
             f"{', '.join(settings)}: settings go with a policy's name, not with a policy"
         )
     interval = update_interval if n_up is None else n_up
-    return Memory(get_adapter(model), Pruning(policy, interval, budget, eviction, expose_attention))
+    pruning = Pruning(policy, interval, budget, eviction, expose_attention, **protecting)
+    return Memory(get_adapter(model), pruning)

@@ -24,6 +24,7 @@ from transfer.cache.forward import Pass, current
 from transfer.cache.layer import PrunedLayer, another_batch
 from transfer.cache.parked import Parked
 from transfer.cache.policy import Pruning
+from transfer.cache.protected import Protected
 from transfer.errors import UserError
 
 
@@ -129,6 +130,28 @@ class PrunedCache(DynamicCache):
         for layer in self.pruned:
             layer.first = first
 
+    def protect(self, positions: Tensor | Sequence[Sequence[int]]) -> None:
+        """Never evict these tokens, whatever the policy says; adds to those protected before.
+
+        They count within the budget. Attention masks still hide them, and `reset` forgets them.
+
+        Args:
+            positions: `[batch, n]`, in the input from 0 on as `Memory.kept` gives them; -1 stands
+                for none, so that sequences may differ in number. A token can be protected before it
+                comes, in a cache that is still empty too. Padding has no token to protect.
+
+        Raises:
+            UserError: a token was evicted already, more would be protected than the budget has, or
+                the positions are no whole numbers with a row for each sequence.
+        """
+        self._check_whole()
+        counts = (layer.sequences for layer in self.pruned)
+        batch = next((count for count in counts if count is not None), None)
+        more = Protected.of(positions, batch)
+        together = [layer.protecting(more) for layer in self.pruned]
+        for layer, protected in zip(self.pruned, together):
+            layer.protected = protected
+
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
         """Length and offset of a layer's mask; where it runs in another process, of one here."""
         self._check_attached()
@@ -199,7 +222,8 @@ class PrunedCache(DynamicCache):
     def check_batch(self, batch: int) -> None:
         """Raise `UserError` unless as many sequences are held, or none yet."""
         pruned = (layer for layer in self.layers if isinstance(layer, PrunedLayer))
-        held = next((layer.batch_size for layer in pruned if layer.now is not None), batch)
+        counts = (layer.sequences for layer in pruned)
+        held = next((count for count in counts if count is not None), batch)
         if held != batch:
             raise UserError(another_batch(held, batch))
 
@@ -268,7 +292,7 @@ class PrunedCache(DynamicCache):
 
     def _chosen(self, name: str, indices: Tensor | Sequence[int]) -> Int[Tensor, " sequences"]:
         """Indices of sequences, or a mask over them, as a tensor of indices."""
-        batch = max((layer.batch_size for layer in self.pruned), default=0)
+        batch = max((layer.sequences or 0 for layer in self.pruned), default=0)
         try:
             chosen = torch.as_tensor(indices)
             return torch.arange(batch)[chosen.cpu()] if batch else chosen

@@ -64,6 +64,21 @@ class Columns:
         early = real[tokens.long().clamp(max=len(real) - 1)]
         return torch.where(tokens < len(real), early, behind)
 
+    def tokens(self, columns: Int[Tensor, "batch n"]) -> Int[Tensor, "batch n"]:
+        """The index in its sequence of each column's token; -1: it has none, or none any more.
+
+        Columns that have not come yet count as tokens, and -1 stays.
+        """
+        none, tokens = columns < 0, columns
+        for part in (self.padding, self.dropped):
+            if part is not None:
+                last = columns.clamp(0, part.shape[1] - 1)
+                none = none | ((columns < part.shape[1]) & part.gather(1, last))
+        if self.padding is not None:
+            before = torch.nn.functional.pad(self.padding.cumsum(1), (1, 0))
+            tokens = columns - before.gather(1, columns.clamp(0, before.shape[1] - 1))
+        return tokens.masked_fill(none, -1)
+
     def hidden(self, sequences: int) -> Bool[Tensor, "batch seen"]:
         """Padding and dropped tokens."""
         hidden = torch.zeros(sequences, self.seen, dtype=torch.bool)

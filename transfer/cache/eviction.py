@@ -11,6 +11,7 @@ def select(
     threshold: float | None,
     budget: Int[Tensor, " batch"] | None,
     eviction: str,
+    protected: Bool[Tensor, "batch kv_heads tokens"] | None = None,
 ) -> Bool[Tensor, "batch kv_heads tokens"]:
     """Which tokens stay. The newest token of a head always does (paper section 3.2).
 
@@ -20,8 +21,12 @@ def select(
         threshold: without a budget, tokens that score at least this much stay.
         budget: tokens each head of a sequence keeps at most.
         eviction: `exact` or `reference`, see `Pruning`.
+        protected: tokens that stay whatever they score; of a budget they take their places first.
     """
     scores = scores.masked_fill(~valid, -torch.inf)
+    if protected is not None:
+        # Above what a policy scores infinite.
+        scores.clamp_(max=torch.finfo(scores.dtype).max).masked_fill_(protected & valid, torch.inf)
     scores[..., -1].masked_fill_(valid[..., -1], torch.inf)
     if budget is not None:
         count = budget[:, None, None].expand(*scores.shape[:2], 1)

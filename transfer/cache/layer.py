@@ -31,6 +31,7 @@ from transfer.cache.eviction import select
 from transfer.cache.packed import PackedTokens
 from transfer.cache.pieces import Piece, assembled, cut
 from transfer.cache.policy import Pruning, accumulated, scored
+from transfer.cache.protected import Protected, protection
 from transfer.cache.queries import STRIDE, Queries, QueryLog
 from transfer.cache.window import AttentionWindow
 from transfer.errors import UserError
@@ -97,6 +98,7 @@ class PrunedLayer(CacheLayerMixin):
         now: what is held.
         under_way: whether a call is, of which it is not said yet that all layers have taken it.
         before: what was held before it.
+        protected: tokens that never leave, beside those of the settings.
         alone: whether no cache says when a call is over for all layers.
         peak_bytes: the most this layer ever held.
         policy_seconds: time spent observing, scoring and evicting.
@@ -115,6 +117,7 @@ class PrunedLayer(CacheLayerMixin):
     def reset(self) -> None:
         """Forget everything."""
         self._empty()
+        self.protected: Protected | None = None
         self.first = 0
         self.peak_bytes = 0
         self.policy_seconds = 0.0
@@ -153,6 +156,13 @@ class PrunedLayer(CacheLayerMixin):
         self.is_initialized = True
 
     @property
+    def sequences(self) -> int | None:
+        """How many are held, or were named before they came; None: any number may come."""
+        if self.now is None and self.protected is not None:
+            return len(self.protected.columns)
+        return self.batch_size if self.now else None
+
+    @property
     def store(self) -> PackedTokens | None:
         """The tokens held; None before the first."""
         return self.now.store if self.now else None
@@ -189,16 +199,20 @@ class PrunedLayer(CacheLayerMixin):
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat each sequence so many times."""
-        self.batch_select_indices(torch.arange(self.batch_size).repeat_interleave(repeats))
+        self.batch_select_indices(torch.arange(self.sequences or 0).repeat_interleave(repeats))
 
     @torch.inference_mode(False)
     @torch.no_grad()
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep only these sequences of the batch, in this order, each as often as it is named."""
-        if self.now is None:
+        if self.sequences is None:
             return
-        chosen = torch.arange(self.batch_size)[indices.cpu()].tolist()
-        if chosen == list(range(self.batch_size)):
+        chosen = torch.arange(self.sequences)[indices.cpu()].tolist()
+        if chosen == list(range(self.sequences)):
+            return
+        if self.protected is not None:
+            self.protected = self.protected.chosen(chosen)
+        if self.now is None:
             return
         now = self.now.copied()
         now.store.select(self._rows(chosen))
@@ -213,6 +227,18 @@ class PrunedLayer(CacheLayerMixin):
     def offload(self) -> None:
         """Refused."""
         raise UserError("a pruned cache stays on its device; do not combine it with offloading")
+
+    def protecting(self, more: Protected) -> Protected:
+        """What is protected once `more` is.
+
+        Raises:
+            UserError: that is more than the budget has, or a token has left already.
+        """
+        together = self.protected.joined(more) if self.protected else more
+        together.check_budget(self.pruning, self.now.columns if self.now else Columns())
+        if self.now is not None and any(self.now.last):
+            more.check_held(self.now.store, self.now.columns, self.first, self.index)
+        return together
 
     # what is held
 
@@ -468,9 +494,17 @@ class PrunedLayer(CacheLayerMixin):
         if tokens is not None:
             budget = torch.full((len(sequences),), tokens, device=part.keys.device)
         window = self._window(sequences, part, self._newest(sequences), budget)
+        named = None
+        if self.protected is not None:
+            named = self.now.columns.tokens(self.protected.columns)[sequences]
+        protected = protection(pruning, named, window)
+        if budget is not None and protected is not None:
+            # A fraction of few tokens may be less.
+            window.budget = budget = budget.maximum(protected.sum(-1).amax(1))
         scores, state = scored(pruning.policy, window, self._state(sequences, part))
         threshold = pruning.policy.threshold
-        return select(scores, window.valid, threshold, budget, pruning.eviction), state
+        kept = select(scores, window.valid, threshold, budget, pruning.eviction, protected)
+        return kept, state
 
     def _verdicts(
         self, groups: list[list[int]]

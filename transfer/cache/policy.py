@@ -74,6 +74,9 @@ class Policy(ABC):
         """
 
 
+#: Settings of `Pruning` that protect tokens; a policy that has one of its own takes it itself.
+PROTECTING = ("keep_recent", "sinks")
+
 #: Update intervals that are fitted to a prompt; the longest is the paper's.
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 32, 512
 
@@ -146,10 +149,13 @@ class Pruning:
             many tokens as the head of its layer that keeps most.
         expose_attention: remember all queries of a window, for who wants to look at them.
         trace: remember which positions were kept at each update.
+        keep_recent: newest tokens of each head that never leave, whatever the policy says. They
+            and the sinks count within the budget, of which a fraction is never less than them.
+        sinks: first tokens of a sequence that never leave.
 
     Raises:
         UserError: a setting is of the wrong type or out of range, the policy needs a budget and has
-            none, or it has no name.
+            none, more tokens are protected than the budget has, or the policy has no name.
     """
 
     policy: Policy
@@ -158,6 +164,8 @@ class Pruning:
     eviction: str = "exact"
     expose_attention: bool = False
     trace: bool = False
+    keep_recent: int = 0
+    sinks: int = 0
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -166,6 +174,7 @@ class Pruning:
             raise UserError(f"unknown eviction {self.eviction!r}; use exact or reference")
         self._check_interval()
         self._check_budget()
+        self._check_protection()
 
     def _check_policy(self) -> None:
         """What a policy from outside says of itself is of the kind that is read."""
@@ -230,6 +239,25 @@ class Pruning:
                 "use a number up to 1 or a whole number"
             )
 
+    def _check_protection(self) -> None:
+        for name in PROTECTING:
+            count = getattr(self, name)
+            if not 0 <= count <= MOST_TOKENS:
+                raise UserError(f"{name} is {count}; use 0 to {MOST_TOKENS:,} tokens")
+            if count and not self.policy.evicts:
+                raise UserError(f"policy {self.policy.name} keeps everything; leave {name} out")
+        if self.budget is not None and not self.is_share and self.protected > self.budget:
+            raise UserError(
+                f"keep_recent {self.keep_recent} and sinks {self.sinks} protect {self.protected} "
+                f"tokens, the newest among them, and the budget is {self.budget}; raise it or "
+                "protect fewer"
+            )
+
+    @property
+    def protected(self) -> int:
+        """Tokens of a long sequence that stay whatever the policy says; the newest always does."""
+        return self.sinks + max(self.keep_recent, 1)
+
     @property
     def is_share(self) -> bool:
         """Whether the budget is a fraction of the tokens seen."""
@@ -291,7 +319,7 @@ class Pruning:
         if self.budget is None:
             return None
         if self.is_share:
-            return max(1, math.ceil(round(self.budget * seen, 9)))
+            return max(self.protected, math.ceil(round(self.budget * seen, 9)))
         return int(self.budget)
 
 

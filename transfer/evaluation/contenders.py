@@ -1,7 +1,8 @@
 """Who is compared: policies by one spelling everywhere, each with how it prunes the cache.
 
 `h2o`, `recency:sinks=0` (also `fifo`), `namm:recall`, `package.module:Class`; after a colon
-settings of the policy, and `budget`, `update_interval` and `eviction` of this contender alone.
+settings of the policy, and of this contender alone `budget`, `update_interval`, `eviction`,
+`keep_recent` and `sinks`.
 """
 
 from ast import literal_eval
@@ -13,13 +14,13 @@ from typing import Any
 
 from transfer.cache.equal_bytes import at_equal_bytes
 from transfer.cache.footprint import LayerShape
-from transfer.cache.policy import Policy, Pruning
+from transfer.cache.policy import PROTECTING, Policy, Pruning
 from transfer.errors import UserError
 from transfer.evaluation.options import Budget, ContenderOptions
 from transfer.namm.checkpoint import namm_place
 from transfer.namm.network import NAMM
 from transfer.plugins import POLICIES
-from transfer.policies import get_policy
+from transfer.policies import get_policy, settings_of
 from transfer.policies.namm import NAMMPolicy
 
 ALIASES = {"fifo": "recency:sinks=0"}
@@ -28,6 +29,7 @@ _OF_PRUNING: Mapping[str, tuple[UnionType | type, str]] = {
     "budget": (int | float | None, "a number or None"),
     "update_interval": (int, "a whole number"),
     "eviction": (str, "exact or reference"),
+    **dict.fromkeys(PROTECTING, (int, "a whole number of tokens")),
 }
 
 
@@ -107,17 +109,26 @@ class Spelling:
         Raises:
             UserError: a setting does not fit the policy.
         """
-        settings = {
-            "update_interval": options.update_interval,
-            "budget": budget,
-            "eviction": options.eviction,
-        }
-        own = {name: self.settings[name] for name in settings if name in self.settings}
-        for name, value in own.items():
+        asked = {name: getattr(options, name) for name in ("update_interval", "eviction")}
+        asked |= {name: getattr(options, name) for name in PROTECTING}
+        spelled = {name: self.settings[name] for name in _OF_PRUNING if name in self.settings}
+        # Sinks that are the policy's own are not protected beside it.
+        spelled |= dict.fromkeys(spelled.keys() & self._own, 0)
+        for name, value in spelled.items():
             kind, words = _OF_PRUNING[name]
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise UserError(f"policy {self.text!r} has the {name} {value!r}; use {words}")
-        return Pruning(policy, **{**settings, **own})
+        return Pruning(policy, **{**asked, "budget": budget, **spelled})
+
+    @property
+    def _own(self) -> dict[str, Any]:
+        """What the spelling says of the policy itself, which may have sinks of its own."""
+        known = settings_of(self.policy).keys() & PROTECTING
+        return {
+            name: value
+            for name, value in self.settings.items()
+            if name not in _OF_PRUNING or name in known
+        }
 
     def policies(self, namms: "NAMMs") -> Iterator[tuple[str, Policy]]:
         """The policy by its name in the results; without a NAMM of its own one for each of these.
@@ -125,7 +136,7 @@ class Spelling:
         Raises:
             UserError: unknown policy, NAMM or setting.
         """
-        settings = {key: value for key, value in self.settings.items() if key not in _OF_PRUNING}
+        settings = self._own
         if self.policy == "namm" and "namm" in settings:
             raise UserError(
                 f"policy {self.text!r} has the setting namm; name a NAMM as in namm:recall"

@@ -28,7 +28,7 @@ class ContenderOptions:
         policy: who prunes the cache: fastgen, full, h2o, h2o_age, l2_norm, namm, random, recency,
             snapkv, tova, fifo (which is recency:sinks=0), namm:NAME for one NAMM, or
             package.module:Class for a policy of your own; `all`: every one of ours. Settings follow
-            a colon: h2o:budget=32, recency:sinks=0,update_interval=64, namm:recall:eviction=exact.
+            a colon: h2o:budget=32, recency:sinks=0,update_interval=64, namm:recall:keep_recent=8.
         namm: NAMMs of the policy namm: shipped names, folders or hub ids.
         budget: tokens each head keeps, or fractions (0.25) of the tokens seen; each is run. None:
             the policy's own threshold, where it has one.
@@ -36,6 +36,9 @@ class ContenderOptions:
             which keeps more for each token, instead of the same number.
         update_interval: tokens between two evictions.
         eviction: exact, or the original implementation's rule.
+        keep_recent: newest tokens of each head that no policy evicts; they count within the budget,
+            of which a fraction is never less than what is protected.
+        sinks: first tokens that no policy evicts, likewise.
     """
 
     policy: tuple[str, ...] = ("all",)
@@ -44,10 +47,13 @@ class ContenderOptions:
     equal_bytes: bool = False
     update_interval: int = 64
     eviction: Literal["exact", "reference"] = "exact"
+    keep_recent: int = 0
+    sinks: int = 0
 
     def __post_init__(self) -> None:
         check_fields(self)
         check_at_least(1, self, "update_interval")
+        check_at_least(0, self, "keep_recent", "sinks", most=MOST_TOKENS)
         object.__setattr__(self, "budget", tuple(map(_budget, self.budget)))
         if {(1, int), (1, float)} <= {(budget, type(budget)) for budget in self.budget}:
             raise UserError(

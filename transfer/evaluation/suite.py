@@ -33,6 +33,13 @@ _REAL_LANGUAGE = f"real-language/{_REAL_MODEL}"
 _VIDEO_MODEL = "llava-next-video"
 _ENVS = ("hopper", "halfcheetah", "walker2d")
 _QUALITIES = ("medium", "medium-replay", "expert")
+#: Of control in which memory decides: environment and kind of time embedding.
+MEMORY_TASKS = (
+    "tmaze-none", "tmaze-learned", "tmaze-stretched",
+    "gates-none", "gates-learned", "gates-stretched",
+    "minigrid-memory-none", "repeat-previous-none",
+)  # fmt: skip
+_MEMORY_BUDGET = 24
 #: Instead of the names of sections.
 EVERY_SECTION = "all"
 _RULES = ("fastgen", "h2o", "h2o_age", "l2_norm", "random", "recency", "snapkv", "tova")
@@ -45,11 +52,11 @@ class SuiteEval(EvalConfig):
     """Lay a NAMM on every kind of model and compare it with every rule at equal bytes, zero-shot.
 
     Sections: two language models that no NAMM was evolved on, a pretrained one where it is on this
-    machine (`transfer get smollm2-135m`), video question answering, and nine Decision Transformers.
-    Each runs the full cache, the NAMMs, every rule with as many tokens as
-    fit into the NAMM's bytes, and in control the stock window; all on the same documents, questions
-    and episode seeds. The change against the model as it is without pruning (full cache; in
-    control the stock window) is averaged over tasks.
+    machine (`transfer get smollm2-135m`), video question answering, nine Decision Transformers of
+    locomotion, and eight of tasks in which memory decides. Each runs the full cache, the NAMMs,
+    every rule with as many tokens as fit into the NAMM's bytes, and in control the stock window;
+    all on the same documents, questions and episode seeds. The change against the model as it is
+    without pruning (full cache; in locomotion the stock window) is averaged over tasks.
 
     Args:
         suite: zero-shot.
@@ -95,6 +102,7 @@ class SuiteEval(EvalConfig):
             **self._real_language(),
             **self._video(),
             **self._control(),
+            **self._memory(),
         }
         if EVERY_SECTION in self.section:
             return everything
@@ -160,6 +168,20 @@ class SuiteEval(EvalConfig):
                 run=self._run(f"control/{task}"),
             )
             for task in tasks
+        }
+
+    def _memory(self) -> dict[str, Config]:
+        return {
+            f"memory/{task}": ControlEval(
+                model=f"decision-transformer-{task}",
+                memory=("full", "window"),
+                episodes=10 if self.quick else self.episodes,
+                num_envs=max(self.num_envs, self.episodes),
+                contenders=self._contenders(_MEMORY_BUDGET, 16),
+                place=self.place,
+                run=self._run(f"memory/{task}"),
+            )
+            for task in (MEMORY_TASKS[::3] if self.quick else MEMORY_TASKS)
         }
 
     def _contenders(self, budget: int | float, update_interval: int) -> ContenderOptions:

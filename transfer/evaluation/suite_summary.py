@@ -11,10 +11,16 @@ from transfer.evaluation.store import SUMMARY_FIELDS, Results, Row
 from transfer.evaluation.summary import ALL, named
 
 #: What a model is without pruning.
-BASES = {"language": "full", "real-language": "full", "video": "full", "control": "window"}
+BASES = {
+    "language": "full",
+    "real-language": "full",
+    "video": "full",
+    "control": "window",
+    "memory": "full",
+}
 CHANGE, SCORE = "change", "score"
 #: Metrics that are shares, shown in per cent.
-_PERCENT = ("correct", "score", "correct_likelihood")
+_PERCENT = ("correct", "score", "correct_likelihood", "success")
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,7 @@ class Task:
 
     Attributes:
         name: such as `control/hopper-medium` or `language/gpt2-recall/passkey`.
-        modality: language, real-language, video or control.
+        modality: language, real-language, video, control or memory.
         metric: what counts, a field of the rows.
         entries: of the section's summary, one for each policy.
         rows: of each policy, those with a score, by their item.

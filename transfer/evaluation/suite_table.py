@@ -22,11 +22,14 @@ _TITLES = {
     "real-language": "Real language: score in %",
     "video": "Video: % of questions right",
     "control": "Control: D4RL score",
+    "memory": "Control with memory: success in %",
 }
 #: So that nine columns of control fit on a screen.
 _SHORT = {
     "hopper": "hop", "halfcheetah": "che", "walker2d": "wal",
     "-medium-replay": "-mr", "-medium": "-m", "-expert": "-e",
+    "minigrid-memory": "grid", "repeat-previous": "repeat",
+    "-none": "-n", "-learned": "-l", "-stretched": "-s",
 }  # fmt: skip
 
 
@@ -178,7 +181,7 @@ def _budgets(entries: Sequence[Row]) -> str:
 
 def _shortened(task: str) -> str:
     name = task.split("/", 1)[1]
-    if not task.startswith("control/"):
+    if not task.startswith(("control/", "memory/")):
         return name.replace("-recall", "").replace("llama-", "").replace("/", " ")
     for long, short in _SHORT.items():
         name = name.replace(long, short)

@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import Any
 from zlib import crc32
 
+from transfer.cache.policy import PROTECTING
 from transfer.evaluation.benchmark import Benchmark
 from transfer.evaluation.options import Budget
 from transfer.evaluation.statistics import (
@@ -164,7 +165,7 @@ class _Cell:
 
     def _common(self, rows: Sequence[Row], failed: Sequence[Row]) -> dict[str, Any]:
         benchmark, first = self.benchmark, rows[0]
-        names = (*benchmark.keys, "update_interval", "eviction")
+        names = (*benchmark.keys, "update_interval", "eviction", *PROTECTING)
         return {
             "failed": len(failed),
             **{name: first[name] for name in names},

@@ -1,15 +1,32 @@
 """Who goes: one small file for each eviction rule, selected by name."""
 
+from collections.abc import Mapping
 from inspect import Parameter, signature
 from numbers import Integral, Real
 from typing import Any
 
 from transfer.arguments import typed
-from transfer.cache.policy import Policy
+from transfer.cache.policy import PROTECTING, Policy
 from transfer.errors import MOST_TOKENS, UserError, unknown_name
 from transfer.plugins import POLICIES
 
-__all__ = ["POLICIES", "get_policy"]
+__all__ = ["POLICIES", "get_policy", "settings_of"]
+
+#: Settings that go with every policy, and not to its constructor.
+_OF_ALL = ("budget", "update_interval", "eviction", *PROTECTING)
+
+
+def settings_of(name: str) -> Mapping[str, Any]:
+    """The settings of a policy, with what they are by default (`Parameter.empty`: nothing).
+
+    Raises:
+        UserError: no policy has this name.
+    """
+    return {
+        setting.name: setting.default
+        for setting in signature(POLICIES.get(name)).parameters.values()
+        if setting.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    }
 
 
 @typed
@@ -26,19 +43,16 @@ def get_policy(name: str, /, **settings: Any) -> Policy:
             constructor raises, whatever it is.
     """
     policy: Any = POLICIES.get(name)
-    known = {
-        setting.name: setting.default
-        for setting in signature(policy).parameters.values()
-        if setting.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
-    }
+    known = settings_of(name)
     for setting, value in settings.items():
         if not known:
             raise UserError(
                 f"policy {name} has no setting of its own, so no {setting!r}; what goes with every "
-                "policy is budget, update_interval and eviction"
+                f"policy is {', '.join(_OF_ALL)}"
             )
         if setting not in known:
-            raise unknown_name(f"setting of policy {name}", setting, known)
+            near = {*known, *_OF_ALL} - {setting}
+            raise unknown_name(f"setting of policy {name}", setting, near)
         if _is_number(known[setting]) and not _is_number(value):
             raise UserError(
                 f"{setting} of policy {name} is {value!r}; use a number, such as {known[setting]}"

@@ -36,8 +36,7 @@ class Recency(Policy):
         self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 0"]
     ) -> tuple[Float[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens 0"]]:
         """A token's position; the sinks come before all others."""
-        assert window.budget is not None
-        sinks = (window.budget - 1).clamp(max=self.sinks)[:, None, None]
         position = window.positions - window.first
-        score = position.to(state.dtype)
-        return score.masked_fill(position < sinks, torch.inf), state
+        # Where the budget cannot hold all sinks, the first of them stay.
+        sink = window.seen + self.sinks - position
+        return torch.where(position < self.sinks, sink, position).to(state.dtype), state
