@@ -150,7 +150,7 @@ def environment(name: str, version: str = "v4") -> Environment:
         UserError: no such environment, a version that is no longer run, settings that it does not
             take, or observations or actions that are no fixed number of numbers.
     """
-    name, settings = _settings(name)
+    name, settings = parted(name)
     found = _named(name, version)
     if settings:
         found = replace(found, settings={**found.settings, **settings})
@@ -169,7 +169,7 @@ def _named(name: str, version: str) -> Environment:
     return Environment(name, horizon=horizon or Environment.horizon)
 
 
-def _settings(name: str) -> tuple[str, dict[str, Any]]:
+def parted(name: str) -> tuple[str, dict[str, Any]]:
     """A name without its settings, and these."""
     base, _, said = name.rpartition(":")
     if "=" not in said:

@@ -3,7 +3,7 @@
 Each is a plain Gymnasium environment with discrete actions, registered by its module, and says of
 the observation that it has just returned:
 
-- `info["cue"]`: it has to be remembered;
+- `info["cue"]`: it has to be remembered, and is seen for the first time;
 - `info["recall"]`: what to do now depends on one that was;
 - `info["success"]`, on the last step: how far the episode succeeded, from 0 to 1.
 

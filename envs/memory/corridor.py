@@ -23,10 +23,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 
 from transfer.arguments import check_fields
-from transfer.envs.environment import Environment
+from transfer.envs.memory.drawing import DECOY, FLOOR, GATE, KEY_HIGH, KEY_LOW, drawn
 from transfer.envs.memory.settings import check_range, read, rungs
 from transfer.errors import UserError
 
@@ -169,14 +169,14 @@ class Corridor(gymnasium.Env[np.ndarray, int | np.integer]):
     is cut at twice the cells.
 
     Args:
-        render_mode: none is there.
+        render_mode: None or rgb_array.
         settings: of a `Plan`.
 
     Raises:
         UserError: a setting is none of it, or refused.
     """
 
-    metadata = {"render_modes": []}
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
 
     def __init__(self, render_mode: str | None = None, **settings: Any) -> None:
         self.render_mode = render_mode
@@ -197,7 +197,7 @@ class Corridor(gymnasium.Env[np.ndarray, int | np.integer]):
         self.script = self.plan.drawn(self.np_random)
         self._gates = np.count_nonzero(self.script.actions)
         self.cell = self._steps = self._right = 0
-        return self.script.observations[0].copy(), self._info()
+        return self.script.observations[0].copy(), self._info(entered=True)
 
     def step(
         self, action: int | np.integer
@@ -213,11 +213,12 @@ class Corridor(gymnasium.Env[np.ndarray, int | np.integer]):
         right = wanted != FORWARD and action == wanted
         self._right += right
         self._steps += 1
-        self.cell += int(wanted != FORWARD or action == FORWARD)
+        moved = bool(wanted != FORWARD or action == FORWARD)
+        self.cell += moved
         cells = len(self.script.actions)
         ended = self.cell == cells
         cut = not ended and self._steps == 2 * cells
-        info = {"cue": False, "recall": False} if ended else self._info()
+        info = {"cue": False, "recall": False} if ended else self._info(moved)
         if ended or cut:
             info["success"] = self._right / self._gates
         observation = self.script.observations[min(self.cell, cells - 1)].copy()
@@ -228,9 +229,25 @@ class Corridor(gymnasium.Env[np.ndarray, int | np.integer]):
         action = int(self.script.actions[self.cell])
         return LEFT + RIGHT - action if wrong and action != FORWARD else action
 
-    def _info(self) -> dict[str, Any]:
+    @property
+    def shown(self) -> Int[np.ndarray, " cells"]:
+        """What each cell of the episode shows, as `transfer.envs.memory.drawing` calls it."""
+        observations, kinds = self.script.observations, self.plan.kinds
+        keys, decoys = np.split(observations[:, 1 + kinds : -_SCENERY], [kinds], axis=1)
+        values = keys.sum(1)
+        return np.select(
+            [observations[:, 0] > 0, values > 0, values < 0, decoys.any(1)],
+            [GATE, KEY_HIGH, KEY_LOW, DECOY],
+            FLOOR,
+        )
+
+    def render(self) -> UInt8[np.ndarray, "height width 3"]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The corridor, and where the agent is."""
+        return drawn(self.shown, min(self.cell, len(self.script.actions) - 1))
+
+    def _info(self, entered: bool) -> dict[str, Any]:
         return {
-            "cue": bool(self.script.cues[self.cell]),
+            "cue": bool(entered and self.script.cues[self.cell]),
             "recall": bool(self.script.actions[self.cell] != FORWARD),
         }
 
@@ -246,14 +263,3 @@ gymnasium.register(
     "Gates-v0", _ENTRY_POINT, kwargs={"kinds": 4, "gates": 0.25, "early": 0.3, "decoys": 0}
 )
 gymnasium.register("Gates4-v0", _ENTRY_POINT, kwargs={"kinds": 4, "gates": 6, "decoys": 0})
-
-
-def _named(name: str, identifier: str) -> Environment:
-    return Environment(
-        f"{__name__}:{identifier}", name=name, targets=(1.0,), horizon=200, success=True
-    )
-
-
-TMAZE = _named("tmaze", "TMaze-v0")
-GATES = _named("gates", "Gates-v0")
-GATES4 = _named("gates4", "Gates4-v0")

@@ -40,6 +40,7 @@ from transfer.policies.oracle import Oracle
 from transfer.video.writer import check_writable, write_video
 
 _FILM_FPS = 30
+_ORACLE = f"{Oracle.__module__}:{Oracle.__name__}"
 _SECONDS = ("simulator_seconds", "transformer_seconds")
 
 
@@ -89,7 +90,7 @@ class ControlBenchmark(Benchmark):
         named = [name for name in options.policy if name not in memories]
         options = replace(options, policy=tuple(map(self._spelled, named)))
         shape = LayerShape.of(model.config, model.dtype)
-        policies = plan(options, shape, TOKENS_PER_STEP * self.steps)
+        policies = [_named(one) for one in plan(options, shape, TOKENS_PER_STEP * self.steps)]
         found += policies
         if policies and not any(one.name == "fifo" for one in policies):
             fifo = replace(options, policy=("fifo",), equal_bytes=False)
@@ -107,7 +108,7 @@ class ControlBenchmark(Benchmark):
                 f"policy oracle is told what has to be remembered, and {self.env.title} does not "
                 "say it; leave it out"
             )
-        return ":".join((f"{Oracle.__module__}:Oracle", *settings))
+        return ":".join((_ORACLE, *settings))
 
     def blocks(self) -> Sequence[Block]:
         """Episodes that run together, for each target return."""
@@ -241,6 +242,10 @@ def _load(config: ControlEval) -> ControlModel:
         scale=config.scale or control.scale,
         delayed=control.delayed if config.delayed is None else config.delayed,
     )
+
+
+def _named(one: Contender) -> Contender:
+    return replace(one, name=one.name.replace(_ORACLE, Oracle.name))
 
 
 def _memory(name: str, context: int) -> Contender:

@@ -36,7 +36,7 @@ class InspectControl:
         update_interval: tokens between two evictions.
         eviction: exact, or the original implementation's rule.
         seed: of the episode.
-        max_steps: the episode is cut here.
+        max_steps: the episode is cut here; by default at the environment's horizon.
         out: the picture.
         place: where the model computes.
     """
@@ -49,14 +49,13 @@ class InspectControl:
     update_interval: int = 16
     eviction: Literal["exact", "reference"] = "exact"
     seed: int = 0
-    max_steps: int = 400
+    max_steps: int | None = None
     out: Path = Path("kept.png")
     place: Placement = field(default_factory=Placement)
 
     def __post_init__(self) -> None:
         check_fields(self)
-        check_at_least(1, self, "update_interval")
-        check_at_least(1, self, "max_steps", most=2000)
+        check_at_least(1, self, "update_interval", "max_steps")
         check_at_least(0, self, "seed", most=MOST_SEED)
         ContenderOptions(budget=(self.budget,))
         _check_picture(self.policy, self.out)

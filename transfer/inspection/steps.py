@@ -23,6 +23,9 @@ from transfer.files import replacing
 from transfer.inspection.config import InspectControl
 from transfer.inspection.step_pictures import draw_steps
 
+#: A square has a pixel for each.
+_MOST_STEPS = 2000
+
 Held = UInt8[np.ndarray, "layers heads now steps"]
 
 
@@ -37,6 +40,11 @@ def keep_steps(config: InspectControl) -> str:
     """
     benchmark = ControlBenchmark(_evaluation(config))
     contender = benchmark.contenders()[0]
+    if benchmark.steps > _MOST_STEPS:
+        raise UserError(
+            f"episodes of {benchmark.steps} steps make no picture; give --max-steps, at most "
+            f"{_MOST_STEPS}"
+        )
     if contender.pruning is None:
         raise UserError(f"{contender.name} has no cache to draw; name another policy")
     told = Told(_made(benchmark.env))

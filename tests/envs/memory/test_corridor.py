@@ -4,9 +4,10 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from hypothesis import given
 from hypothesis import strategies as st
+from played import expert, play, wrong
 
 from transfer.envs.environment import environment, make_env
-from transfer.envs.memory import corridor
+from transfer.envs.memory import corridor, drawing
 from transfer.envs.memory.corridor import FORWARD, LADDER, LEFT, RIGHT, Corridor, Plan
 from transfer.errors import UserError
 
@@ -15,27 +16,6 @@ TASKS = {
     "gates": {"kinds": 4, "gates": 0.25, "early": 0.3, "decoys": 0},
     "gates4": {"kinds": 4, "gates": 6, "decoys": 0},
 }
-
-
-def play(env, seed, act):
-    """Observations, infos, rewards and how it ended, of an episode in which `act(env)` acts."""
-    observation, info = env.reset(seed=seed)
-    observations, infos, rewards = [observation], [info], []
-    while True:
-        observation, reward, terminated, truncated, info = env.step(act(env))
-        rewards.append(reward)
-        infos.append(info)
-        if terminated or truncated:
-            return np.array(observations), infos, rewards, terminated
-        observations.append(observation)
-
-
-def expert(env):
-    return env.unwrapped.expert()
-
-
-def wrong(env):
-    return env.unwrapped.expert(wrong=True)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -50,7 +30,7 @@ def test_a_named_one_is_a_plain_environment_with_three_actions(task):
         200,
     )
     assert found.sizes == (env.plan.width, 3)
-    check_env(env, skip_render_check=True)
+    check_env(env)
 
 
 def test_the_longest_episode_follows_the_length():
@@ -167,6 +147,7 @@ def test_a_turn_in_a_plain_cell_moves_nobody_and_the_end_comes_at_twice_the_cell
     observations, infos, rewards, terminated = play(env, 0, lambda env: LEFT)
     assert (len(rewards), terminated, infos[-1]["success"]) == (12, False, 0.0)
     assert (observations == observations[0]).all()
+    assert not any(info["cue"] for info in infos[1:])
     _, infos, rewards, terminated = play(env, 0, lambda env: FORWARD)
     assert (len(rewards), terminated, infos[-1]["success"]) == (6, True, 0.0)
 
@@ -196,6 +177,29 @@ def test_as_vectors_it_is_the_same():
         ours, theirs = env.step(np.eye(3)[action]), plain.step(action)
         np.testing.assert_array_equal(ours[0], theirs[0])
         assert ours[1:] == theirs[1:]
+
+
+def test_pictures_show_what_the_cells_show_and_the_agent():
+    env = Corridor(**TASKS["gates4"], length=100, render_mode="rgb_array")
+    env.reset(seed=0)
+    shown, script = env.shown, env.script
+    np.testing.assert_array_equal(shown == drawing.GATE, script.actions != FORWARD)
+    keys = np.isin(shown, (drawing.KEY_HIGH, drawing.KEY_LOW))
+    np.testing.assert_array_equal(keys, script.cues)
+    before = env.render()
+    assert (before.shape, before.dtype) == ((24, 960, 3), np.uint8)
+    assert len(np.unique(before[1, 1::12], axis=0)) == len(np.unique(shown))
+    env.step(FORWARD)
+    changed = np.flatnonzero((env.render() != before).any((0, 2)))
+    assert (changed.min(), changed.max()) == (4, 19)
+    play(env, 0, expert)
+    assert (env.render()[12:, 19 * 12 + 5] == 0).all(1).any()
+
+
+def test_decoys_are_shown_as_such():
+    env = Corridor()
+    env.reset(seed=1)
+    assert (env.shown == drawing.DECOY).sum() == 6
 
 
 @pytest.mark.parametrize(
