@@ -149,6 +149,14 @@ def test_the_expert_finds_its_way_from_anywhere(size, seed):
     assert info["success"] == 1.0
 
 
+def test_it_renders_as_minigrid_does():
+    env = make_env("minigrid-memory:size=9", render_mode="rgb_array")
+    env.reset(seed=0)
+    frame = env.render()
+    assert (frame.shape, frame.dtype) == ((288, 288, 3), np.uint8)
+    env.close()
+
+
 def test_as_vectors_it_is_the_same():
     env, plain = make_env("minigrid-memory:size=9"), MiniGridMemory(size=9)
     np.testing.assert_array_equal(env.reset(seed=2)[0], plain.reset(seed=2)[0])
