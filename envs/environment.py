@@ -319,10 +319,10 @@ def _probe(found: Environment) -> _Probe:
     env = make_env(found)
     env.close()
     native = env.env if isinstance(env, spaces.Vectors) else env
-    widths = (spaces.width(space) for space in (env.observation_space, env.action_space))
+    seen, acted = spaces.width(env.observation_space), spaces.width(env.action_space)
     horizon = getattr(env.unwrapped, "horizon", None)
     known = isinstance(horizon, int) and (env.spec is None or not env.spec.max_episode_steps)
-    return *widths, spaces.choices(native.action_space), horizon if known else None
+    return seen, acted, spaces.choices(native.action_space), horizon if known else None
 
 
 def _as_vectors(found: Environment, env: gymnasium.Env) -> gymnasium.Env:
