@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from functools import cache
 from typing import Any
 
 import gymnasium
@@ -112,7 +111,7 @@ class Environment:
         Raises:
             UserError: they have no fixed number, or the environment cannot be made.
         """
-        return _probed(self.id, self.extra, tuple(self.settings.items()))[:2]
+        return _probed(self)[:2]
 
     @property
     def choices(self) -> tuple[int, ...]:
@@ -121,7 +120,7 @@ class Environment:
         Raises:
             UserError: as `sizes`.
         """
-        return _probed(self.id, self.extra, tuple(self.settings.items()))[2]
+        return _probed(self)[2]
 
 
 # Mean returns of a random and an expert policy from D4RL's infos.py, the same for every quality;
@@ -155,8 +154,9 @@ def environment(name: str, version: str = "v4") -> Environment:
     if settings:
         found = replace(found, settings={**found.settings, **settings})
     # So that what cannot be made is refused here.
-    horizon = _probed(found.id, found.extra, tuple(found.settings.items()))[3]
-    return replace(found, horizon=horizon or found.horizon)
+    horizon = _probed(found)[3]
+    follows = settings or found.name == found.id
+    return replace(found, horizon=horizon) if horizon and follows else found
 
 
 def _named(name: str, version: str) -> Environment:
@@ -289,17 +289,27 @@ def _made(found: Environment, render_mode: str | None) -> gymnasium.Env:
     return _as_vectors(found, env)
 
 
-@cache
-def _probed(
-    identifier: str, extra: str, settings: tuple[tuple[str, Any], ...]
-) -> tuple[int, int, tuple[int, ...], int | None]:
+_Probe = tuple[int, int, tuple[int, ...], int | None]
+_PROBED: dict[str, _Probe] = {}
+
+
+def _probed(found: Environment) -> _Probe:
     """Sizes and choices of `Environment`, and the horizon of one that knows it by its settings."""
-    env = make_env(Environment(identifier, extra=extra, settings=dict(settings)))
+    # Settings may be of any kind, lists too.
+    key = repr((found.id, found.extra, dict(found.settings)))
+    if key not in _PROBED:
+        _PROBED[key] = _probe(found)
+    return _PROBED[key]
+
+
+def _probe(found: Environment) -> _Probe:
+    env = make_env(found)
     env.close()
     native = env.env if isinstance(env, spaces.Vectors) else env
     widths = (spaces.width(space) for space in (env.observation_space, env.action_space))
     horizon = getattr(env.unwrapped, "horizon", None)
-    return *widths, spaces.choices(native.action_space), horizon
+    known = isinstance(horizon, int) and (env.spec is None or not env.spec.max_episode_steps)
+    return *widths, spaces.choices(native.action_space), horizon if known else None
 
 
 def _as_vectors(found: Environment, env: gymnasium.Env) -> gymnasium.Env:

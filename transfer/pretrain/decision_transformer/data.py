@@ -107,7 +107,7 @@ class Episodes:
     """
 
     steps: Steps
-    levels: Sequence[Int[Tensor, " episodes"]]
+    levels: Sequence[Int[Tensor, " _"]]
 
     def sample(self, count: int, level: int, generator: torch.Generator) -> Batch:
         """Draw episodes that one of the levels up to `level` adds; every second time, this one.

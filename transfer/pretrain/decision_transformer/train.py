@@ -54,16 +54,17 @@ def pretrain(config: PretrainConfig) -> ControlModel:
     Raises:
         UserError: unusable data, or `out` holds a finished model or a run with other settings.
     """
-    datasets = [read_dataset(name) for name in config.dataset]
+    env = environment(config.env, config.env_version)
+    datasets = [read_dataset(name, env) for name in config.dataset]
     with training(config.out) as progress:
-        envs = make_envs(config.env, config.eval_episodes, config.env_version)
-        check_data(config, envs[0], datasets)
+        check_lengths(config, datasets)
+        envs = make_envs(env, config.eval_episodes)
         lesson = ControlLesson(config, datasets, envs)
         told = settings(config, ("out",), dataset=dict(lesson.control.data))
         trainer = Trainer(lesson, config.out, told, progress)
         trainer.train()
-        for env in envs:
-            env.close()
+        for one in envs:
+            one.close()
         lesson.control.model.load_state_dict(lesson.best.weights)
         save_control_model(lesson.control, config.out, dtype=torch.float16)
         finished = load_control_model(config.out)
@@ -71,21 +72,13 @@ def pretrain(config: PretrainConfig) -> ControlModel:
     return finished
 
 
-def check_data(config: PretrainConfig, env: gymnasium.Env, datasets: Sequence[Dataset]) -> None:
-    """Refuse data that are not of this environment.
+def check_lengths(config: PretrainConfig, datasets: Sequence[Dataset]) -> None:
+    """Refuse data with episodes that are longer than the model's table of time steps.
 
     Raises:
-        UserError: they have states or actions of other sizes, longer episodes than the model's
-            table of time steps, or actions that choose nothing.
+        UserError: one is.
     """
-    spaces = (env.observation_space.shape, env.action_space.shape)
     for dataset in datasets:
-        found = (dataset.observations.shape[1:], dataset.actions.shape[1:])
-        if found != spaces:
-            raise UserError(
-                f"{dataset.name} has states and actions of sizes {found} but {config.env} has"
-                f" {spaces}; name the data of this environment or another --env"
-            )
         longest = max(map(len, dataset.trajectories), default=0)
         if longest > config.max_ep_len:
             raise UserError(
