@@ -19,7 +19,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.envs.registration import EnvSpec
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from transfer.arguments import check_fields, typed
 from transfer.envs import spaces
@@ -276,6 +276,8 @@ def _made(found: Environment, render_mode: str | None) -> gymnasium.Env:
     drawn = {"render_mode": render_mode} if render_mode else {}
     of_mujoco = str(spec.entry_point).startswith("gymnasium.envs.mujoco")
     try:
+        if render_mode:
+            _check_renders(found, spec, render_mode)
         with without_advice() if of_mujoco else nullcontext():
             env = gymnasium.make(spec, disable_env_checker=True, **drawn, **found.settings)
     except UserError:
@@ -287,6 +289,17 @@ def _made(found: Environment, render_mode: str | None) -> gymnasium.Env:
             "install what it needs, change its settings, or name another"
         ) from error
     return _as_vectors(found, env)
+
+
+def _check_renders(found: Environment, spec: EnvSpec, mode: str) -> None:
+    creator = spec.entry_point
+    creator = load_env_creator(creator) if isinstance(creator, str) else creator
+    metadata = getattr(creator, "metadata", None)
+    if isinstance(metadata, dict) and mode not in metadata.get("render_modes", ()):
+        raise UserError(
+            f"environment {found.title} draws no pictures ({mode}); leave out --video, or name "
+            "another"
+        )
 
 
 _Probe = tuple[int, int, tuple[int, ...], int | None]
@@ -306,10 +319,10 @@ def _probe(found: Environment) -> _Probe:
     env = make_env(found)
     env.close()
     native = env.env if isinstance(env, spaces.Vectors) else env
-    widths = (spaces.width(space) for space in (env.observation_space, env.action_space))
+    seen, acted = spaces.width(env.observation_space), spaces.width(env.action_space)
     horizon = getattr(env.unwrapped, "horizon", None)
     known = isinstance(horizon, int) and (env.spec is None or not env.spec.max_episode_steps)
-    return *widths, spaces.choices(native.action_space), horizon if known else None
+    return seen, acted, spaces.choices(native.action_space), horizon if known else None
 
 
 def _as_vectors(found: Environment, env: gymnasium.Env) -> gymnasium.Env:

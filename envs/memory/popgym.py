@@ -50,7 +50,7 @@ class _Game(POPGymEnv):
     """A game with marks.
 
     Args:
-        render_mode: none is there.
+        render_mode: None.
         settings: of a `Level`.
 
     Raises:

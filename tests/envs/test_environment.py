@@ -219,6 +219,11 @@ def test_only_the_first_environment_renders():
     assert (first.render_mode, second.render_mode) == ("rgb_array", None)
 
 
+def test_one_that_draws_no_pictures_is_refused_as_such():
+    with pytest.raises(UserError, match=r"Toy-v0 draws no pictures \(rgb_array\); leave out --vid"):
+        make_envs("Toy-v0", 1, video=True)
+
+
 def test_at_least_one_environment():
     with pytest.raises(UserError, match="0 environments"):
         make_envs("hopper", 0)
