@@ -41,7 +41,7 @@ def control_facts(
     """
     own = _own(source, folder)
     if own is None:
-        return _given(folder, env, quality, statistics)
+        return given_facts(folder, env, quality, statistics)
     if statistics is not None:
         raise UserError(
             f"model {source.name} brings its own state statistics; leave --state-statistics out"
@@ -91,9 +91,20 @@ def _d4rl(env: str, quality: str) -> dict[str, Any]:
     return {**_DEFAULTS, **known, **statistics}
 
 
-def _given(
+def given_facts(
     folder: Path, env: str | None, quality: str | None, statistics: Path | None
 ) -> dict[str, Any]:
+    """What control.json would hold, of a model that has none.
+
+    Args:
+        folder: of the model, or its file.
+        env: its environment.
+        quality: of D4RL's data that it learned from.
+        statistics: a file as `read_statistics` takes it.
+
+    Raises:
+        UserError: the environment or the statistics are not said, or contradict each other.
+    """
     quality = quality or data_quality(env)
     if statistics is None:
         if env is None or quality is None:

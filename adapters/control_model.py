@@ -19,10 +19,11 @@ from transfer.adapters.control_facts import control_facts
 from transfer.adapters.control_names import control_model
 from transfer.adapters.kinds import CONTROL, find_model, shipped_models
 from transfer.adapters.loading import load_weights
+from transfer.adapters.post_norm import control_class
 from transfer.arguments import typed
 from transfer.envs.environment import HOPPER, data_quality, env_name, environment
 from transfer.errors import UserError
-from transfer.files import replacing, write_json
+from transfer.files import read_json_object, replacing, write_json
 
 #: Steps of the longest context.
 _MOST_STEPS = 10**6
@@ -155,21 +156,15 @@ def load_control_model(
     source = find_model(shipped_for(env, quality) if str(name) == CONTROL else name, "control")
     folder = source.folder or _download(source.name)
     facts = control_facts(source, folder, env, quality, statistics)
-    where = statistics or folder / "control.json"
-    try:
-        settings = _settings(facts)
-    except KeyError as error:
-        raise UserError(f"{where} has no entry {error}; save the model again") from error
-    # torch raises RuntimeError for numbers that no float holds.
-    except (TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
-        raise UserError(f"{where} is not usable ({error}); save it again") from error
+    settings = settings_of(facts, statistics or folder / "control.json")
+    post_norm = bool(read_json_object(folder / "config.json").get("post_norm"))
     model = load_weights(
-        DecisionTransformerModel, str(folder), _unreadable, dtype=dtype or torch.float32,
+        control_class(post_norm), str(folder), _unreadable, dtype=dtype or torch.float32,
         device=device, small=True, device_map=device_map, local_files_only=True,
     )  # fmt: skip
     control = ControlModel(model=model, **settings)
     if env is not None or not (folder / "control.json").is_file():
-        _check_sizes(control, env or control.env)
+        check_sizes(control, env or control.env)
     return control
 
 
@@ -192,7 +187,27 @@ def shipped_for(env: str | None, quality: str | None) -> str:
     return name
 
 
-def _check_sizes(control: ControlModel, env: str) -> None:
+def settings_of(facts: Mapping[str, Any], where: Path) -> dict[str, Any]:
+    """What a control.json says, as arguments of `ControlModel` beside the model.
+
+    Raises:
+        UserError: an entry of the file, which is `where`, is missing or not usable.
+    """
+    try:
+        return _settings(facts)
+    except KeyError as error:
+        raise UserError(f"{where} has no entry {error}; save the model again") from error
+    # torch raises RuntimeError for numbers that no float holds.
+    except (TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
+        raise UserError(f"{where} is not usable ({error}); save it again") from error
+
+
+def check_sizes(control: ControlModel, env: str) -> None:
+    """Refuse a model whose states or actions are not those of an environment.
+
+    Raises:
+        UserError: they are not.
+    """
     config, found = control.model.config, environment(env)
     if (config.state_dim, config.act_dim) != found.sizes:
         raise UserError(
@@ -228,7 +243,7 @@ def save_control_model(
     config = control.model.config.to_dict()
     write_json(
         folder / "config.json",
-        config | {"architectures": ["DecisionTransformerModel"], "dtype": str(dtype)[6:]},
+        config | {"architectures": [type(control.model).__name__], "dtype": str(dtype)[6:]},
     )
     write_json(folder / "control.json", _facts(control))
 

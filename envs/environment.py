@@ -15,12 +15,11 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from functools import cache
 from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.envs.registration import EnvSpec
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from transfer.arguments import check_fields, typed
 from transfer.envs import spaces
@@ -119,7 +118,7 @@ class Environment:
         Raises:
             UserError: they have no fixed number, or the environment cannot be made.
         """
-        return _probed(self.id, self.extra, tuple(self.settings.items()))[:2]
+        return _probed(self)[:2]
 
     @property
     def choices(self) -> tuple[int, ...]:
@@ -128,7 +127,7 @@ class Environment:
         Raises:
             UserError: as `sizes`.
         """
-        return _probed(self.id, self.extra, tuple(self.settings.items()))[2]
+        return _probed(self)[2]
 
 
 # Mean returns of a random and an expert policy from D4RL's infos.py, the same for every quality;
@@ -162,8 +161,9 @@ def environment(name: str, version: str = "v4") -> Environment:
     if settings:
         found = replace(found, settings={**found.settings, **settings})
     # So that what cannot be made is refused here.
-    horizon = _probed(found.id, found.extra, tuple(found.settings.items()))[3]
-    return replace(found, horizon=horizon or found.horizon)
+    horizon = _probed(found)[3]
+    follows = settings or found.name == found.id
+    return replace(found, horizon=horizon) if horizon and follows else found
 
 
 def _named(name: str, version: str) -> Environment:
@@ -288,6 +288,8 @@ def _made(found: Environment, render_mode: str | None) -> gymnasium.Env:
     drawn = {"render_mode": render_mode} if render_mode else {}
     of_mujoco = str(spec.entry_point).startswith("gymnasium.envs.mujoco")
     try:
+        if render_mode:
+            _check_renders(found, spec, render_mode)
         with without_advice() if of_mujoco else nullcontext():
             env = gymnasium.make(spec, disable_env_checker=True, **drawn, **found.settings)
     except UserError:
@@ -301,17 +303,38 @@ def _made(found: Environment, render_mode: str | None) -> gymnasium.Env:
     return _as_vectors(found, env)
 
 
-@cache
-def _probed(
-    identifier: str, extra: str, settings: tuple[tuple[str, Any], ...]
-) -> tuple[int, int, tuple[int, ...], int | None]:
+def _check_renders(found: Environment, spec: EnvSpec, mode: str) -> None:
+    creator = spec.entry_point
+    creator = load_env_creator(creator) if isinstance(creator, str) else creator
+    metadata = getattr(creator, "metadata", None)
+    if isinstance(metadata, dict) and mode not in metadata.get("render_modes", ()):
+        raise UserError(
+            f"environment {found.title} draws no pictures ({mode}); leave out --video, or name "
+            "another"
+        )
+
+
+_Probe = tuple[int, int, tuple[int, ...], int | None]
+_PROBED: dict[str, _Probe] = {}
+
+
+def _probed(found: Environment) -> _Probe:
     """Sizes and choices of `Environment`, and the horizon of one that knows it by its settings."""
-    env = make_env(Environment(identifier, extra=extra, settings=dict(settings)))
+    # Settings may be of any kind, lists too.
+    key = repr((found.id, found.extra, dict(found.settings)))
+    if key not in _PROBED:
+        _PROBED[key] = _probe(found)
+    return _PROBED[key]
+
+
+def _probe(found: Environment) -> _Probe:
+    env = make_env(found)
     env.close()
     native = env.env if isinstance(env, spaces.Vectors) else env
-    widths = (spaces.width(space) for space in (env.observation_space, env.action_space))
+    seen, acted = spaces.width(env.observation_space), spaces.width(env.action_space)
     horizon = getattr(env.unwrapped, "horizon", None)
-    return *widths, spaces.choices(native.action_space), horizon
+    known = isinstance(horizon, int) and (env.spec is None or not env.spec.max_episode_steps)
+    return seen, acted, spaces.choices(native.action_space), horizon if known else None
 
 
 def _as_vectors(found: Environment, env: gymnasium.Env) -> gymnasium.Env:

@@ -63,8 +63,8 @@ def member(path: Path, group: h5py.Group, key: str) -> h5py.Group | h5py.Dataset
     for name in key.split("/"):
         if not isinstance(found, h5py.Group):
             raise UserError(f"{key!r} of dataset {path} is in no group; {_REMEDY}")
-        # `in` a group itself asks whether a link's end is there.
-        if name not in set(found.keys()):
+        # `in` a group itself asks whether a link's end is there; its list of names is long.
+        if not found.id.links.exists(name.encode()):
             return None
         link = found.get(name, getlink=True)
         if not isinstance(link, h5py.HardLink):

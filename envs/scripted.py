@@ -58,10 +58,12 @@ def checked_place(path: Path | None, layout: Layout) -> Path:
     """Where episodes can be written.
 
     Raises:
-        UserError: there is no path, or Minari would not take its name.
+        UserError: there is no path, it is a folder, or Minari would not take its name.
     """
     if path is None:
         raise UserError("--out is missing; name the file or folder for the episodes")
+    if layout == "d4rl" and path.is_dir():
+        raise UserError(f"--out {path} is a folder; name a file for the episodes")
     if layout == "minari" and not MINARI_NAME.fullmatch(path.name):
         raise UserError(
             f"--out {path} is no name of a Minari dataset; let it end in -v and a number, "

@@ -223,7 +223,7 @@ def test_doctor_says_what_works_line_by_line(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in lines] == [
         "versions", "simulator", "video", "rendering", "decord", "d4rl", "sbx", "gguf", "minari",
-        "control", "language", "video-qa", "NAMMs",
+        "minigrid", "popgym", "control", "language", "video-qa", "NAMMs",
     ]  # fmt: skip
     assert transfer.__version__ in lines[0]
     assert all(line.startswith("ok ") for line in lines[:3])

@@ -88,6 +88,12 @@ def test_entry_point(plugin):
     assert issubclass(plugin.PrunedVideoModel, Lmms)
 
 
+def test_protected_tokens_are_settings_too(plugin, folder):
+    settings = {"policy": "recency", "budget": 24, "keep_recent": 6, "sinks": 2}
+    pruning = make(plugin, folder, **settings).memory.pruning
+    assert (pruning.keep_recent, pruning.sinks, pruning.policy.sinks) == (6, 0, 2)
+
+
 def test_replies_are_the_models(plugin, folder):
     model = make(plugin, folder)
     replies = model.generate_until([request(folder, GREEDY, document) for document in (0, 1)])

@@ -22,6 +22,7 @@ from transfer.adapters.placement import Placement
 from transfer.adapters.video_model import load_video_model
 from transfer.attachment.adapter import get_adapter
 from transfer.attachment.memory import Memory
+from transfer.cache.cache import PrunedCache
 from transfer.envs.collect import CollectConfig, collect
 from transfer.envs.d4rl import read_d4rl
 from transfer.envs.datasets import read_dataset
@@ -77,6 +78,7 @@ CALLS: Mapping[Any, Mapping[str, Any]] = {
     check_adapter: {"model": model},
     get_adapter: {"model": model},
     Memory: {"adapter": get_adapter(model), "pruning": Pruning(Recency(), budget=8)},
+    PrunedCache(model.config, Pruning(Recency(), budget=8)).protect: {"positions": [[3]]},
     Pruning: {"policy": Recency(), "budget": 8},
     get_policy: {"name": "h2o"},
     Recency: {},

@@ -75,6 +75,9 @@ def examine(
     yield _imported("sbx", "only `transfer collect` needs it: pip install 'namm-transfer[collect]'")
     yield _imported("gguf", "only GGUF files need it: pip install 'namm-transfer[gguf]'")
     yield _imported("minari", "only Minari's ids need it: pip install 'namm-transfer[minari]'")
+    memory = "pip install 'namm-transfer[memory]'"
+    yield _imported("minigrid", f"only minigrid-memory needs it: {memory}")
+    yield _imported("popgym", f"only repeat-previous, autoencode, concentration need it: {memory}")
     yield from _shipped()
     yield from checked
 

@@ -54,6 +54,8 @@ class PrunedVideoModel(lmms):
         budget: tokens each head keeps, or a fraction; None: the policy's own threshold.
         update_interval: tokens between two evictions.
         eviction: exact or reference.
+        keep_recent: newest tokens of each head that never leave.
+        sinks: first tokens that never leave; of recency, how many it keeps.
         frames: of a video.
         sampling: how they are chosen, see `read_clip`.
         chunk: tokens of the prompt that go through the model at once; None: all.
@@ -76,6 +78,8 @@ class PrunedVideoModel(lmms):
         budget: int | float | None = None,
         update_interval: int = 64,
         eviction: str = "exact",
+        keep_recent: int | None = None,
+        sinks: int | None = None,
         frames: int = 32,
         sampling: str = "uniform",
         chunk: int | None = None,
@@ -90,7 +94,7 @@ class PrunedVideoModel(lmms):
         from transfer.attachment.memory import Memory
         from transfer.cache.policy import Pruning
         from transfer.namm.network import NAMM
-        from transfer.policies import get_policy
+        from transfer.policies import get_policy, protecting
         from transfer.video.sampling import check_sampling
 
         super().__init__()
@@ -98,7 +102,9 @@ class PrunedVideoModel(lmms):
             raise UserError(f"batch_size is {batch_size}; this model takes one request at a time")
         check_sampling(frames, sampling, None)
         settings = {"namm": NAMM.from_pretrained(namm)} if policy == "namm" else {}
-        pruning = Pruning(get_policy(policy, **settings), update_interval, budget, eviction)
+        own, protected = protecting(policy, keep_recent=keep_recent, sinks=sinks)
+        rule = get_policy(policy, **settings, **own)
+        pruning = Pruning(rule, update_interval, budget, eviction, **protected)
         place = Placement(dtype, AUTO if device_map or device is None else device, device_map)
         self.video = load_video_model(
             pretrained, trust_remote_code=trust_remote_code, **place.settings

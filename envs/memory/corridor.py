@@ -8,6 +8,7 @@ last shown with. Kinds that no gate asks for are decoys.
   the end. There the cue is shown in the first step, where a few protected first tokens are all the
   memory one needs; here it is in a random cell of the first half. In the second half, a fifth of
   the cues of a hundred steps would lie within the last twenty, and a short window be often lucky.
+  RATE's agent may also walk back, which is of no use.
 - `Gates4-v0`: four kinds, each shown once in the first half, and six gates in the second.
 - `Gates-v0`: the same with a gate in every fourth cell on average, after the first 30 %. How often
   a key is asked for decides what attention tells of it before it is needed.

@@ -47,13 +47,16 @@ class Sizes:
         size: of the side, with the outer walls; odd.
         shortest: the smallest; the size of an episode is then drawn from a ladder between the two.
             None: all have `size`.
+        upper: key or ball, which always lies up. To match two objects is an exclusive or, of which
+            data without such episodes teach nothing at first. None: either.
 
     Raises:
-        UserError: one is even, or out of range.
+        UserError: one is even, or out of range, or there is no such object.
     """
 
     size: int = 31
     shortest: int | None = None
+    upper: str | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -64,6 +67,8 @@ class Sizes:
             if value % 2 == 0:
                 raise UserError(f"{name} is {value}; use an odd number, as {value + 1}")
         _ = self.all
+        if self.upper not in (None, *_SEEN[1:]):
+            raise UserError(f"upper is {self.upper!r}; use key or ball, or leave it out")
 
     @cached_property
     def all(self) -> tuple[int, ...]:
@@ -151,11 +156,15 @@ class MiniGridMemory(MemoryEnv):
         size = sizes[0] if len(sizes) == 1 else int(self.np_random.choice(sizes))
         self.width = self.height = size
         self.max_steps = 5 * size**2
-        super()._gen_grid(size, size)
         middle = size // 2
         self._room = (1, middle - 1)
-        objects: list[Any] = [self.grid.get(*self._room), self.grid.get(size - 2, middle - 2)]
-        self._objects = tuple(one.type for one in objects)
+        places, upper = (self._room, (size - 2, middle - 2)), self.sizes.upper
+        while True:
+            super()._gen_grid(size, size)
+            objects: list[Any] = [self.grid.get(*place) for place in places]
+            self._objects = tuple(one.type for one in objects)
+            if upper is None or self._objects[1] == upper:
+                return
 
     @property
     def _place(self) -> tuple[int, int]:

@@ -13,6 +13,7 @@ Success is the share of right answers, or of pairs found. The return, which POPG
 that less 1 in the first two.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -49,7 +50,7 @@ class _Game(POPGymEnv):
     """A game with marks.
 
     Args:
-        render_mode: none is there.
+        render_mode: None.
         settings: of a `Level`.
 
     Raises:
@@ -89,22 +90,22 @@ class _Game(POPGymEnv):
         return observation, float(reward), ended, cut, marks
 
     @property
+    @abstractmethod
     def horizon(self) -> int:
-        """Steps of an episode, of the longest where they differ."""
-        raise NotImplementedError
+        """Steps of the longest episode."""
 
+    @abstractmethod
     def expert(self, wrong: bool = False) -> int:
         """What the scripted expert does now; `wrong`: a mistake where something is recalled."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def _questions(self) -> int:
         """Right answers, or pairs, of a perfect episode."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _marks(self, observation: Any) -> dict[str, Any]:
         """Whether what was shown has to be remembered, and whether an answer is due."""
-        raise NotImplementedError
 
     def _suit(self, hand: str, place: int) -> int:
         """Of a card in a hand."""

@@ -244,17 +244,17 @@ def test_an_empty_cache_knows_its_batch_from_what_is_protected(cache):
         ([[50]], "positions are of 1 sequences and this cache is of 2; give a row for each, -1"),
         (
             torch.tensor([50, 51]),
-            r"positions are \[2\] of torch.int64; use whole numbers \[sequences, n\]",
+            r"positions is \[2\] of torch.int64; use whole numbers \[sequences, n\]",
         ),
         (
             torch.tensor([[50.0], [51.0]]),
-            r"positions are \[2, 1\] of torch.float32; use whole numbers",
+            r"positions is \[2, 1\] of torch.float32; use whole numbers",
         ),
         (
             torch.tensor([[True], [False]]),
-            r"positions are \[2, 1\] of torch.bool; use whole numbers",
+            r"positions is \[2, 1\] of torch.bool; use whole numbers",
         ),
-        ([[50], [51, 52]], r"positions are \[\[50\], \[51, 52\]\] \(a list\); use whole numbers"),
+        ([[50], [51, 52]], r"positions is \[\[50\], \[51, 52\]\] \(a list\); use whole numbers"),
         ([[50], [-2]], "a position is -2; use whole numbers"),
         ([[50], [10**15]], "a position is 1000000000000000; use whole numbers"),
     ],

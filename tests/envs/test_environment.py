@@ -219,6 +219,11 @@ def test_only_the_first_environment_renders():
     assert (first.render_mode, second.render_mode) == ("rgb_array", None)
 
 
+def test_one_that_draws_no_pictures_is_refused_as_such():
+    with pytest.raises(UserError, match=r"Toy-v0 draws no pictures \(rgb_array\); leave out --vid"):
+        make_envs("Toy-v0", 1, video=True)
+
+
 def test_at_least_one_environment():
     with pytest.raises(UserError, match="0 environments"):
         make_envs("hopper", 0)
@@ -257,3 +262,32 @@ def test_headless_rendering_chooses_egl_only_without_a_display_or_a_choice():
     assert chosen() == expected
     assert chosen(DISPLAY=":0") == "None"
     assert chosen(MUJOCO_GL="osmesa") == "osmesa"
+
+
+def test_settings_may_be_lists():
+    assert Environment("Toy-v0", settings={"shape": [3]}).sizes == (3, 1)
+    assert environment("Toy-v0:shape=[4]").sizes == (4, 1)
+
+
+class Patient(Toy):
+    """Knows how long its episodes are."""
+
+    def __init__(self, size=5, **settings):
+        super().__init__(**settings)
+        self.horizon = 3 * size
+
+
+@pytest.mark.usefixtures("_forgotten")
+def test_the_horizon_follows_the_settings_where_an_environment_says_so():
+    def patient(**settings):
+        gymnasium.register("Patient-v0", Patient, disable_env_checker=True, **settings)
+
+    try:
+        patient()
+        assert environment("Patient-v0").horizon == 15
+        assert environment("Patient-v0:size=4").horizon == 12
+        register("environment", "patient", Environment("Patient-v0", horizon=7))
+        assert environment("patient").horizon == 7
+        assert environment("patient:size=6").horizon == 18
+    finally:
+        del gymnasium.registry["Patient-v0"]

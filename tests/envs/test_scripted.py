@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -123,6 +124,7 @@ def test_minari_loads_the_folder(tmp_path):
         ({"env": "hopper", "skilled": 0.5}, "--skilled is of no use for hopper, .* of a policy"),
         ({"env": "hopper", "format": "minari"}, "--format is of no use for hopper"),
         ({"out": None}, "--out is missing"),
+        ({"out": Path(__file__).parent}, "tests/envs is a folder; name a file"),
         ({"format": "minari"}, "is no name of a Minari dataset; let it end in -v and a number"),
         ({"episodes": 0}, "--episodes is 0; use 1 or more"),
         ({"skilled": 1.5}, "--skilled is 1.5; use a share from 0 to 1"),

@@ -13,6 +13,7 @@ from transfer.evaluation.benchmark import ROW_FIELDS, Benchmark
 from transfer.evaluation.statistics import bootstrap, paired_difference
 from transfer.evaluation.store import SUMMARY_FIELDS, Results
 from transfer.evaluation.summary import ALL, summarise
+from transfer.evaluation.tables import protected_words
 from transfer.evaluation.video_benchmark import VideoBenchmark
 from transfer.tasks.video import VIDEO_TASKS
 
@@ -272,6 +273,19 @@ def test_the_tables_say_it_all_in_a_hundred_columns(rows):
         assert part in text, part
     assert "in no mean: 3 of 18 rows" in text and "q5: record q5: no video" in text
     assert "Decoding took 10.0 s and the vision tower 10.0 s" in text
+
+
+def test_a_line_says_whose_tokens_are_protected():
+    def entry(policy, keep_recent, sinks):
+        return {"policy": policy, "keep_recent": keep_recent, "sinks": sinks}
+
+    entries = [entry("full", None, None), entry("h2o", 8, 2), entry("h2o", 8, 2)]
+    entries += [entry("namm", 8, 2), entry("tova:sinks=0", 8, 0), entry("fifo", 0, 0)]
+    assert protected_words(entries) == (
+        "Protected tokens of a head: the 8 newest and the 2 first of h2o, namm; the 8 newest of "
+        "tova:sinks=0"
+    )
+    assert protected_words([entries[0], entries[-1], {"policy": "of an earlier version"}]) is None
 
 
 def test_categories_without_an_answered_question_are_counted_and_named(rows):

@@ -18,7 +18,7 @@ from transfer.cache.layer import PrunedLayer
 from transfer.cache.policy import Policy, Pruning
 from transfer.errors import UserError
 from transfer.namm.network import NAMM
-from transfer.policies import get_policy, settings_of
+from transfer.policies import get_policy, protecting
 
 
 class Memory:
@@ -163,11 +163,10 @@ def attach(
         UserError: unknown policy, a setting of the wrong type or out of range, or a model that
             would be silently wrong.
     """
-    given = {"keep_recent": keep_recent, "sinks": sinks}
-    protecting: dict[str, Any] = {name: n for name, n in given.items() if n is not None}
+    protected: dict[str, Any] = {"keep_recent": keep_recent or 0, "sinks": sinks or 0}
     if isinstance(policy, str):
-        own = protecting.keys() & settings_of(policy)
-        policy = get_policy(policy, **settings, **{name: protecting.pop(name) for name in own})
+        own, protected = protecting(policy, keep_recent=keep_recent, sinks=sinks)
+        policy = get_policy(policy, **settings, **own)
     elif isinstance(policy, NAMM):
         policy = get_policy("namm", namm=policy, **settings)
     elif settings:
@@ -175,5 +174,5 @@ def attach(
             f"{', '.join(settings)}: settings go with a policy's name, not with a policy"
         )
     interval = update_interval if n_up is None else n_up
-    pruning = Pruning(policy, interval, budget, eviction, expose_attention, **protecting)
+    pruning = Pruning(policy, interval, budget, eviction, expose_attention, False, **protected)
     return Memory(get_adapter(model), pruning)

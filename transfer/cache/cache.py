@@ -130,10 +130,12 @@ class PrunedCache(DynamicCache):
         for layer in self.pruned:
             layer.first = first
 
+    @torch.inference_mode(False)
     def protect(self, positions: Tensor | Sequence[Sequence[int]]) -> None:
-        """Never evict these tokens, whatever the policy says; adds to those protected before.
+        """Never evict these tokens from the pruned layers; adds to those protected before.
 
-        They count within the budget. Attention masks still hide them, and `reset` forgets them.
+        They count within the budget, of which a fraction is never less than them. Attention masks
+        still hide them, and `reset` forgets them.
 
         Args:
             positions: `[batch, n]`, in the input from 0 on as `Memory.kept` gives them; -1 stands

@@ -44,11 +44,11 @@ class Protected:
         try:
             columns = torch.as_tensor(positions)
         except (TypeError, ValueError, RuntimeError):
-            raise UserError(f"positions are {shown(positions)}; {remedy}") from None
+            raise UserError(f"positions is {shown(positions)}; {remedy}") from None
         whole = not (columns.is_floating_point() or columns.is_complex())
         if columns.ndim != 2 or not whole or columns.dtype is torch.bool:
             kind = f"{list(columns.shape)} of {columns.dtype}"
-            raise UserError(f"positions are {kind}; {remedy}")
+            raise UserError(f"positions is {kind}; {remedy}")
         columns = columns.detach().long().cpu()
         if batch is not None and len(columns) != batch:
             raise UserError(

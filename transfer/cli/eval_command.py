@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from transfer.adapters.kinds import kind_of
 from transfer.cli import FAILED, INTERRUPTED
@@ -95,6 +95,11 @@ def print_tables(results: Results) -> None:
     if not results.summary and not results.rows:
         print("no episode, document or question had ended", file=sys.stderr)
         return
+    print_table(tables(results))
+
+
+def print_table(shown: RenderableType) -> None:
+    """Print for a terminal, or as wide as tables are."""
     console = Console()
     # Standard output that is no terminal counts as 80 columns, which would cut numbers off.
-    Console(width=console.width if console.is_terminal else WIDTH).print(tables(results))
+    Console(width=console.width if console.is_terminal else WIDTH).print(shown)

@@ -1,13 +1,13 @@
-"""`transfer inspect video|control`: what a policy keeps; the kind may be left out."""
+"""`transfer inspect video|control|cues`: what a policy keeps; the first two may be left out."""
 
 from collections.abc import Sequence
 
 from transfer.adapters.kinds import CONTROL, kind_of
 from transfer.cli.eval_command import option
 from transfer.errors import UserError, unknown_name
-from transfer.inspection.config import InspectConfig, InspectControl
+from transfer.inspection.config import InspectConfig, InspectControl, InspectCues
 
-CONFIG = {"video": InspectConfig, "control": InspectControl}
+CONFIG = {"video": InspectConfig, "control": InspectControl, "cues": InspectCues}
 
 
 def with_kind(words: Sequence[str]) -> list[str]:
@@ -32,8 +32,14 @@ def with_kind(words: Sequence[str]) -> list[str]:
     return [kind, *words]
 
 
-def run(config: InspectConfig | InspectControl) -> int:
-    """Draw the picture and say what it shows."""
+def run(config: InspectConfig | InspectControl | InspectCues) -> int:
+    """Draw the picture and say what it shows, or print the table."""
+    if isinstance(config, InspectCues):
+        from transfer.cli.eval_command import print_table
+        from transfer.inspection.cues import cues_told
+
+        print_table(cues_told(config))
+        return 0
     if isinstance(config, InspectControl):
         from transfer.inspection.steps import keep_steps
 

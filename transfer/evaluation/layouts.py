@@ -28,6 +28,7 @@ from transfer.evaluation.tables import (
     lines,
     new_table,
     number,
+    protected_words,
     score,
 )
 
@@ -53,11 +54,11 @@ def tables(results: Results) -> Group:
             continue
         parts += _LAYOUTS.get(results.kind, partial(_plain, results.keys))(whole)
         parts += _by_groups(cell, results.metrics[0], _GROUPED.get(results.kind, _Grouped()))
-    notes = [_UNEVEN] if _is_uneven(results.summary, ("task", *results.keys)) else []
+    budgets = budget_words(entry["budget"] for entry in results.summary)
+    notes = [note for note in (budgets, protected_words(results.summary)) if note]
+    notes += [_UNEVEN] if _is_uneven(results.summary, ("task", *results.keys)) else []
     contexts = {entry.get("context") for entry in results.summary}
     notes += [_drift(context) for context in contexts if context]
-    if budgets := budget_words(entry["budget"] for entry in results.summary):
-        notes.insert(0, budgets)
     return Group(*parts, *_failures(results), *map(Text, notes))
 
 

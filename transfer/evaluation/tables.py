@@ -131,6 +131,18 @@ def _budget_words(budget: int | float) -> str:
     return "1 token" if budget == 1 else f"{budget:g} tokens"
 
 
+def protected_words(entries: Iterable[Entry]) -> str | None:
+    """Who holds which tokens whatever the policy says, in a line; None where nobody does."""
+    named: dict[str, list[str]] = {}
+    for entry in entries:
+        counts = {"newest": entry.get("keep_recent"), "first": entry.get("sinks")}
+        said = " and ".join(f"the {count} {which}" for which, count in counts.items() if count)
+        if said and entry["policy"] not in named.setdefault(said, []):
+            named[said].append(entry["policy"])
+    said = "; ".join(f"{what} of {', '.join(policies)}" for what, policies in named.items())
+    return f"Protected tokens of a head: {said}" if said else None
+
+
 def budget_text(budget: int | float | None) -> str:
     """`25%` or `64` tokens; `-` for none."""
     if budget is None:

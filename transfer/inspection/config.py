@@ -62,6 +62,36 @@ class InspectControl:
 
 
 @dataclass(frozen=True)
+class InspectCues:
+    """Say how well a policy could tell the steps to remember, by attention or by keys.
+
+    Args:
+        model: decision-transformer, a shipped one, a folder, or a hub id.
+        env: as `transfer eval control` takes it, one that says what has to be remembered; by
+            default what the model was trained for.
+        episodes: that are played, all at once, with the full cache.
+        update_interval: tokens between two looks.
+        seed: of the first episode.
+        max_steps: episodes are cut here; by default at the environment's horizon.
+        place: where the model computes.
+    """
+
+    model: str
+    env: str | None = None
+    episodes: int = 40
+    update_interval: int = 16
+    seed: int = 0
+    max_steps: int | None = None
+    place: Placement = field(default_factory=Placement)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_at_least(1, self, "update_interval", "max_steps")
+        check_at_least(1, self, "episodes", most=10_000)
+        check_at_least(0, self, "seed", most=MOST_SEED)
+
+
+@dataclass(frozen=True)
 class InspectConfig:
     """Draw which frames and patches of a video each layer and head of a pruned cache keeps.
 

@@ -1,7 +1,7 @@
 """One episode through a pruned cache, and which of its steps are held at each of them."""
 
 from collections.abc import Sequence
-from typing import Any, SupportsFloat
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -22,6 +22,7 @@ from transfer.evaluation.options import ContenderOptions
 from transfer.files import replacing
 from transfer.inspection.config import InspectControl
 from transfer.inspection.step_pictures import draw_steps
+from transfer.inspection.told import Told
 
 #: A square has a pixel for each.
 _MOST_STEPS = 2000
@@ -99,37 +100,6 @@ def _made(found: Environment) -> gymnasium.Env:
     env.close()
     [env] = make_envs(found, 1, video=True)
     return env
-
-
-class Told(gymnasium.Wrapper):
-    """Notes what the environment says of each observation, and how it looks at the beginning.
-
-    Attributes:
-        picture: `[height, width, 3]` bytes; None where the environment draws none.
-    """
-
-    def __init__(self, env: gymnasium.Env) -> None:
-        super().__init__(env)
-        self._infos: list[dict[str, Any]] = []
-        self.picture: np.ndarray | None = None
-
-    def reset(self, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin the episode."""
-        state, info = self.env.reset(**options)
-        self._infos = [info]
-        if self.env.render_mode == "rgb_array":
-            self.picture = np.asarray(self.env.render())
-        return state, info
-
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, SupportsFloat, bool, bool, dict]:
-        """Take a step."""
-        state, *rest, info = self.env.step(action)
-        self._infos.append(info)
-        return state, *rest, info
-
-    def marks(self, name: str) -> Bool[np.ndarray, " steps"]:
-        """Which of the observations it says this of."""
-        return np.array([bool(info.get(name)) for info in self._infos])
 
 
 class Watched:

@@ -21,7 +21,7 @@ def import_original(path: str | Path) -> NAMM:
     Raises:
         UserError: the file is missing, damaged, holds code, or is another kind of checkpoint.
     """
-    state = _evolution_state(path)
+    state = _evolution_state(path, read_checkpoint(path))
     buffers = "stored_buffers_to_save.token_embedding_0_output_"
     wanted = ("mean", f"{buffers}mean", f"{buffers}var")
     missing = [name for name in wanted if not isinstance(state.get(name), Tensor)]
@@ -37,19 +37,27 @@ def import_original(path: str | Path) -> NAMM:
         raise UserError(f"{path}: {error}") from error
 
 
-def _evolution_state(path: str | Path) -> dict[str, Any]:
+def read_checkpoint(path: str | Path) -> Any:
+    """What `torch.save` wrote, without executing any of it.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds more than tensors.
+    """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise UserError(
             f"{path} holds more than tensors, or is no checkpoint, and was not run; "
-            "give a ckpt.pt written by the original implementation"
+            "give a ckpt.pt of the original implementation, or a state dict"
         ) from error
     except FileNotFoundError as error:
         raise UserError(f"there is no file {path}; check the path") from error
     except Exception as error:
         # on damaged bytes the unpickler fails in whatever way they lead it to
         raise UserError(f"{path} is cut or damaged; copy or download it again") from error
+
+
+def _evolution_state(path: str | Path, content: Any) -> dict[str, Any]:
     state = content.get("evolution_state") if isinstance(content, dict) else None
     if not isinstance(state, dict):
         raise UserError(

@@ -10,7 +10,7 @@ from transfer.cache.policy import PROTECTING, Policy
 from transfer.errors import MOST_TOKENS, UserError, unknown_name
 from transfer.plugins import POLICIES
 
-__all__ = ["POLICIES", "get_policy", "settings_of"]
+__all__ = ["POLICIES", "get_policy", "protecting", "settings_of"]
 
 #: Settings that go with every policy, and not to its constructor.
 _OF_ALL = ("budget", "update_interval", "eviction", *PROTECTING)
@@ -27,6 +27,17 @@ def settings_of(name: str) -> Mapping[str, Any]:
         for setting in signature(POLICIES.get(name)).parameters.values()
         if setting.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
     }
+
+
+def protecting(policy: str, **given: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is given of `PROTECTING`: what the policy of this name takes itself, and the rest.
+
+    Raises:
+        UserError: no policy has this name.
+    """
+    found = {name: count for name, count in given.items() if count is not None}
+    own = {name: found.pop(name) for name in found.keys() & settings_of(policy)}
+    return own, found
 
 
 @typed

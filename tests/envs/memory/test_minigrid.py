@@ -149,6 +149,14 @@ def test_the_expert_finds_its_way_from_anywhere(size, seed):
     assert info["success"] == 1.0
 
 
+def test_it_renders_as_minigrid_does():
+    env = make_env("minigrid-memory:size=9", render_mode="rgb_array")
+    env.reset(seed=0)
+    frame = env.render()
+    assert (frame.shape, frame.dtype) == ((288, 288, 3), np.uint8)
+    env.close()
+
+
 def test_as_vectors_it_is_the_same():
     env, plain = make_env("minigrid-memory:size=9"), MiniGridMemory(size=9)
     np.testing.assert_array_equal(env.reset(seed=2)[0], plain.reset(seed=2)[0])
@@ -179,3 +187,15 @@ def test_there_are_three_actions():
     env.reset(seed=0)
     with pytest.raises(UserError, match=r"action is 3; use 0 \(left\), 1 \(right\) or 2"):
         env.step(3)
+
+
+@pytest.mark.parametrize("upper", ["key", "ball"])
+def test_one_object_may_always_lie_up(upper):
+    env, goals = MiniGridMemory(size=9, upper=upper), set()
+    for seed in range(20):
+        env.reset(seed=seed)
+        assert env.grid.get(7, 2).type == upper
+        goals.add((env.grid.get(1, 3).type == upper, env.success_pos[1] < 4))
+    assert goals == {(True, True), (False, False)}
+    with pytest.raises(UserError, match="upper is 'door'; use key or ball, or leave it out"):
+        Sizes(upper="door")
