@@ -8,6 +8,7 @@ from memory_model import ENV, random_model
 from transfer.adapters.control_model import save_control_model
 from transfer.adapters.decision_transformer import CachedController, state_token
 from transfer.attachment.memory import attach
+from transfer.cli import main
 from transfer.envs.environment import make_env
 from transfer.envs.rollout import rollout
 from transfer.errors import UserError
@@ -86,3 +87,31 @@ def test_an_oracle_that_would_protect_more_than_the_budget_fails_in_a_sentence(f
 def test_noise_cannot_be_added_to_choices(folder):
     with pytest.raises(UserError, match=r"noise is 0.1, and actions of tmaze.* are choices"):
         run(folder, noise=0.1)
+
+
+def test_several_settings_of_an_environment_are_each_run(folder, tmp_path):
+    lengths = ("tmaze:length=12", "tmaze:length=24")
+    settings = {"policy": ("h2o",), "env": lengths, "memory": ("full",), "out": tmp_path}
+    together = run(folder, **settings)
+    assert list(dict.fromkeys(entry["task"] for entry in together.summary)) == list(lengths)
+    # As each alone, whose environments are made anew.
+    for length in lengths:
+        alone = run(folder, policy=("h2o",), env=(length,), memory=("full",))
+        for policy in ("full", "h2o", "fifo"):
+            ours = [row for row in rows_of(together, policy) if row["task"] == length]
+            theirs = rows_of(alone, policy)
+            assert [row["length"] for row in ours] == [int(length[-2:])] * 6
+            assert [r["kept_cues"] for r in ours] == [r["kept_cues"] for r in theirs]
+    with pytest.raises(UserError, match="tmaze and gates are two, and the model plays one"):
+        run(folder, env=("tmaze", "gates"))
+
+
+def test_report_draws_scores_against_budgets_and_settings(folder, tmp_path, capsys):
+    pytest.importorskip("matplotlib", reason="needs the extra `report`")
+    lengths = ("tmaze:length=12", "tmaze:length=24")
+    run(folder, policy=("h2o",), env=lengths, budget=(6, 9), episodes=2, out=tmp_path)
+    assert main(["report", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    for name in ("budget.png", "task.png"):
+        assert f"{tmp_path / name}\n" in said
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")

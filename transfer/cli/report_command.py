@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from transfer.cli.eval_command import lost_code, print_tables
+from transfer.evaluation.curves import curves, draw_curves
 from transfer.evaluation.heatmap import draw_heatmap, panels
 from transfer.evaluation.store import read_results
 from transfer.files import replacing
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 class CONFIG:
     """Print the tables of a finished evaluation again, or draw the curve of an evolution.
 
-    Where an evaluation has several lengths and scores by depth, their heat map is drawn, too.
+    Where an evaluation has several lengths and scores by depth, their heat map is drawn, too; of
+    control, where it has several budgets or settings of its environment, the scores against them.
 
     Args:
         folder: what `transfer eval --out` or `transfer evolve --out` wrote.
@@ -32,7 +34,7 @@ class CONFIG:
 def run(config: CONFIG) -> int:
     """Print the tables, or write `curve.svg` into the folder and print its path.
 
-    A heat map is `heatmap.png` in the folder.
+    A heat map is `heatmap.png` in the folder, scores of control `budget.png` and `task.png`.
     """
     if not any(config.folder.glob("seed-*/ledger.jsonl")):
         results = read_results(config.folder)
@@ -42,6 +44,9 @@ def run(config: CONFIG) -> int:
         if found := panels(results):
             figure = draw_heatmap(found, results.metrics[0])
             _save(figure, config.folder / "heatmap.png")
+        for each in curves(results):
+            figure = draw_curves(each, results.metrics[0])
+            _save(figure, config.folder / f"{each.name}.png")
         return lost_code(results)
     from transfer.evolution.curve import draw_curve
 

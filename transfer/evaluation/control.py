@@ -27,7 +27,7 @@ Remembered = Literal["window", "cache", "full"]
 
 @dataclass(frozen=True)
 class ControlEval(EvalConfig):
-    """Roll out a Decision Transformer under several cache policies and report D4RL scores.
+    """Roll out a Decision Transformer under several cache policies and report its scores.
 
     All of them play the same episode seeds. A first-in-first-out cache of the same size, fifo, runs
     beside the policies.
@@ -35,9 +35,11 @@ class ControlEval(EvalConfig):
     Args:
         model: decision-transformer (the shipped one for --env and --quality), the name of a shipped
             checkpoint, a folder, or a hub id.
-        env: hopper, halfcheetah, walker2d, or any id of Gymnasium with vectors as observations and
-            actions (package.module:Id-v0 where that module registers it); by default what the model
-            was trained for. Scores are D4RL's where there are references, else returns.
+        env: hopper, halfcheetah, walker2d, tmaze, gates, gates4, minigrid-memory, repeat-previous,
+            autoencode, concentration, or any id of Gymnasium (package.module:Id-v0 where that
+            module registers it); settings follow a colon, tmaze:length=400, and several settings
+            are each run. By default what the model was trained for. Scored by success where the
+            environment says it, by D4RL's where there are references, else by returns.
         quality: data that the model was trained on: mixed, medium, medium-replay or expert; by
             default mixed, where there is no such model medium-replay.
         state_statistics: JSON or .npz with state_mean and state_std, for a model without
@@ -70,7 +72,7 @@ class ControlEval(EvalConfig):
     kind: ClassVar[str] = "control"
 
     model: str
-    env: str | None = None
+    env: tuple[str, ...] = ()
     quality: str | None = None
     state_statistics: Path | None = None
     env_version: Literal["v4", "v5"] = "v4"
@@ -101,7 +103,7 @@ class ControlEval(EvalConfig):
         check_at_least(1, self, "num_envs", most=10_000)
         if not self.memory and not self.contenders.policy:
             raise UserError("neither a memory nor a policy was named; name at least one of either")
-        for name in ("memory", "target_return"):
+        for name in ("memory", "target_return", "env"):
             if getattr(self, name):
                 name_once(self, name)
         self._check_numbers()

@@ -52,6 +52,9 @@ class ControlBenchmark(Benchmark):
 
     Attributes:
         control: the model, with the context, scale and rewards that the run uses.
+        envs: the environment in the settings that are played, one after the other.
+        env: the first of them.
+        steps: after which episodes are cut.
 
     Raises:
         UserError: unknown model or environment, or a setting the model cannot follow.
@@ -70,17 +73,29 @@ class ControlBenchmark(Benchmark):
         self.config = config
         self.control = _load(config)
         asked = config.model == CONTROL
-        self.model = shipped_for(config.env, config.quality) if asked else config.model
-        self.env = environment(config.env or self.control.env, config.env_version)
+        named = next(iter(config.env), None)
+        self.model = shipped_for(named, config.quality) if asked else config.model
+        names = config.env or (self.control.env,)
+        self.envs = [environment(name, config.env_version) for name in names]
+        self.env = self.envs[0]
+        self._check_alike()
         self.metrics = tuple(dict.fromkeys((self.env.metric, "return")))
         if config.noise and self.env.choices:
             raise UserError(
                 f"noise is {config.noise}, and actions of {self.env.title} are choices, to which "
                 "none can be added; leave --noise out"
             )
-        self.steps = config.max_steps or self.env.horizon
+        self.steps = config.max_steps or max(env.horizon for env in self.envs)
         self.control.check_horizon(self.steps)
-        self._envs: list[Env] = []
+        self._made: tuple[str, list[Env]] = ("", [])
+
+    def _check_alike(self) -> None:
+        for env in self.envs[1:]:
+            if env.name != self.env.name:
+                raise UserError(
+                    f"environments {self.env.title} and {env.title} are two, and the model plays "
+                    "one; name one of them, with several settings where it has some"
+                )
 
     def contenders(self) -> Sequence[Contender]:
         """The memories without a policy, the policies at every budget, and fifo."""
@@ -111,35 +126,36 @@ class ControlBenchmark(Benchmark):
         return ":".join((_ORACLE, *settings))
 
     def blocks(self) -> Sequence[Block]:
-        """Episodes that run together, for each target return."""
+        """Episodes that run together, for each setting of the environment and target return."""
         seeds, size = self.config.episode_seeds, self.config.num_envs
         targets = self.config.target_return or self.control.target_returns[:1]
         found = []
-        for target, start in product(targets, range(0, len(seeds), size)):
+        for env, target, start in product(self.envs, targets, range(0, len(seeds), size)):
             own = seeds[start : start + size]
-            about = {
-                "task": self.env.title,
-                "target_return": target,
-                "context": self.control.context,
-            }
+            about = {"task": env.title, "target_return": target}
+            about["context"] = self.control.context
             items = [{**about, "item": seed, "cluster": seed} for seed in own]
-            found.append(Block(f"{target:g}/{own[0]}-{own[-1]}", items, (target, own)))
+            where = f"{env.title}/" if len(self.envs) > 1 else ""
+            name = f"{where}{target:g}/{own[0]}-{own[-1]}"
+            found.append(Block(name, items, (env, target, own)))
         return found
 
     def prepared(self, block: Block) -> Any:
-        """The return asked for, and the seeds; the environments are made at the first block."""
-        if not self._envs:
+        """Environments, the return asked for, and the seeds."""
+        env, target, seeds = block.content
+        if self._made[0] != env.title:
+            self.close()
             count = min(self.config.num_envs, len(self.config.episode_seeds))
-            self._envs = make_envs(self.env, count)
-        return block.content
+            self._made = env.title, make_envs(env, count)
+        return self._made[1], target, seeds
 
     def rows(self, ready: Any, contender: Contender) -> Iterator[Row]:
         """What each episode returned, and what its cache holds when it ends."""
-        target, seeds = ready
+        envs, target, seeds = ready
         with self.controller(contender, seeds) as controller:
             spent: dict[str, float] = {}
             clock = Clock()
-            for episode in self.stream(controller, self._envs, seeds, target, clock=clock):
+            for episode in self.stream(controller, envs, seeds, target, clock=clock):
                 before, spent = spent, _spent(clock, controller)
                 yield {
                     "item": episode.seed,
@@ -161,11 +177,11 @@ class ControlBenchmark(Benchmark):
 
     def digest(self) -> dict[str, Any]:
         """Of the model's files."""
-        return {"env": self.env.title, "model files": model_digest(self.control.model)}
+        return {**self.versions(), "model files": model_digest(self.control.model)}
 
     def versions(self) -> dict[str, str]:
         """The environment's."""
-        return {"env": self.env.title}
+        return {"env": " ".join(env.title for env in self.envs)}
 
     def computed(self) -> dict[str, str]:
         """Of the model."""
@@ -184,9 +200,9 @@ class ControlBenchmark(Benchmark):
 
     def close(self) -> None:
         """Close the environments."""
-        for env in self._envs:
+        for env in self._made[1]:
             env.close()
-        self._envs = []
+        self._made = ("", [])
 
     def stream(
         self, controller: Any, envs: Sequence[Env], seeds: Sequence[int], target: float, **more: Any
@@ -215,8 +231,8 @@ class ControlBenchmark(Benchmark):
 
     def _film(self, path: Path, contender: Contender) -> None:
         [block, *_] = self.blocks()
-        target, seeds = block.content[0], block.content[1][:1]
-        envs = make_envs(self.env, 1, video=True)
+        env, target, (seed, *_) = block.content
+        envs, seeds = make_envs(env, 1, video=True), [seed]
         fps = Fraction(envs[0].metadata.get("render_fps", _FILM_FPS))
         every = max(1, round(fps / _FILM_FPS))
         frames: list[Frame] = []
@@ -231,7 +247,7 @@ class ControlBenchmark(Benchmark):
 def _load(config: ControlEval) -> ControlModel:
     control = load_control_model(
         config.model,
-        config.env,
+        next(iter(config.env), None),
         config.quality,
         config.state_statistics,
         **config.place.settings,

@@ -37,7 +37,7 @@ _QUALITIES = ("medium", "medium-replay", "expert")
 MEMORY_TASKS = (
     "tmaze-none", "tmaze-learned", "tmaze-stretched",
     "gates-none", "gates-learned", "gates-stretched",
-    "minigrid-memory-none", "repeat-previous-none",
+    "minigrid-memory-none", "repeat-previous-learned",
 )  # fmt: skip
 _MEMORY_BUDGET = 24
 #: Instead of the names of sections.

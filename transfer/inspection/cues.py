@@ -87,7 +87,11 @@ def cues_told(config: InspectCues) -> Table:
     """
     seeds = range(config.seed, config.seed + config.episodes)
     evaluation = ControlEval(
-        config.model, config.env, memory=("full",), max_steps=config.max_steps, place=config.place
+        config.model,
+        (config.env,) if config.env else (),
+        memory=("full",),
+        max_steps=config.max_steps,
+        place=config.place,
     )
     benchmark = ControlBenchmark(evaluation)
     if not benchmark.env.cues:

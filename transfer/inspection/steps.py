@@ -77,7 +77,7 @@ def keep_steps(config: InspectControl) -> str:
 def _evaluation(config: InspectControl) -> ControlEval:
     return ControlEval(
         model=config.model,
-        env=config.env,
+        env=(config.env,) if config.env else (),
         memory=(),
         episodes=1,
         max_steps=config.max_steps,
