@@ -127,7 +127,7 @@ def given_facts(
             "returns to ask for, the best first"
         )
     said = {"choices": found.choices} | ({"quality": quality} if quality else {})
-    return {**_DEFAULTS, **said, **given, "env": found.name, "target_returns": targets}
+    return {**_DEFAULTS, **said, **given, "env": found.spelled, "target_returns": targets}
 
 
 def _refuse_others(who: str, said: dict[str, Any], env: str | None, quality: str | None) -> None:

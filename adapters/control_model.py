@@ -41,7 +41,7 @@ class ControlModel:
         context: K, the steps the model was trained to see.
         scale: divisor of returns.
         target_returns: returns to ask for, the best first.
-        env: as `transfer.envs.environment.environment` takes it, such as hopper.
+        env: as `transfer.envs.environment.environment` takes it, such as hopper, with its settings.
         quality: which data it learned from, for example `medium`.
         data: SHA-256 of each training file, by base name.
         delayed: it was trained with all reward at the end of an episode.

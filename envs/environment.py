@@ -94,8 +94,15 @@ class Environment:
     @property
     def title(self) -> str:
         """What is played, as results call it: Gymnasium's id or, of our own, the name; settings."""
+        return self._with_settings(self.name if ":" in self.id else self.id)
+
+    @property
+    def spelled(self) -> str:
+        """Name and settings, as `environment` takes them."""
+        return self._with_settings(self.name)
+
+    def _with_settings(self, base: str) -> str:
         said = ",".join(f"{name}={value}" for name, value in self.settings.items())
-        base = self.name if ":" in self.id else self.id
         return f"{base}:{said}" if said else base
 
     def score(self, returns: float | np.ndarray) -> float | np.ndarray:
@@ -196,6 +203,11 @@ def data_quality(name: str | None) -> str | None:
 def env_name(name: str) -> str:
     """What an environment is called: `hopper` for `Hopper-v4` and `hopper-medium-v2`."""
     return environment(name).name
+
+
+def without_settings(name: str) -> str:
+    """`tmaze` for `tmaze:length=400`; others as they are."""
+    return _settings(name)[0]
 
 
 @typed

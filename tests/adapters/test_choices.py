@@ -126,3 +126,19 @@ def test_an_environment_of_other_sizes_or_choices_is_refused(tmp_path):
     save_control_model(control_model((2,), states=6), tmp_path)
     with pytest.raises(UserError, match=r"reads states of 6 numbers .* but CartPole-v1 has 4"):
         load_control_model(tmp_path, CARTPOLE)
+
+
+def test_a_model_remembers_the_settings_of_its_environment(tmp_path):
+    name = "gates:kinds=2,length=20"
+    save_control_model(control_model((3,), states=10, env=name), tmp_path)
+    assert load_control_model(tmp_path).env == name
+    with pytest.raises(UserError, match=r"reads states of 10 numbers .* but gates has 14"):
+        load_control_model(tmp_path, "gates")
+    for known in (f"{name},decoys=1", name):
+        assert load_control_model(tmp_path, known).choices == (3,)
+    with pytest.raises(UserError, match="was trained for gates:kinds=2,length=20, not for tmaze"):
+        load_control_model(tmp_path, "tmaze")
+    (tmp_path / "control.json").unlink()
+    statistics = tmp_path / "statistics.json"
+    statistics.write_text(json.dumps({"state_mean": [0.0] * 10, "state_std": [1.0] * 10}))
+    assert load_control_model(tmp_path, name, statistics=statistics).env == name

@@ -69,7 +69,8 @@ def test_a_maze_is_learned_by_heart(config):
     assert full.startswith("| `full` | 1 | 1.00 ± 0.00 | ") and full.endswith("1.000) |")
     # three steps never hold the cue of the first half
     assert window.startswith("| `window` | 1 | 0.")
-    assert control.choices == load_control_model(config.out).choices == (3,)
+    assert (control.choices, control.env) == ((3,), MAZE)
+    assert load_control_model(config.out, "tmaze").choices == (3,)
     assert (control.model.config.action_tanh, control.model.config.max_ep_len) == (False, 32)
     assert (control.state_mean.tolist(), control.state_std.tolist()) == ([0.0] * 8, [1.0] * 8)
 

@@ -24,7 +24,7 @@ from transfer.adapters.control_model import ControlModel, load_control_model, sa
 from transfer.arguments import typed
 from transfer.envs.d4rl import Dataset
 from transfer.envs.datasets import read_dataset
-from transfer.envs.environment import env_name, environment, make_envs
+from transfer.envs.environment import environment, make_envs
 from transfer.errors import UserError
 from transfer.pretrain.decision_transformer.card import SELECTION_SEED, write_card
 from transfer.pretrain.decision_transformer.config import PretrainConfig
@@ -187,7 +187,7 @@ class ControlLesson(Lesson[Update]):
             state_mean=steps.state_mean,
             state_std=steps.state_std,
             target_returns=config.asked,
-            env=env_name(config.env),
+            env=self.env.spelled,
             quality=config.quality,
             context=config.context,
             scale=config.scale,
