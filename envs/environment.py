@@ -207,7 +207,7 @@ def env_name(name: str) -> str:
 
 def without_settings(name: str) -> str:
     """`tmaze` for `tmaze:length=400`; others as they are."""
-    return _settings(name)[0]
+    return parted(name)[0]
 
 
 @typed

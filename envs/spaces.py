@@ -85,11 +85,12 @@ def native(space: Space, numbers: Float[np.ndarray, "count width"]) -> np.ndarra
         space: of actions.
         numbers: a vector each.
     """
+    shape = (len(numbers), *(space.shape or ()))
     if isinstance(space, Box):
-        return numbers.reshape(-1, *space.shape).astype(space.dtype)
+        return numbers.reshape(shape).astype(space.dtype)
     groups = np.split(numbers, np.cumsum(choices(space))[:-1], axis=1)
     chosen = np.stack([group.argmax(1) for group in groups], axis=1) + _starts(space)
-    return chosen.reshape(-1, *space.shape).astype(space.dtype)
+    return chosen.reshape(shape).astype(space.dtype)
 
 
 class Vectors(gymnasium.Wrapper):
@@ -98,8 +99,12 @@ class Vectors(gymnasium.Wrapper):
     def __init__(self, env: gymnasium.Env) -> None:
         super().__init__(env)
         self.observation_space = Box(-np.inf, np.inf, (width(env.observation_space),), np.float32)
-        if choices(env.action_space):
-            self.action_space = Box(0, 1, (width(env.action_space),), np.float32)
+        inner = env.action_space
+        if isinstance(inner, Box):
+            low, high = (bound.astype(np.float32).ravel() for bound in (inner.low, inner.high))
+            self.action_space = Box(low, high, dtype=np.float32)
+        else:
+            self.action_space = Box(0, 1, (width(inner),), np.float32)
 
     def reset(self, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin an episode."""
@@ -109,8 +114,8 @@ class Vectors(gymnasium.Wrapper):
     def step(self, action: np.ndarray) -> tuple[np.ndarray, SupportsFloat, bool, bool, dict]:
         """Take an action that is a vector."""
         taken = native(self.env.action_space, np.asarray(action)[None])[0]
-        observation, *rest = self.env.step(taken)
-        return self._vector(observation), *rest
+        observation, reward, terminated, truncated, info = self.env.step(taken)
+        return self._vector(observation), reward, terminated, truncated, info
 
     def _vector(self, observation: Any) -> np.ndarray:
         return vectors(self.env.observation_space, _single(observation))[0]

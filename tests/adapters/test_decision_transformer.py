@@ -468,7 +468,8 @@ def test_any_environment_is_saved_loaded_and_rolled_out(tmp_path):
 def test_shipped_models_load_and_move(name):
     control = load_control_model(name)
     assert control.env in name
-    assert control.quality in name
+    # Those of mazes are named by their embedding of time.
+    assert control.quality in name or control.quality == "scripted"
     assert all(len(digest) == 64 for digest in control.data.values())
     [env] = make_envs(control.env, 1)
     seeds = [500]

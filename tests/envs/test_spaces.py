@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transfer.envs.environment import environment, make_env
-from transfer.envs.spaces import choices, native, vectors, width
+from transfer.envs.spaces import Vectors, choices, native, vectors, width
 from transfer.errors import UserError
 
 ACTIONS = [Discrete(4), Discrete(3, start=2), MultiDiscrete([3, 2, 4]), MultiBinary(3)]
@@ -45,6 +45,22 @@ def test_the_largest_number_of_each_choice_is_taken(space, seed, scale):
 def test_bytes_of_a_picture_are_from_0_to_1():
     found = vectors(Box(0, 255, (1, 2), np.uint8), np.array([[[0, 255]], [[51, 102]]], np.uint8))
     np.testing.assert_allclose(found, [[0, 1], [0.2, 0.4]], rtol=1e-6)
+
+
+def test_actions_of_several_axes_are_vectors_within_their_bounds():
+    space = Box(np.full((2, 3), -2.0, np.float32), np.full((2, 3), 5.0, np.float32))
+
+    class Grid(gymnasium.Env):
+        observation_space, action_space = Box(-1, 1, (1,)), space
+
+        def step(self, action):
+            assert action.shape == (2, 3)
+            return np.zeros(1, np.float32), float(action[1, 0]), False, False, {}
+
+    env = Vectors(Grid())
+    np.testing.assert_array_equal(env.action_space.low, np.full(6, -2.0))
+    np.testing.assert_array_equal(env.action_space.high, np.full(6, 5.0))
+    assert env.step(np.arange(6.0))[1] == 3.0
 
 
 @pytest.mark.parametrize("value", [4, -1, 0.5, np.nan])

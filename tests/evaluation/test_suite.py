@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from evaluated import printed
 
+from transfer.adapters.kinds import shipped_models
 from transfer.cli import main
 from transfer.errors import UserError
 from transfer.evaluation import language_benchmark, suite, suite_run
@@ -71,10 +72,14 @@ def test_a_pretrained_model_has_a_section_where_it_is_there(fetched, monkeypatch
     assert list(SuiteEval().sections())[2] == name
 
 
-def test_sections_are_two_language_models_video_and_nine_control_tasks():
+def test_sections_are_two_language_models_video_and_nine_control_tasks_and_eight_of_memory():
     names = list(SuiteEval().sections())
-    assert len(names) == 12
+    assert len(names) == 20
     assert sum(name.startswith("control/") for name in names) == 9
+    of_memory = [name.removeprefix("memory/") for name in names if name.startswith("memory/")]
+    assert [f"decision-transformer-{name}" in shipped_models("control") for name in of_memory] == (
+        [True] * 8
+    )
     assert names[:3] == [
         "language/llama-recall-wide", "language/gpt2-recall", "video/llava-next-video",
     ]  # fmt: skip

@@ -39,16 +39,19 @@ class Curves:
 def curves(results: Results) -> list[Curves]:
     """Those of a run of control: against the budgets, and against the settings of its environment.
 
-    Where there is one budget alone, or one setting, that picture is left out. The other one of the
-    two is then the first setting, or the largest budget.
+    Where there is one budget alone, or one setting, that picture is left out. What it is not
+    against is the first of its kind: setting and target return; of budgets it is the largest.
     """
+    if results.kind != "control":
+        return []
     entries = [
         entry
         for entry in results.summary
         if (entry["group_by"], entry["metric"]) == (ALL, results.metrics[0])
     ]
-    if results.kind != "control" or not entries:
+    if not entries:
         return []
+    entries = [one for one in entries if one["target_return"] == entries[0]["target_return"]]
     tasks = list(dict.fromkeys(entry["task"] for entry in entries))
     budgets = sorted({entry["budget"] for entry in entries if entry["budget"] is not None})
     found = []

@@ -72,18 +72,17 @@ def draw_heatmap(found: list[Panel], metric: str) -> "Figure":
     depths = sorted({depth for panel in found for _, depth in panel.scores})
     # What all panels have in common is said once.
     common = [word for word in found[0].about[:-1] if all(word in each.about for each in found)]
-    image = None
-    for at, own in enumerate(axes.flat):
-        if at >= len(found):
-            own.axis("off")
-            continue
-        image = _draw(own, found[at], lengths, depths)
-        words = (word for word in found[at].about if word not in common)
+    for own in axes.flat[len(found) :]:
+        own.axis("off")
+    images = []
+    for own, panel in zip(axes.flat, found):
+        images.append(_draw(own, panel, lengths, depths))
+        words = (word for word in panel.about if word not in common)
         own.set_title(" ".join(words), size="small")
     figure.supylabel("depth", size="medium")
     figure.supxlabel("tokens", size="medium")
     figure.suptitle(" ".join(common), size="medium")
-    figure.colorbar(image, ax=axes, label=metric)
+    figure.colorbar(images[-1], ax=axes, label=metric)
     return figure
 
 

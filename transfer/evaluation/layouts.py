@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from transfer.evaluation import suite_table
+from transfer.evaluation.curves import Curves, curves
 from transfer.evaluation.store import SUITE, Results
 from transfer.evaluation.summary import ALL, FAMILY, NORMALISED
 from transfer.evaluation.tables import (
@@ -54,6 +55,7 @@ def tables(results: Results) -> Group:
             continue
         parts += _LAYOUTS.get(results.kind, partial(_plain, results.keys))(whole)
         parts += _by_groups(cell, results.metrics[0], _GROUPED.get(results.kind, _Grouped()))
+    parts += map(_pivot, curves(results))
     budgets = budget_words(entry["budget"] for entry in results.summary)
     notes = [note for note in (budgets, protected_words(results.summary)) if note]
     notes += [_UNEVEN] if _is_uneven(results.summary, ("task", *results.keys)) else []
@@ -224,6 +226,21 @@ def _control(entries: Sequence[Entry]) -> Iterator[Part]:
     yield build(title, (*who, *columns), own)
     held = "Tokens of a layer and head at the end, their mean age in steps, bytes, wall time"
     yield build(held, (*who, *costs), own)
+
+
+def _pivot(found: Curves) -> Table:
+    """Scores side by side, of budgets or of settings of the environment."""
+    word, values = found.across
+    rows = [(policy, *map(_share, entries)) for policy, entries in found.lines.items()]
+    flat = [(policy, *[_share(entry)] * len(values)) for policy, entry in found.flat.items()]
+    return new_table(f"{found.about}: by {word}, [95%]", ("policy", *values), flat + rows)
+
+
+def _share(entry: Entry | None) -> str:
+    if entry is None:
+        return "-"
+    scale = 100.0 if entry["metric"] == "success" else 1.0
+    return interval_text(entry["mean"], entry["low"], entry["high"], scale)
 
 
 def _plus_minus(entry: Entry, form: str) -> str:

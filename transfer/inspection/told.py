@@ -29,9 +29,9 @@ class Told(gymnasium.Wrapper):
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, SupportsFloat, bool, bool, dict]:
         """Take a step."""
-        state, *rest, info = self.env.step(action)
+        state, reward, terminated, truncated, info = self.env.step(action)
         self._infos.append(info)
-        return state, *rest, info
+        return state, reward, terminated, truncated, info
 
     def marks(self, name: str) -> Bool[np.ndarray, " steps"]:
         """Which of the observations it says this of."""
