@@ -1,6 +1,7 @@
 """Decision Transformers of other authors' code: state dicts, told apart by names and shapes.
 
-The original's (kzl/decision-transformer) has the layout of transformers under other names. That of
+The original's (kzl/decision-transformer) has the layout of transformers, which is read too, under
+other names, and no positions. That of
 min-decision-transformer keeps queries, keys and values apart, and normalises after each addition.
 Neither says how many heads there are.
 """
@@ -83,16 +84,20 @@ def import_control(
 
 
 def _state(content: Any) -> dict[str, Tensor]:
-    """The tensors of a state dict, also where it is an entry of a checkpoint; else nothing."""
+    """The tensors of a Decision Transformer, which may be an entry of a checkpoint; else none."""
     if not isinstance(content, Mapping):
         return {}
-    found = {
-        str(name).removeprefix("module."): value
-        for name, value in content.items()
-        if isinstance(value, Tensor)
-    }
-    inner = [value for value in content.values() if isinstance(value, Mapping)]
-    return found or next((state for one in inner if (state := _state(one))), {})
+    for one in (content, *content.values()):
+        entries = one.items() if isinstance(one, Mapping) else ()
+        # A model that was trained on several devices has the prefix.
+        found = {
+            str(name).removeprefix("module."): value
+            for name, value in entries
+            if isinstance(value, Tensor)
+        }
+        if _MARK in found:
+            return found
+    return {}
 
 
 def _of_original(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -176,9 +181,10 @@ def _filled(
     """A model with these weights."""
     with torch.device("meta"):
         own = kind(config).state_dict()
-    # Neither layout has them: their rows are added, and are zero.
+    # Zero where a layout has none; the first row is added to every token.
     tables = {name: torch.zeros(own[name].shape) for name in _TABLES}
-    weights = tables | {name: value for name, value in weights.items() if name not in tables}
+    first = {name: weights[name][:1] for name in _TABLES if name in weights and weights[name].ndim}
+    weights = tables | dict(weights) | first
     _refuse_missing(path, sorted(own.keys() - weights.keys()))
     for name, value in weights.items():
         if name not in own:

@@ -102,6 +102,32 @@ def read_d4rl(folder: Path) -> None:
             state_statistics(found.trajectories)
 
 
+def make_rate(folder: Path) -> list[Path]:
+    rng, steps = np.random.default_rng(0), 6
+    observations, actions = rng.normal(size=(steps, 5)), rng.uniform(-1, 1, (steps, 2))
+    for number, save in enumerate((np.savez, np.savez_compressed)):
+        ended = np.arange(steps) == steps - 1
+        arrays = {"obs": observations, "action": actions, "reward": np.ones(steps), "done": ended}
+        save(folder / f"train_data_{number}.npz", **arrays)
+    return sorted(folder.glob("*.npz"))
+
+
+def make_state_dict(folder: Path) -> list[Path]:
+    from transformers import DecisionTransformerConfig, DecisionTransformerModel
+
+    sizes = {"state_dim": 11, "act_dim": 3, "hidden_size": 8, "n_layer": 1, "max_ep_len": 9}
+    tokens = {"n_positions": 1, "bos_token_id": None, "eos_token_id": None}
+    model = DecisionTransformerModel(DecisionTransformerConfig(**sizes, **tokens))
+    torch.save(model.state_dict(), folder / "model.pt")
+    return [folder / "model.pt"]
+
+
+def read_state_dict(folder: Path) -> None:
+    from transfer.adapters.imported_control import import_control
+
+    import_control(folder / "model.pt", env="hopper", quality="medium")
+
+
 def make_minari(folder: Path) -> list[Path]:
     import h5py
 
@@ -115,7 +141,7 @@ def make_minari(folder: Path) -> list[Path]:
     return [folder / "data/main_data.hdf5"]
 
 
-def read_minari(folder: Path) -> None:
+def read_folder(folder: Path) -> None:
     from transfer.envs.datasets import read_dataset
 
     assert np.isfinite(read_dataset(folder).observations).all()
@@ -225,7 +251,9 @@ KINDS = {
     "namm": Kind(make_namm, read_namm),
     "original": Kind(make_original, read_original),
     "d4rl": Kind(make_d4rl, read_d4rl, 200),
-    "minari": Kind(make_minari, read_minari, 50),
+    "minari": Kind(make_minari, read_folder, 50),
+    "rate": Kind(make_rate, read_folder, 100),
+    "state dict": Kind(make_state_dict, read_state_dict, 50),
     "questions": Kind(make_questions, read_questions, 400),
     "control": Kind(make_control, read_control, 100),
     "config": Kind(make_config, read_control, 150),

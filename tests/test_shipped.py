@@ -15,6 +15,7 @@ from transfer.attachment.memory import attach
 from transfer.checkpoints import shipped
 from transfer.envs.environment import environment, make_envs
 from transfer.envs.rollout import rollout
+from transfer.evaluation.control import ControlEval
 from transfer.evaluation.options import ContenderOptions, RunOptions
 from transfer.evaluation.runner import evaluate
 from transfer.evaluation.video import VideoEval
@@ -32,6 +33,18 @@ LEAST_SCORES = {
     "walker2d-expert": 70,
     "walker2d-medium-replay": 15,
     "walker2d-medium": 35,
+}
+#: Success in per cent with the full cache, and the most with the stock window, which forgets.
+MEMORY_SCORES = {
+    "tmaze-none": (98, 75),
+    "tmaze-learned": (98, 75),
+    "tmaze-stretched": (98, 75),
+    "gates-none": (98, 75),
+    "gates-learned": (98, 75),
+    "gates-stretched": (98, 75),
+    "minigrid-memory-none": (98, 80),
+    # What has to be recalled is three steps old.
+    "repeat-previous-learned": (98, 100),
 }
 
 
@@ -52,6 +65,20 @@ def test_decision_transformers_reach_their_scores(name):
     returns = played(WindowController(control), control)
     assert mean_score(control, returns) >= LEAST_SCORES[name]
     assert f"{control.env}-{control.quality}" == name
+
+
+@pytest.mark.parametrize("name", MEMORY_SCORES)
+def test_mazes_are_solved_with_a_full_cache_and_not_with_a_window(name):
+    model, (least, most) = f"decision-transformer-{name}", MEMORY_SCORES[name]
+    config = ControlEval(
+        model, memory=("full", "window"), episodes=40, contenders=ContenderOptions(policy=())
+    )
+    if config.model.startswith(("decision-transformer-mini", "decision-transformer-rep")):
+        pytest.importorskip("minigrid", reason="needs the extra `memory`")
+    full, window = (entry for entry in evaluate(config).summary if entry["metric"] == "success")
+    assert (full["policy"], window["policy"]) == ("full", "window")
+    assert 100 * full["mean"] >= least
+    assert 100 * window["mean"] <= most
 
 
 def test_cached_stepping_is_the_stock_protocol_for_the_first_k_steps():
@@ -147,4 +174,4 @@ def test_the_video_model_answers_and_the_namm_keeps_what_random_eviction_loses(t
 def test_everything_that_ships_has_a_card():
     for folder in {**shipped("config.json"), **shipped("namm.safetensors")}.values():
         assert "transfer " in (folder / "CARD.md").read_text(), folder.name
-    assert len(shipped_models("control")) == len(LEAST_SCORES)
+    assert len(shipped_models("control")) == len(LEAST_SCORES) + len(MEMORY_SCORES)

@@ -16,6 +16,7 @@ import torch
 
 from transfer import NAMM, Environment, NAMMConfig, Pruning, attach, check_adapter, register
 from transfer.adapters.control_model import load_control_model
+from transfer.adapters.imported_control import import_control
 from transfer.adapters.kinds import kind_of
 from transfer.adapters.language_model import load_language_model
 from transfer.adapters.placement import Placement
@@ -104,6 +105,7 @@ CALLS: Mapping[Any, Mapping[str, Any]] = {
     probe: {"video": Path("nowhere")},
     load_language_model: {"name_or_path": "nowhere"},
     load_control_model: {"name": "nowhere"},
+    import_control: {"path": "nowhere"},
     load_video_model: {"name": "nowhere"},
     kind_of: {"model": "llama-recall"},
     ContenderOptions: {},

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn.functional import gelu, layer_norm, linear, relu, softmax
-from transformers import DynamicCache
+from transformers import DecisionTransformerConfig, DecisionTransformerModel, DynamicCache
 
 from transfer.adapters.decision_transformer import (
     CachedController,
@@ -185,6 +185,22 @@ def test_the_converted_model_computes_what_its_authors_does(tmp_path, layout, he
     )  # fmt: skip
 
 
+def test_the_layout_of_transformers_keeps_its_positions(tmp_path):
+    config = DecisionTransformerConfig(
+        state_dim=STATES, act_dim=ACTIONS, hidden_size=WIDTH, n_layer=2, max_ep_len=TIMES,
+        initializer_range=0.5, bos_token_id=None, eos_token_id=None,
+    )  # fmt: skip
+    model = DecisionTransformerModel(config).eval()
+    assert model.encoder.wpe.weight.shape == (1024, WIDTH) and model.encoder.wpe.weight[0].any()
+    path = saved(tmp_path, model.state_dict())
+    control = import_control(path, env="walker2d", quality="medium-replay")
+    given = {"states": torch.randn(1, 4, STATES), "actions": torch.randn(1, 4, ACTIONS),
+             "returns_to_go": torch.ones(1, 4, 1), "timesteps": torch.arange(4)[None]}  # fmt: skip
+    with torch.no_grad():
+        theirs, ours = model(**given).action_preds, control.model(**given).action_preds
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)
+
+
 def test_both_ways_of_stepping_agree_and_the_cache_can_be_pruned(tmp_path):
     path = saved(tmp_path, min_state())
     control = import_control(path, env="halfcheetah", quality="expert", heads=2)
@@ -283,5 +299,7 @@ def test_statistics_from_a_file(tmp_path):
 
 
 def test_only_state_dicts_with_time_steps_are_decision_transformers():
-    assert is_control(min_state()) and is_control({"a": {"state_dict": original_state()}})
+    assert is_control(min_state()) and is_control(
+        {"optimizer": {"a": torch.ones(1)}, "model": original_state()}
+    )
     assert not any(map(is_control, [{}, [], None, {"a": {"b": 1}}, {"evolution_state": {}}]))

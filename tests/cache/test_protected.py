@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from transfer import NAMM
 from transfer.attachment.memory import attach
+from transfer.cache import footprint
 from transfer.cache.cache import PrunedCache
 from transfer.cache.eviction import select
+from transfer.cache.footprint import LayerShape
 from transfer.cache.layer import PrunedLayer
 from transfer.cache.policy import Pruning
 from transfer.cache.protected import Protected
@@ -87,7 +89,7 @@ def test_selection_holds_what_is_protected_within_the_budget(seed, budget, evict
 
 
 @pytest.mark.parametrize("name", [*RULES, "namm"])
-@settings(max_examples=10)
+@settings(max_examples=8)
 @given(
     keep_recent=st.integers(0, 7),
     sinks=st.integers(0, 4),
@@ -143,7 +145,7 @@ def test_the_reference_rule_fills_heads_up_to_the_one_that_keeps_most_protected_
     assert len(first) == len(second) and {*range(7, 16)} <= {*first} & {*second}
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(cuts=st.lists(st.integers(1, 40), min_size=1, max_size=6))
 def test_it_does_not_matter_how_the_tokens_come(cuts):
     pruning = Pruning(get_policy("h2o"), INTERVAL, BUDGET, keep_recent=7, sinks=1)
@@ -164,6 +166,13 @@ def test_positions_are_columns_of_the_input_and_padding_holds_nothing():
 def test_sinks_that_do_not_fit_beside_what_is_protected_leave_the_first_of_them():
     pruning = Pruning(get_policy("recency", sinks=4), INTERVAL, 6, keep_recent=4)
     assert held(fed(pruning, [32]))[0] == [0, 1, 28, 29, 30, 31]
+
+
+@pytest.mark.parametrize("tokens", [40, 64, 100])
+def test_the_footprint_of_a_fraction_below_what_is_protected_is_that_of_the_tensors(tokens):
+    pruning = Pruning(get_policy("h2o"), INTERVAL, 0.05, keep_recent=9, sinks=2)
+    shape = LayerShape(batch=2, heads=2, kv_heads=2, dim=8, dtype=torch.float32)
+    assert footprint.held(shape, pruning, tokens).total == fed(pruning, [tokens]).bytes()
 
 
 @given(share=st.sampled_from([0.05, 0.1, 0.3]), seen=st.integers(1, 400))
@@ -272,6 +281,14 @@ def test_what_cannot_be_protected_is_one_sentence_and_changes_nothing(cache, pos
 def test_what_is_no_positions_is_one_sentence(positions):
     with pytest.raises(UserError, match=r"; use whole numbers \[sequences, n\] from 0 on, -1 for"):
         Protected.of(positions, 1)
+
+
+def test_nothing_is_protected_by_rows_without_positions(cache):
+    for none in ([[], []], [[-1], [-1]]):
+        cache.protect(none)
+    run(cache, 64)
+    assert cache.pruned[0].protected.columns.shape == (2, 0)
+    assert held(cache.pruned[0])[0][-3:] == [61, 62, 63]
 
 
 def test_sinks_and_what_is_named_twice_count_once(cache):

@@ -46,7 +46,8 @@ class Protected:
         except (TypeError, ValueError, RuntimeError):
             raise UserError(f"positions is {shown(positions)}; {remedy}") from None
         whole = not (columns.is_floating_point() or columns.is_complex())
-        if columns.ndim != 2 or not whole or columns.dtype is torch.bool:
+        whole = (whole and columns.dtype is not torch.bool) or not columns.numel()
+        if columns.ndim != 2 or not whole:
             kind = f"{list(columns.shape)} of {columns.dtype}"
             raise UserError(f"positions is {kind}; {remedy}")
         columns = columns.detach().long().cpu()
