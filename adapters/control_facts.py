@@ -13,7 +13,7 @@ import numpy as np
 
 from transfer.adapters.kinds import Source
 from transfer.adapters.published_control import d4rl_statistics, published_copy, published_models
-from transfer.envs.environment import data_quality, env_name, environment, without_settings
+from transfer.envs.environment import data_quality, env_name, environment, parted
 from transfer.errors import UserError, unknown_name
 from transfer.files import read_json_object
 from transfer.plugins import check_installed
@@ -81,7 +81,7 @@ def _own(source: Source, folder: Path) -> dict[str, Any] | None:
         copied = published_copy(folder)
         return _d4rl(*copied) if copied else None
     own = read_json_object(path)
-    check_installed(path, without_settings(str(own.get("env"))))
+    check_installed(path, parted(str(own.get("env")))[0])
     return own
 
 

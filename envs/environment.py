@@ -205,11 +205,6 @@ def env_name(name: str) -> str:
     return environment(name).name
 
 
-def without_settings(name: str) -> str:
-    """`tmaze` for `tmaze:length=400`; others as they are."""
-    return parted(name)[0]
-
-
 @typed
 def env_id(name: str, version: str = "v4") -> str:
     """Gymnasium's id of an environment; see `environment`."""

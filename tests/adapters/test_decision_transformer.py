@@ -468,15 +468,16 @@ def test_any_environment_is_saved_loaded_and_rolled_out(tmp_path):
 def test_shipped_models_load_and_move(name):
     control = load_control_model(name)
     assert control.env in name
-    # Those of mazes are named by their embedding of time.
-    assert control.quality in name or control.quality == "scripted"
+    # of an environment's own expert there is one kind of data
+    assert control.quality == "scripted" or control.quality in name
     assert all(len(digest) == 64 for digest in control.data.values())
     [env] = make_envs(control.env, 1)
     seeds = [500]
     [episode], _ = rollout(
         WindowController(control), [env], seeds, control.target_returns[0], control.scale, 60
     )
-    assert episode.length == 60
+    # where something is to be reached, an episode may be shorter
+    assert episode.failure is None and (episode.length == 60 or episode.success is not None)
     assert not Path(next(iter(control.data))).is_absolute()
 
 

@@ -19,7 +19,7 @@ def summary(tasks=TASKS, budgets=(12, 24), **more):
         yield entry("full", None, task, 0.9, **more)
         for budget in budgets:
             yield entry("h2o", budget, task, budget / 100 + (task == TASKS[1]) / 10, **more)
-        yield entry("oracle", 24, task, 0.8, **more)
+        yield entry("oracle:after=3,budget=24", 24, task, 0.8, **more)
 
 
 def results(entries, kind="control") -> Results:
@@ -35,8 +35,8 @@ def test_one_against_budgets_and_one_against_settings():
     assert budget.across == ("tokens of a head", ["12", "24"])
     assert [one["mean"] for one in budget.lines["h2o"]] == [0.12, 0.24]
     # Of one budget alone there is a point.
-    assert budget.lines["oracle"][0] is None
-    assert budget.lines["oracle"][1]["mean"] == 0.8
+    assert budget.lines["oracle:after=3"][0] is None
+    assert budget.lines["oracle:after=3"][1]["mean"] == 0.8
     assert {policy: one["mean"] for policy, one in budget.flat.items()} == {"full": 0.9}
     assert task.across == ("length", ["100", "200"])
     assert (task.name, task.about) == ("task", "mazes in tmaze, 24 tokens a head, n 9")

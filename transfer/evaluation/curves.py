@@ -1,5 +1,6 @@
 """Pictures of control: scores against the budget, and against the settings of the environment."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -85,9 +86,14 @@ def _lines(
     field: str, values: Sequence[int | float | str], entries: Sequence[Row]
 ) -> dict[str, list[Row | None]]:
     """Of each policy, the entry at each value of a field."""
-    at = {(entry["policy"], entry[field]): entry for entry in entries}
-    policies = dict.fromkeys(entry["policy"] for entry in entries)
+    at = {(_policy(entry), entry[field]): entry for entry in entries}
+    policies = dict.fromkeys(map(_policy, entries))
     return {policy: [at.get((policy, value)) for value in values] for policy in policies}
+
+
+def _policy(entry: Row) -> str:
+    """Its name without a budget of its own, so that it is one line for several."""
+    return re.sub(r"[:,]budget=[^,]+", "", entry["policy"])
 
 
 def _setting(title: str) -> str:
