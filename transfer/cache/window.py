@@ -36,7 +36,8 @@ class AttentionWindow:
         layer: index of the layer in the model.
         seen: tokens of each sequence that went through the layer; padding does not count.
         first: index of the sequences' first token, see `PrunedCache.count_from`.
-        budget: tokens each head may keep, `[batch]`; None without one, and before an update.
+        budget: tokens each head may keep, protected ones among them, `[batch]`; None without one,
+            and before an update.
     """
 
     def __init__(
