@@ -239,8 +239,8 @@ def _pivot(found: Curves) -> Table:
 def _share(entry: Entry | None) -> str:
     if entry is None:
         return "-"
-    scale = 100.0 if entry["metric"] == "success" else 1.0
-    return interval_text(entry["mean"], entry["low"], entry["high"], scale)
+    scale, digits = (100.0, 0) if entry["metric"] == "success" else (1.0, 1)
+    return interval_text(entry["mean"], entry["low"], entry["high"], scale, digits)
 
 
 def _plus_minus(entry: Entry, form: str) -> str:
