@@ -114,7 +114,11 @@ def draw_curves(found: Curves, metric: str) -> "Figure":
     figure = new_figure(8, 5)
     axes = figure.subplots()
     for number, (policy, entries) in enumerate(found.lines.items()):
-        _line(axes, policy, entries, _MARKERS[number % len(_MARKERS)])
+        # Colours and markers begin again after ten, then broken.
+        looks = {"marker": _MARKERS[number % len(_MARKERS)], "linestyle": "-"}
+        if number >= len(_MARKERS):
+            looks["linestyle"] = "--"
+        _line(axes, policy, entries, looks)
     for policy, entry in found.flat.items():
         axes.axhline(entry["mean"], color="black", linestyle=_FLAT.get(policy, "-."), label=policy)
     word, values = found.across
@@ -126,15 +130,15 @@ def draw_curves(found: Curves, metric: str) -> "Figure":
     return figure
 
 
-def _line(axes: "Axes", policy: str, entries: Sequence[Row | None], marker: str) -> None:
+def _line(
+    axes: "Axes", policy: str, entries: Sequence[Row | None], looks: Mapping[str, str]
+) -> None:
     there = [(place, entry) for place, entry in enumerate(entries) if entry is not None]
     places, means = [place for place, _ in there], [entry["mean"] for _, entry in there]
     # Of one episode there are no bounds.
     below, above = ([_distance(entry, bound) for _, entry in there] for bound in ("low", "high"))
     width = _THICK if policy.startswith("namm") else 1.0
-    axes.errorbar(
-        places, means, [below, above], marker=marker, linewidth=width, capsize=2, label=policy
-    )
+    axes.errorbar(places, means, [below, above], linewidth=width, capsize=2, label=policy, **looks)
 
 
 def _distance(entry: Row, bound: str) -> float:
