@@ -55,6 +55,13 @@ def test_policies_whose_budgets_are_others_have_no_common_axis():
     rules = [entry("h2o", budget, TASKS[0], 0.1) for budget in (17, 33)]
     namms = [entry("namm", budget, TASKS[0], 0.2) for budget in (12, 24)]
     assert curves(results(rules + namms)) == []
+    # Who was given some of them alone has its places among them.
+    some = [entry("oracle", budget, TASKS[0], 0.3) for budget in (24,)]
+    more = [entry("h2o", budget, TASKS[0], 0.1) for budget in (12, 24, 48)]
+    few = [entry("tova", budget, TASKS[0], 0.1) for budget in (24, 48)]
+    [found] = curves(results(more + few + some))
+    assert found.across[1] == ["12", "24", "48"]
+    assert [one and one["budget"] for one in found.lines["tova"]] == [None, 24, 48]
 
 
 def test_shares_are_said_as_such():

@@ -208,8 +208,8 @@ def test_several_choices_are_learned_at_once(tmp_path, whole):
     config = PretrainConfig(
         dataset=(str(tmp_path / "data.hdf5"),), out=tmp_path / "model", env=name, targets=(1.0,),
         hidden=32, layers=2, heads=2, context=4, whole_episodes=whole, scale=1.0, dropout=0.0,
-        lr=5e-3, clip=1.0, warmup=10, max_ep_len=8, time="none", steps=150, eval_every=150, eval_episodes=12,
-        report_episodes=5, bf16=False, batch=32,
+        lr=5e-3, clip=1.0, warmup=10, max_ep_len=8, time="none", steps=150, eval_every=150,
+        eval_episodes=12, report_episodes=5, bf16=False, batch=32,
     )  # fmt: skip
     control = pretrain(config)
     assert control.choices == (3, 2)

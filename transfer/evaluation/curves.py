@@ -56,10 +56,11 @@ def curves(results: Results) -> list[Curves]:
     entries = [one for one in entries if one["target_return"] == entries[0]["target_return"]]
     tasks = list(dict.fromkeys(entry["task"] for entry in entries))
     named = _named([one for one in entries if one["task"] in tasks[:1]])
-    budgets = {tuple(budgets) for budgets in named.values() if len(budgets) > 1}
+    several = [list(own) for own in named.values() if len(own) > 1]
+    most = max(several, key=len, default=[])
     found = []
-    if len(budgets) == 1:
-        found.append(_by_budget(named, *budgets))
+    if most and all(set(own) <= set(most) for own in several):
+        found.append(_by_budget(named, most))
     if len(tasks) > 1:
         found.append(_by_task({task: [e for e in entries if e["task"] == task] for task in tasks}))
     return found
