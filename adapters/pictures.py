@@ -63,16 +63,6 @@ class PictureEmbedding(nn.Module):
         pictures = states.reshape(-1, *self._shape).movedim(1 + self._channels, 1)
         return self.layers(pictures).unflatten(0, states.shape[:-1])
 
-    def reset_convolutions(self) -> None:
-        """Begin anew, loud enough to be heard beside the embedding of the time step.
-
-        With transformers' own start, a standard deviation of 0.02 whatever the size of a kernel,
-        three of them leave a fiftieth of what they are given.
-        """
-        for layer in self.layers:
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-
 
 class PictureDecisionTransformerModel(DecisionTransformerModel):
     """The stock model with this embedding; `config.picture` is the shape of a picture.
@@ -85,4 +75,3 @@ class PictureDecisionTransformerModel(DecisionTransformerModel):
         self.embed_state = PictureEmbedding(config.picture, config.hidden_size)
         self.predict_state = nn.Identity()
         self.post_init()
-        self.embed_state.reset_convolutions()

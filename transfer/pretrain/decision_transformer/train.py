@@ -292,7 +292,6 @@ class ControlLesson(Lesson[Update]):
 
 
 def _new_model(config: PretrainConfig, steps: Steps, env: Environment) -> DecisionTransformerModel:
-    convolved = config.states == "convolution"
     torch.manual_seed(config.seed)
     architecture = DecisionTransformerConfig(
         state_dim=steps.states.shape[1],
@@ -311,11 +310,12 @@ def _new_model(config: PretrainConfig, steps: Steps, env: Environment) -> Decisi
         # the defaults lie outside the vocabulary of one token
         bos_token_id=None,  # pyright: ignore[reportArgumentType]
         eos_token_id=None,  # pyright: ignore[reportArgumentType]
-        **({"picture": list(env.picture)} if convolved else {}),
     )
-    model = (PictureDecisionTransformerModel if convolved else DecisionTransformerModel)(
-        architecture
-    )
+    if config.states == "convolution":
+        architecture.update({"picture": list(env.picture)})
+        model = PictureDecisionTransformerModel(architecture)
+    else:
+        model = DecisionTransformerModel(architecture)
     if config.time == "none":
         nn.init.zeros_(model.embed_timestep.weight).requires_grad_(False)
     return model
