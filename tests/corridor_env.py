@@ -27,7 +27,7 @@ class Corridor(gymnasium.Env):
 
     def _screen(self, signal: int) -> np.ndarray:
         """Light on the left or on the right, by the signal."""
-        screen = np.zeros(self.observation_space.shape, np.uint8)
+        screen = np.zeros(SCREENS[self.kind], np.uint8)
         if signal:
             screen[:, :12] = 255 if signal > 0 else 0
             screen[:, -12:] = 255 if signal < 0 else 0

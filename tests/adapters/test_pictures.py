@@ -20,8 +20,9 @@ def saved(folder, shape):
     torch.manual_seed(0)
     config = DecisionTransformerConfig(
         state_dim=prod(shape), act_dim=2, hidden_size=8, n_layer=1, n_head=1, max_ep_len=10,
-        n_positions=4, picture=list(shape), bos_token_id=None, eos_token_id=None,
+        n_positions=4, bos_token_id=None, eos_token_id=None,
     )  # fmt: skip
+    config.update({"picture": list(shape)})
     model, numbers = PictureDecisionTransformerModel(config).eval(), prod(shape)
     facts = (torch.zeros(numbers), torch.ones(numbers), (1.0,), "CartPole-v1", "scripted")
     control = ControlModel(model, *facts)
