@@ -19,6 +19,7 @@ from transfer.adapters.control_facts import control_facts
 from transfer.adapters.control_names import control_model
 from transfer.adapters.kinds import CONTROL, find_model, shipped_models
 from transfer.adapters.loading import load_weights
+from transfer.adapters.pictures import LEAST, PictureDecisionTransformerModel, is_picture
 from transfer.adapters.post_norm import control_class
 from transfer.arguments import typed
 from transfer.envs.environment import HOPPER, data_quality, env_name, environment
@@ -157,15 +158,29 @@ def load_control_model(
     folder = source.folder or _download(source.name)
     facts = control_facts(source, folder, env, quality, statistics)
     settings = settings_of(facts, statistics or folder / "control.json")
-    post_norm = bool(read_json_object(folder / "config.json").get("post_norm"))
     model = load_weights(
-        control_class(post_norm), str(folder), _unreadable, dtype=dtype or torch.float32,
+        _class_of(folder / "config.json"), str(folder), _unreadable, dtype=dtype or torch.float32,
         device=device, small=True, device_map=device_map, local_files_only=True,
     )  # fmt: skip
     control = ControlModel(model=model, **settings)
     if env is not None or not (folder / "control.json").is_file():
         check_sizes(control, env or control.env)
     return control
+
+
+def _class_of(path: Path) -> type[DecisionTransformerModel]:
+    """The class of a model by its config.json."""
+    config = read_json_object(path)
+    if "picture" not in config:
+        return control_class(bool(config.get("post_norm")))
+    shape, states = config["picture"], config.get("state_dim")
+    if not is_picture(shape) or math.prod(shape) != states:
+        raise UserError(
+            f"{path} says picture {shape!r} and state_dim {states}; a picture is [height, width], "
+            f"with channels behind or before, has {LEAST} x {LEAST} or more and state_dim numbers: "
+            "download or save the model again"
+        )
+    return PictureDecisionTransformerModel
 
 
 def shipped_for(env: str | None, quality: str | None) -> str:
@@ -214,6 +229,12 @@ def check_sizes(control: ControlModel, env: str) -> None:
             f"the model reads states of {config.state_dim} numbers and gives actions of "
             f"{config.act_dim}, but {env} has {found.sizes[0]} and {found.sizes[1]}; "
             "name the environment that it was trained in with --env"
+        )
+    picture = tuple(getattr(config, "picture", ()))
+    if picture not in ((), found.picture):
+        raise UserError(
+            f"the model sees pictures of shape {picture}, and observations of {env} are of shape "
+            f"{found.picture}; name the environment that it was trained in with --env"
         )
     if control.choices != found.choices:
         ours, theirs = (

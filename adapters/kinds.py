@@ -34,8 +34,8 @@ _TYPES: dict[str, Kind] = {"decision_transformer": "control", "llava_next_video"
 _MOST = {
     **dict.fromkeys(("num_hidden_layers", "num_layers", "n_layer"), 10_000),
     **dict.fromkeys(("num_attention_heads", "num_key_value_heads", "n_head", "head_dim"), 10**5),
-    **dict.fromkeys(("hidden_size", "n_embd", "intermediate_size", "n_inner"), 10**7),
-    **dict.fromkeys(("state_dim", "act_dim", "image_size", "patch_size"), 10**5),
+    **dict.fromkeys(("hidden_size", "n_embd", "intermediate_size", "n_inner", "state_dim"), 10**7),
+    **dict.fromkeys(("act_dim", "image_size", "patch_size"), 10**5),
     **dict.fromkeys(("sliding_window", "attention_chunk_size"), 10**9),
     **dict.fromkeys(("vocab_size", "n_positions", "max_position_embeddings", "max_ep_len"), 10**9),
 }

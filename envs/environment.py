@@ -129,6 +129,15 @@ class Environment:
         """
         return _probed(self)[2]
 
+    @property
+    def picture(self) -> tuple[int, ...]:
+        """Shape of an observation that can be seen as one picture; () if it is none.
+
+        Raises:
+            UserError: as `sizes`.
+        """
+        return _probed(self)[4]
+
 
 # Mean returns of a random and an expert policy from D4RL's infos.py, the same for every quality;
 # targets of the Decision Transformer's authors.
@@ -309,12 +318,12 @@ def _check_renders(found: Environment, spec: EnvSpec, mode: str) -> None:
         )
 
 
-_Probe = tuple[int, int, tuple[int, ...], int | None]
+_Probe = tuple[int, int, tuple[int, ...], int | None, tuple[int, ...]]
 _PROBED: dict[str, _Probe] = {}
 
 
 def _probed(found: Environment) -> _Probe:
-    """Sizes and choices of `Environment`, and the horizon of one that knows it by its settings."""
+    """Sizes, choices and picture of `Environment`, and the horizon if its settings decide it."""
     # Settings may be of any kind, lists too.
     key = repr((found.id, found.extra, dict(found.settings)))
     if key not in _PROBED:
@@ -329,7 +338,8 @@ def _probe(found: Environment) -> _Probe:
     seen, acted = spaces.width(env.observation_space), spaces.width(env.action_space)
     horizon = getattr(env.unwrapped, "horizon", None)
     known = isinstance(horizon, int) and (env.spec is None or not env.spec.max_episode_steps)
-    return seen, acted, spaces.choices(native.action_space), horizon if known else None
+    chosen, picture = spaces.choices(native.action_space), spaces.picture(native.observation_space)
+    return seen, acted, chosen, horizon if known else None, picture
 
 
 def _as_vectors(found: Environment, env: gymnasium.Env) -> gymnasium.Env:

@@ -36,6 +36,11 @@ def width(space: Space) -> int:
     )
 
 
+def picture(space: Space) -> tuple[int, ...]:
+    """Shape of a value that can be seen as one picture, with or without channels; else ()."""
+    return space.shape if isinstance(space, Box) and len(space.shape) in (2, 3) else ()
+
+
 def choices(space: Space) -> tuple[int, ...]:
     """How many values each choice of an action has; () where actions are real numbers.
 

@@ -6,6 +6,9 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple
 
+#: Pictures that convolutions can take, and shapes of them with the axes in other places.
+SCREENS = {"screen": (40, 36, 3), "first": (3, 40, 36), "turned": (36, 40, 3), "grey": (40, 36)}
+
 
 class Corridor(gymnasium.Env):
     """`kind`: of the observations; `actions`: of a step."""
@@ -16,13 +19,24 @@ class Corridor(gymnasium.Env):
             "vector": Box(-1, 1, (2,)),
             "choice": Discrete(3, start=1),
             "picture": Box(0, 255, (2, 3, 1), np.uint8),
+            **{name: Box(0, 255, shape, np.uint8) for name, shape in SCREENS.items()},
             "dict": Dict({"where": Discrete(9), "seen": Dict({"signal": Box(-1, 1, (1,))})}),
             "tuple": Tuple((Discrete(9), MultiDiscrete([3, 2]))),
         }[kind]
         self.action_space = Discrete(3) if actions == "one" else MultiDiscrete([3, 2])
 
+    def _screen(self, signal: int) -> np.ndarray:
+        """Light on the left or on the right, by the signal."""
+        screen = np.zeros(SCREENS[self.kind], np.uint8)
+        if signal:
+            screen[:, :12] = 255 if signal > 0 else 0
+            screen[:, -12:] = 255 if signal < 0 else 0
+        return screen
+
     def _seen(self) -> Any:
         signal = self.signal if self.step_now == 0 else 0
+        if self.kind in SCREENS:
+            return self._screen(signal)
         return {
             "vector": np.array([signal, self.step_now / 9], np.float32),
             "choice": signal + 2,

@@ -57,13 +57,17 @@ def write_card(
 
 def _introduction(config: PretrainConfig, control: ControlModel, recorded: bool) -> list[str]:
     shape, env = control.model.config, environment(config.env)
+    loads = "`transformers.DecisionTransformerModel`"
+    if config.states == "convolution":
+        seen = " x ".join(map(str, env.picture))
+        loads = f"this package alone, whose convolutions see its states as pictures of {seen}"
     parameters = sum(parameter.numel() for parameter in control.model.parameters())
     return [
         paragraph(
             f"A Decision Transformer for {config.env}, trained on {control.quality} data: layers"
             f" {shape.n_layer}, width {shape.hidden_size}, heads {shape.n_head}, context"
             f" {config.context} steps, {parameters:,} parameters, stored as float16. It loads with"
-            " `transformers.DecisionTransformerModel`; `control.json` holds the state statistics,"
+            f" {loads}; `control.json` holds the state statistics,"
             f" the scale of returns ({control.scale:g}) and the targets."
         ),
         paragraph((_files(recorded) if _of_d4rl(env) else "") + _METRICS[env.metric][1]),

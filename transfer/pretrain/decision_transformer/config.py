@@ -38,6 +38,9 @@ class PretrainConfig:
         layers: transformer blocks.
         heads: attention heads.
         context: K, steps per window.
+        states: how they are embedded. linear: each number by weights of its own, the stock model;
+            convolution: where an observation is one picture, of 36 x 36 or more, by three
+            convolutions and a linear layer, as in Atari's Decision Transformers.
         whole_episodes: learn from whole episodes of any length instead of windows, and judge with
             the full cache. K is then only what `window` re-encodes.
         time: embedding of time steps. learned: a table of their numbers; none: no such embedding;
@@ -49,7 +52,8 @@ class PretrainConfig:
         competence: share of right actions over 20 batches at which the next length is allowed;
             where the data say which actions depend on something remembered, of those.
         normalise: states by the mean and standard deviation of the data, or not at all, since they
-            would blow up what is rare and matters; by default none where actions are choices.
+            would blow up what is rare and matters; by default none where actions are choices or
+            pictures are convolved, whose numbers are from 0 to 1.
         dropout: of embeddings, attention and residual branches.
         batch: windows per step; of whole episodes about as many as have batch x context steps.
         lr: peak learning rate of AdamW.
@@ -76,6 +80,7 @@ class PretrainConfig:
     layers: int = 3
     heads: int = 1
     context: int = 20
+    states: Literal["linear", "convolution"] = "linear"
     whole_episodes: bool = False
     time: Literal["learned", "none", "stretched"] = "learned"
     max_ep_len: int = 1000

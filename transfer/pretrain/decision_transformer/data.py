@@ -151,6 +151,8 @@ def lay_out(
     mean, std = np.zeros(states.shape[1]), np.ones(states.shape[1])
     if normalise:
         mean, std = state_statistics(trajectories)
+        # Through float64, for which a file of pictures is too large.
+        states = (states - mean) / std
     returns = np.concatenate(
         [
             np.full(len(one), one.episode_return) if delayed else one.returns_to_go
@@ -161,7 +163,7 @@ def lay_out(
     unsaid = all(one.recall is None for one in trajectories)
     recall = [np.full(len(t), unsaid) if t.recall is None else t.recall for t in trajectories]
     return Steps(
-        states=torch.from_numpy(((states - mean) / std).astype(np.float32)),
+        states=torch.from_numpy(states.astype(np.float32, copy=False)),
         actions=torch.from_numpy(np.concatenate([t.actions for t in trajectories])),
         returns_to_go=torch.from_numpy((returns / scale).astype(np.float32))[:, None],
         times=torch.from_numpy(np.concatenate([np.arange(n) for n in lengths])),

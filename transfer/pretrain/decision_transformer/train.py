@@ -22,10 +22,11 @@ from torch.nn.functional import cross_entropy, mse_loss
 from transformers import DecisionTransformerConfig, DecisionTransformerModel
 
 from transfer.adapters.control_model import ControlModel, load_control_model, save_control_model
+from transfer.adapters.pictures import LEAST, PictureDecisionTransformerModel, is_picture
 from transfer.arguments import typed
 from transfer.envs.d4rl import Dataset
 from transfer.envs.datasets import read_dataset
-from transfer.envs.environment import environment, make_envs
+from transfer.envs.environment import Environment, environment, make_envs
 from transfer.errors import UserError
 from transfer.pretrain.decision_transformer.card import SELECTION_SEED, write_card
 from transfer.pretrain.decision_transformer.config import PretrainConfig
@@ -56,6 +57,7 @@ def pretrain(config: PretrainConfig) -> ControlModel:
         UserError: unusable data, or `out` holds a finished model or a run with other settings.
     """
     env = environment(config.env, config.env_version)
+    check_pictures(config, env)
     datasets = [read_dataset(name, env) for name in config.dataset]
     with training(config.out) as progress:
         check_lengths(config, datasets)
@@ -86,6 +88,21 @@ def _warn_of_what_was_not_reached(lesson: "ControlLesson") -> None:
             f"{share} of the last actions were right and --competence asks for "
             f"{lesson.config.competence:.0%}; lower it, or record with a higher --skilled",
             file=sys.stderr,
+        )
+
+
+def check_pictures(config: PretrainConfig, env: Environment) -> None:
+    """Refuse convolutions where there is no picture, or one that is too small for them.
+
+    Raises:
+        UserError: they are asked for, and there is none.
+    """
+    if config.states == "convolution" and not is_picture(env.picture):
+        seen = " x ".join(map(str, env.picture))
+        raise UserError(
+            f"--states convolution needs an observation that is one picture of {LEAST} x {LEAST} or"
+            f" more, and that of {env.title} is {f'of {seen}' if seen else 'none'}; use --states"
+            " linear"
         )
 
 
@@ -188,7 +205,8 @@ class ControlLesson(Lesson[Update]):
         trajectories = [one for dataset in datasets for one in dataset.trajectories]
         self.config, self.envs, self.steps = config, envs, config.steps
         self.env = environment(config.env, config.env_version)
-        usual = "none" if self.env.choices else "data"
+        convolved = config.states == "convolution"
+        usual = "none" if self.env.choices or convolved else "data"
         normalise = (config.normalise or usual) == "data"
         steps = lay_out(trajectories, config.scale, config.delayed, normalise)
         self.draws, self.best = Draws(torch.Generator().manual_seed(config.seed)), Best()
@@ -198,7 +216,7 @@ class ControlLesson(Lesson[Update]):
             self.source = make_episodes(steps, config.curriculum)
         else:
             self.source = make_windows(steps, config.context)
-        self.model = _new_model(config, steps, bool(self.env.choices))
+        self.model = _new_model(config, steps, self.env)
         self.control = ControlModel(
             model=self.model,
             state_mean=steps.state_mean,
@@ -298,7 +316,7 @@ def _digests(datasets: Sequence[Dataset]) -> dict[str, str]:
     }
 
 
-def _new_model(config: PretrainConfig, steps: Steps, chooses: bool) -> DecisionTransformerModel:
+def _new_model(config: PretrainConfig, steps: Steps, env: Environment) -> DecisionTransformerModel:
     torch.manual_seed(config.seed)
     architecture = DecisionTransformerConfig(
         state_dim=steps.states.shape[1],
@@ -308,7 +326,7 @@ def _new_model(config: PretrainConfig, steps: Steps, chooses: bool) -> DecisionT
         n_head=config.heads,
         max_ep_len=config.max_ep_len,
         # the largest logit decides, which tanh would keep from being sure
-        action_tanh=not chooses,
+        action_tanh=not env.choices,
         # every position id is zero, so one row of this table is used
         n_positions=4,
         resid_pdrop=config.dropout,
@@ -318,7 +336,11 @@ def _new_model(config: PretrainConfig, steps: Steps, chooses: bool) -> DecisionT
         bos_token_id=None,  # pyright: ignore[reportArgumentType]
         eos_token_id=None,  # pyright: ignore[reportArgumentType]
     )
-    model = DecisionTransformerModel(architecture)
+    if config.states == "convolution":
+        architecture.update({"picture": list(env.picture)})
+        model = PictureDecisionTransformerModel(architecture)
+    else:
+        model = DecisionTransformerModel(architecture)
     if config.time == "none":
         nn.init.zeros_(model.embed_timestep.weight).requires_grad_(False)
     return model
