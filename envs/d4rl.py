@@ -221,16 +221,15 @@ def _origin(path: Path, file: h5py.File) -> dict[str, str]:
 
 
 def _check_shapes(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    count = len(arrays["observations"]) if arrays["observations"].ndim else 0
+    count = len(arrays["observations"])
     if count == 0:
         raise UserError(f"dataset {path} holds no transitions; record it again")
     for key, values in arrays.items():
-        dimensions = 2 if key in ("observations", "actions") else 1
-        if values.ndim != dimensions or len(values) != count:
-            expected = f"({count}, size)" if dimensions == 2 else f"({count},)"
+        if len(values) != count:
+            expected = f"({count}, size)" if values.ndim == 2 else f"({count},)"
             raise UserError(
-                f"array {key!r} of dataset {path} has shape {values.shape} instead of {expected};"
-                f" record it again, or name the environment whose own they are"
+                f"array {key!r} of dataset {path} has shape {values.shape} instead of {expected}; "
+                "record it again"
             )
         if not np.isfinite(values).all():
             raise UserError(

@@ -325,18 +325,16 @@ def _probed(found: Environment) -> _Probe:
 def _probe(found: Environment) -> _Probe:
     env = make_env(found)
     env.close()
-    native = env.env if isinstance(env, spaces.Vectors) else env
     seen, acted = spaces.width(env.observation_space), spaces.width(env.action_space)
     horizon = getattr(env.unwrapped, "horizon", None)
     known = isinstance(horizon, int) and (env.spec is None or not env.spec.max_episode_steps)
-    return seen, acted, spaces.choices(native.action_space), horizon if known else None
+    choices = spaces.choices(spaces.own(env).action_space)
+    return seen, acted, choices, horizon if known else None
 
 
 def _as_vectors(found: Environment, env: gymnasium.Env) -> gymnasium.Env:
-    if spaces.is_vector(env.observation_space) and spaces.is_vector(env.action_space):
-        return env
     try:
-        return spaces.Vectors(env)
+        return spaces.as_vectors(env)
     except UserError as error:
         env.close()
         raise UserError(f"environment {found.title} cannot be taken: {error}") from error

@@ -16,9 +16,9 @@ from transfer.errors import UserError
 from transfer.files import replacing
 
 #: An array has at most so many bytes for each of the file; recorded numbers compress to a third.
-_EXPANSION = 100
+EXPANSION = 100
 #: And so many for each of its own: zeros alone compress so well.
-DEFLATE = 1100
+_DEFLATE = 1100
 _REMEDY = "record or download it again"
 #: What h5py raises for damaged structures, whichever of them it meets.
 _DAMAGED = (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError)
@@ -99,7 +99,7 @@ def check_plain(path: Path, key: str, entry: h5py.Dataset) -> None:
             f"array {key!r} of dataset {path} lies in another file, which is not read; {_REMEDY}"
         )
     stored = entry.id.get_storage_size()
-    most = min(_EXPANSION * path.stat().st_size, DEFLATE * stored + 2**16)
+    most = min(EXPANSION * path.stat().st_size, _DEFLATE * stored + 2**16)
     for shape in (entry.shape or (), entry.chunks or ()):
         # Whole numbers of Python, which do not overflow.
         size = prod(map(int, shape), start=entry.dtype.itemsize)

@@ -18,7 +18,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Sp
 from transfer.envs.d4rl import ORIGIN, RECALL, Dataset, file_sha256, make_dataset
 from transfer.envs.environment import Environment
 from transfer.envs.hdf5 import made, member, opened
-from transfer.envs.stored import Spaces, check_steps, leaves, read_field, spaces_of
+from transfer.envs.stored import Spaces, check_steps, joined, leaves, read_field, spaces_of
 from transfer.errors import UserError
 from transfer.files import locked, read_json_object, write_json
 
@@ -81,12 +81,14 @@ def read_minari(folder: Path, env: Environment | None = None) -> Dataset:
         )
     spaces = spaces_of(env) if env else None
     with opened(path) as file:
-        episodes = [_episode(path, group, spaces) for group in _in_order(path, file)]
+        episodes = {
+            f"{group.name} of dataset {path}": _episode(path, group, spaces)
+            for group in _in_order(path, file)
+        }
     if not episodes:
         raise UserError(f"dataset {path} holds no episode; download it again")
-    fields = set.intersection(*map(set, episodes))
-    arrays = {key: np.concatenate([episode[key] for episode in episodes]) for key in fields}
-    return make_dataset(folder, file_sha256(path), arrays, _origin(path.with_name(_ABOUT)))
+    digest, origin = file_sha256(path), _origin(path.with_name(_ABOUT))
+    return make_dataset(folder, digest, joined(episodes), origin)
 
 
 def write_minari(

@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float
 from transfer.envs.d4rl import RECALL, write_d4rl
 from transfer.envs.environment import Environment, make_env
 from transfer.envs.minari import MINARI_NAME, write_minari
-from transfer.envs.stored import leaves, own, spaces_of, stacked
+from transfer.envs.spaces import own
+from transfer.envs.stored import leaves, spaces_of, stacked
 from transfer.errors import UserError
 
 Layout = Literal["d4rl", "minari"]
