@@ -162,8 +162,13 @@ def as_vectors(env: gymnasium.Env) -> gymnasium.Env:
 
 
 def own(env: gymnasium.Env) -> gymnasium.Env:
-    """What `as_vectors` was given, in its own numbers again."""
-    return env.env if isinstance(env, Vectors) else env
+    """What `as_vectors` was given, in its own numbers again, whatever was wrapped around since."""
+    inner = env
+    while isinstance(inner, gymnasium.Wrapper):
+        if isinstance(inner, Vectors):
+            return inner.env
+        inner = inner.env
+    return env
 
 
 def _is_vector(space: Space) -> bool:
