@@ -53,6 +53,28 @@ def made(path: str | Path) -> Iterator[h5py.File]:
         partial.write_bytes(image)
 
 
+def filled(file: h5py.File, key: str, values: np.ndarray, held: int) -> int:
+    """Add an array, compressed if `read_array` will believe what its bytes unpack to.
+
+    Args:
+        file: to add to.
+        key: its name there.
+        values: real numbers that are all 0 or 1 may become bool.
+        held: bytes of the arrays that are there.
+
+    Returns:
+        Bytes of these and of the new one.
+    """
+    stored = file.create_dataset(key, data=values, compression="gzip").id.get_storage_size()
+    if values.nbytes <= EXPANSION * (held + stored):
+        return held + stored
+    del file[key]
+    if values.dtype.kind == "f" and np.isin(values, (0, 1)).all():
+        return filled(file, key, values.astype(np.bool_), held)
+    file[key] = values
+    return held + values.nbytes
+
+
 def member(path: Path, group: h5py.Group, key: str) -> h5py.Group | h5py.Dataset | None:
     """What a group itself holds under a name, slashes within it included; None if nothing.
 

@@ -37,8 +37,8 @@ def is_rate(folder: Path) -> bool:
         return True
     if pickled := [*_files(folder, "pickle"), *_files(folder, "pkl")]:
         raise UserError(
-            f"{pickled[0]} is a pickle, which could run code when it is read; store its episodes as "
-            f".npz files with the arrays {', '.join(_FIELDS.values())}"
+            f"{pickled[0]} is a pickle, which could run code when it is read; store its episodes "
+            f"as .npz files with the arrays {', '.join(_FIELDS.values())}"
         )
     return False
 

@@ -102,7 +102,7 @@ def recorded(space: Space, values: Any) -> Float[np.ndarray, "count width"]:
         low, high = (bound.ravel().astype(np.float64) for bound in (space.low, space.high))
         # Halves, which do not overflow.
         slack = _ROUNDING * np.minimum(high / 2 - low / 2, 1)
-        _refuse(space, values, (found < low - slack) | (found > high + slack))
+        _refuse(space, np.asarray(values), (found < low - slack) | (found > high + slack))
     return found
 
 
