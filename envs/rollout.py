@@ -280,6 +280,8 @@ class _Batch:
             except Exception as error:
                 self._fail_row(row, 0, f"the simulator could not begin ({error})")
         self._check_finite(np.zeros(len(self.seeds)), 0)
+        # The controller acts for them once more, for the last time.
+        self.states[list(self.failures)] = 0.0
         self.clock.simulator_s += time.perf_counter() - began
 
     def _draw(self, step: int) -> None:

@@ -66,9 +66,7 @@ def test_bytes_are_divided_by_the_largest_they_can_be(space, value, expected):
 def test_whole_numbers_are_no_real_actions(kind, seen):
     env = gymnasium.Env()
     env.observation_space, env.action_space = seen, Box(0, 1, (2,), kind)
-    with pytest.raises(
-        UserError, match=r"in Box\(.* whole numbers, .* use a MultiDiscrete"
-    ):
+    with pytest.raises(UserError, match=r"in Box\(.* whole numbers, .* use a MultiDiscrete"):
         as_vectors(env)
 
 
