@@ -127,14 +127,15 @@ class Vectors(gymnasium.Wrapper):
     def __init__(self, env: gymnasium.Env) -> None:
         super().__init__(env)
         inner = env.action_space
-        counts = choices(inner)
+        # Which refuses more than `width` does.
+        choices(inner)
         seen, acted = width(env.observation_space), width(inner)
         self.observation_space = Box(-np.inf, np.inf, (seen,), np.float32)
-        if counts:
-            self.action_space = Box(0, 1, (acted,), np.float32)
-        else:
+        if isinstance(inner, Box):
             low, high = (_single_precision(bound).ravel() for bound in (inner.low, inner.high))
             self.action_space = Box(low, high, dtype=np.float32)
+        else:
+            self.action_space = Box(0, 1, (acted,), np.float32)
 
     def reset(self, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin an episode."""
@@ -173,8 +174,9 @@ def own(env: gymnasium.Env) -> gymnasium.Env:
 
 def _is_vector(space: Space) -> bool:
     """Whether its values are vectors of real numbers already."""
-    real = isinstance(space, Box) and space.dtype.kind == "f"
-    return real and len(space.shape) == 1 and space.shape[0] > 0
+    if not isinstance(space, Box) or space.dtype.kind != "f":
+        return False
+    return len(space.shape) == 1 and space.shape[0] > 0
 
 
 def _single_precision(values: Any) -> np.ndarray:
