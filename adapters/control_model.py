@@ -215,11 +215,14 @@ def check_sizes(control: ControlModel, env: str) -> None:
             f"{config.act_dim}, but {env} has {found.sizes[0]} and {found.sizes[1]}; "
             "name the environment that it was trained in with --env"
         )
-    if control.choices not in ((), found.choices):
+    if control.choices != found.choices:
+        ours, theirs = (
+            f"choices of {each} values" if each else "real numbers"
+            for each in (control.choices, found.choices)
+        )
         raise UserError(
-            f"the model's actions are choices of {control.choices} values, but those of {env} "
-            f"{f'of {found.choices}' if found.choices else 'are real numbers'}; "
-            "name the environment that it was trained in with --env"
+            f"the model's actions are {ours}, but those of {env} are {theirs}; name the "
+            "environment that it was trained in with --env, or say `choices` in its control.json"
         )
 
 

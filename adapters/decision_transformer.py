@@ -21,6 +21,7 @@ from transfer.adapters.control_model import (
 )
 from transfer.attachment.adapter import Adapter, probe_generator
 from transfer.cache.cache import PrunedCache
+from transfer.errors import UserError
 
 __all__ = [
     "TOKENS_PER_STEP",
@@ -173,8 +174,14 @@ class CachedController:
             return
         first = state_token(self._step)
         tokens = torch.arange(first, first + 1 + self._protected_after)
+        self._protect(torch.where(torch.from_numpy(cues)[:, None], tokens, -1))
+
+    def _protect(self, positions: Int[Tensor, "episodes tokens"]) -> None:
         assert isinstance(self.cache, PrunedCache)
-        self.cache.protect(torch.where(torch.from_numpy(cues)[:, None], tokens, -1))
+        try:
+            self.cache.protect(positions)
+        except UserError as error:
+            raise UserError(f"the oracle is told more than it can hold: {error}") from error
 
     @torch.inference_mode()
     def act(

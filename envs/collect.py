@@ -29,6 +29,8 @@ from transfer.provenance import command_line, versions
 
 _EVAL_SEED = 20_000
 _RECORD_SEED = 30_000
+#: Episodes of experts have seeds from here on: evaluations and judging play those before.
+EXPERT_SEED = 1_000_000
 #: Characters of the longest bar of the curve.
 _BAR = 40
 _PACKAGES = ("gymnasium", "mujoco", "numpy")
@@ -62,7 +64,8 @@ class CollectConfig:
         medium_fraction: share of the best checkpoint's return that makes a checkpoint `medium`.
         medium_transitions: steps of the medium file, at least.
         expert_transitions: steps of the expert file, at least.
-        seed: of training and recording.
+        seed: of training and recording, by default 0; of an expert's first episode, by default
+            1000000 and no less, since evaluations play the seeds from 0 on.
     """
 
     out: Path | None = None
@@ -77,7 +80,7 @@ class CollectConfig:
     medium_fraction: float = 0.45
     medium_transitions: int = 100_000
     expert_transitions: int = 50_000
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -105,6 +108,11 @@ class CollectConfig:
                 f"environment {self.env} has no method `expert`, and a policy is trained for "
                 f"{', '.join(D4RL)} alone; name one of these or an environment with an expert"
             )
+        if scripted and self.seed is not None and self.seed < EXPERT_SEED:
+            raise UserError(
+                f"--seed is {self.seed}, and evaluations play the episodes of seeds from 0 on; "
+                f"use {EXPERT_SEED} or more for data"
+            )
         for name in _OF_POLICY if scripted else _OF_EXPERT:
             if getattr(self, name) != getattr(CollectConfig, name):
                 raise UserError(
@@ -115,7 +123,7 @@ class CollectConfig:
     @property
     def run(self) -> TrainingRun:
         """The folder of checkpoints and recorded training steps."""
-        settings = {"env": env_id(self.env, self.env_version), "seed": self.seed}
+        settings = {"env": env_id(self.env, self.env_version), "seed": self.seed or 0}
         return TrainingRun(self.folder / "run", settings)
 
     @property
@@ -150,11 +158,12 @@ def collect(config: CollectConfig) -> list[Path]:
 def _record_expert(config: CollectConfig, env: Environment, console: Console) -> Path:
     """Record the episodes of an environment's expert, and say what they are."""
     out = checked_place(config.out, config.format)
-    seeds = range(config.seed, config.seed + config.episodes)
+    first = EXPERT_SEED if config.seed is None else config.seed
+    seeds = range(first, first + config.episodes)
     with resumable("nothing was written; the same command begins anew"):
         episodes = play(env, seeds, config.skilled)
         played = list(track(episodes, "playing", total=config.episodes, console=console))
-        told = {"algorithm": "scripted expert"} | _told(config, env.title)
+        told = {"algorithm": "scripted expert"} | _told(config, env.title) | {"seed": first}
         write(out, config.format, env, played, told)
     console.print(_summary(out, read_dataset(out, env), env), soft_wrap=True)
     return out
@@ -212,7 +221,7 @@ def write_datasets(config: CollectConfig, checkpoints: Sequence[Checkpoint]) -> 
 def _write_rollouts(config: CollectConfig, one: Checkpoint, transitions: int, path: Path) -> None:
     policy = config.run.policy(one)
     env = make_env(config.env, config.env_version)
-    arrays = record_episodes(policy, env, transitions, _RECORD_SEED + config.seed)
+    arrays = record_episodes(policy, env, transitions, _RECORD_SEED + (config.seed or 0))
     env.close()
     write_d4rl(path, arrays, _origin(config, one) | policy.metadata())
 
@@ -232,7 +241,7 @@ def _told(config: CollectConfig, title: str) -> dict[str, str | int]:
     packages = ", ".join(f"{name} {found}" for name, found in versions(_PACKAGES).items())
     return {
         "command": command_line("collect", replace(config, out=None)),
-        "seed": config.seed,
+        "seed": config.seed or 0,
         "environment": title,
         "versions": packages,
     }
@@ -263,7 +272,7 @@ def _train(
 ) -> list[Checkpoint]:
     env = Recorder(make_env(config.env, config.env_version))
     judge = make_env(config.env, config.env_version)
-    learner = Learner(env, max(config.steps, 10_000), config.seed)
+    learner = Learner(env, max(config.steps, 10_000), config.seed or 0)
     done = checkpoints[-1].steps if checkpoints else 0
     if checkpoints:
         config.run.resume(learner, checkpoints)

@@ -47,11 +47,11 @@ def seen_and_done(kind, actions, seed):
 @pytest.mark.parametrize("actions", ["one", "two"])
 def test_what_is_recorded_is_read_back_as_vectors(tmp_path, layout, kind, actions):
     name = f"corridor_env:Corridor-v0:kind={kind},actions={actions}"
-    path = recorded(tmp_path, name, layout, episodes=3, skilled=1.0, seed=5)
+    path = recorded(tmp_path, name, layout, episodes=3, skilled=1.0, seed=1_000_005)
     dataset = read_dataset(path, name)
     assert [len(one) for one in dataset.trajectories] == [4, 4, 4]
     for place, one in enumerate(dataset.trajectories):
-        seen, done = seen_and_done(kind, actions, seed=5 + place)
+        seen, done = seen_and_done(kind, actions, seed=1_000_005 + place)
         np.testing.assert_array_equal(one.observations, seen)
         np.testing.assert_array_equal(one.actions, done)
         assert one.rewards.tolist() == [0, 0, 0, 1]
@@ -59,7 +59,7 @@ def test_what_is_recorded_is_read_back_as_vectors(tmp_path, layout, kind, action
         assert one.terminated
     assert dataset.origin["environment"] == f"{environment(name).title}"
     assert dataset.origin["command"].startswith("transfer collect --env corridor_env:Corridor-v0:")
-    assert dataset.origin["seed"] == "5"
+    assert dataset.origin["seed"] == "1000005"
     assert str(tmp_path) not in str(dataset.origin)
 
 

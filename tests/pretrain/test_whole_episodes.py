@@ -162,10 +162,10 @@ def test_episodes_come_whole_and_no_longer_than_the_level():
             assert batch.inputs["timesteps"][row, :count].tolist() == list(range(count))
             to_go = batch.inputs["returns_to_go"][row, :count, 0]
             assert to_go.tolist() == [(count - step) / 2 for step in range(count)]
-            # one episode says that its last step counts, of the others all do
+            # one episode says that its last step counts, so that of the others none does
             told = batch.recall[row].tolist()
             padding = [False] * (len(told) - count)
-            assert told == ([False] * 5 + [True] if count == 6 else [True] * count) + padding
+            assert told == ([False] * 5 + [True] if count == 6 else [False] * count) + padding
         usual = 4.5 if batch.real.sum() <= 6 * len(batch.real) else 7.5
         assert len(batch.real) == round(30 / usual)
 
@@ -208,8 +208,8 @@ def test_several_choices_are_learned_at_once(tmp_path, whole):
     config = PretrainConfig(
         dataset=(str(tmp_path / "data.hdf5"),), out=tmp_path / "model", env=name, targets=(1.0,),
         hidden=32, layers=2, heads=2, context=4, whole_episodes=whole, scale=1.0, dropout=0.0,
-        lr=5e-3, clip=1.0, warmup=10, max_ep_len=8, steps=100, eval_every=100, eval_episodes=2,
-        report_episodes=5, bf16=False, batch=32,
+        lr=5e-3, clip=1.0, warmup=10, max_ep_len=8, time="none", steps=150, eval_every=150,
+        eval_episodes=12, report_episodes=5, bf16=False, batch=32,
     )  # fmt: skip
     control = pretrain(config)
     assert control.choices == (3, 2)

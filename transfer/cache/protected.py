@@ -46,9 +46,10 @@ class Protected:
         except (TypeError, ValueError, RuntimeError):
             raise UserError(f"positions is {shown(positions)}; {remedy}") from None
         whole = not (columns.is_floating_point() or columns.is_complex())
+        plain = columns.layout is torch.strided and not columns.is_meta
         whole = (whole and columns.dtype is not torch.bool) or not columns.numel()
-        if columns.ndim != 2 or not whole:
-            kind = f"{list(columns.shape)} of {columns.dtype}"
+        if columns.ndim != 2 or not whole or not plain:
+            kind = f"{list(columns.shape)} of {columns.dtype}{'' if plain else ', not dense'}"
             raise UserError(f"positions is {kind}; {remedy}")
         columns = columns.detach().long().cpu()
         if batch is not None and len(columns) != batch:

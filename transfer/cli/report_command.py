@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,10 +42,14 @@ def run(config: CONFIG) -> int:
         print_tables(results)
         if results.interrupted:
             print("interrupted: that is what had ended; its command goes on", file=sys.stderr)
-        if found := panels(results):
-            figure = draw_heatmap(found, results.metrics[0])
+        if grid := panels(results):
+            figure = draw_heatmap(grid, results.metrics[0])
             _save(figure, config.folder / "heatmap.png")
-        for each in curves(results):
+        found = curves(results)
+        if found and not find_spec("matplotlib"):
+            print("pip install namm-transfer[report] draws this, too", file=sys.stderr)
+            found = []
+        for each in found:
             figure = draw_curves(each, results.metrics[0])
             _save(figure, config.folder / f"{each.name}.png")
         return lost_code(results)

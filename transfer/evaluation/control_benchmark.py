@@ -13,7 +13,12 @@ from typing import Any, ClassVar, get_args
 
 from gymnasium import Env
 
-from transfer.adapters.control_model import ControlModel, load_control_model, shipped_for
+from transfer.adapters.control_model import (
+    ControlModel,
+    check_sizes,
+    load_control_model,
+    shipped_for,
+)
 from transfer.adapters.decision_transformer import (
     TOKENS_PER_STEP,
     CachedController,
@@ -91,12 +96,16 @@ class ControlBenchmark(Benchmark):
         self._made: tuple[str, list[Env]] = ("", [])
 
     def _check_alike(self) -> None:
+        titles = [env.title for env in self.envs]
         for env in self.envs[1:]:
+            if titles.count(env.title) > 1:
+                raise UserError(f"--env names {env.title} twice; name each once")
             if env.name != self.env.name:
                 raise UserError(
                     f"environments {self.env.title} and {env.title} are two, and the model plays "
                     "one; name one of them, with several settings where it has some"
                 )
+            check_sizes(self.control, env.spelled)
 
     def contenders(self) -> Sequence[Contender]:
         """The memories without a policy, the policies at every budget, and fifo."""

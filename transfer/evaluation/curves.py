@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from transfer.evaluation.options import Budget
 from transfer.evaluation.store import Results, Row
 from transfer.evaluation.summary import ALL
+from transfer.evaluation.tables import budget_text
 from transfer.figures import new_figure
 
 if TYPE_CHECKING:
@@ -40,8 +42,9 @@ class Curves:
 def curves(results: Results) -> list[Curves]:
     """Those of a run of control: against the budgets, and against the settings of its environment.
 
-    Where there is one budget alone, or one setting, that picture is left out. What it is not
-    against is the first of its kind: setting and target return; of budgets it is the largest.
+    Where there is one setting alone, or policies have no budgets in common, that picture is left
+    out. What a picture is not against is the first of its kind, setting and target return; of
+    budgets it is the largest of each policy.
     """
     if results.kind != "control":
         return []
@@ -50,55 +53,79 @@ def curves(results: Results) -> list[Curves]:
         for entry in results.summary
         if (entry["group_by"], entry["metric"]) == (ALL, results.metrics[0])
     ]
-    if not entries:
-        return []
     entries = [one for one in entries if one["target_return"] == entries[0]["target_return"]]
     tasks = list(dict.fromkeys(entry["task"] for entry in entries))
-    budgets = sorted({entry["budget"] for entry in entries if entry["budget"] is not None})
+    named = _named([one for one in entries if one["task"] in tasks[:1]])
+    several = [list(own) for own in named.values() if len(own) > 1]
+    most = max(several, key=len, default=[])
     found = []
-    if len(budgets) > 1:
-        found.append(_by_budget([one for one in entries if one["task"] == tasks[0]], budgets))
+    if most and all(set(own) <= set(most) for own in several):
+        found.append(_by_budget(named, most))
     if len(tasks) > 1:
-        most = budgets[-1:]
-        found.append(_by_task([e for e in entries if e["budget"] in (None, *most)], tasks, most))
+        found.append(_by_task({task: [e for e in entries if e["task"] == task] for task in tasks}))
     return found
 
 
-def _by_budget(entries: Sequence[Row], budgets: Sequence[int | float]) -> Curves:
-    lines = _lines("budget", budgets, [one for one in entries if one["budget"] is not None])
-    flat = {one["policy"]: one for one in entries if one["budget"] is None}
-    first = entries[0]
+def _named(entries: Sequence[Row]) -> dict[str, dict[Budget, Row]]:
+    """Of each policy its entries by budget; one spelled with several of its own is one policy."""
+    short = {e["policy"]: re.sub(r"[:,]budget=[^,:]+", "", e["policy"]) for e in entries}
+    spelled = [(short[e["policy"]], e["budget"]) for e in entries]
+    # Where two would be one at the same budget, they are two.
+    apart = {name for name, budget in spelled if spelled.count((name, budget)) > 1}
+    found: dict[str, dict[Budget, Row]] = {}
+    for entry in entries:
+        name = short[entry["policy"]]
+        name = entry["policy"] if name in apart else name
+        found.setdefault(name, {})[entry["budget"]] = entry
+    return found
+
+
+def _by_budget(named: Mapping[str, Mapping[Budget, Row]], budgets: Sequence[Budget]) -> Curves:
+    flat = {
+        name if budget is None else f"{name} ({budget_text(budget)})": entry
+        for name, own in named.items()
+        for budget, entry in own.items()
+        if budget not in budgets
+    }
+    lines = {
+        name: [own.get(budget) for budget in budgets]
+        for name, own in named.items()
+        if set(own) & set(budgets)
+    }
+    first = next(iter(next(iter(named.values())).values()))
     about = f"{first['model']} in {first['task']}, n {first['n']}"
-    return Curves("budget", about, ("tokens of a head", list(map(str, budgets))), lines, flat)
+    across = "budget of a head", list(map(budget_text, budgets))
+    return Curves("budget", about, across, lines, flat)
 
 
-def _by_task(
-    entries: Sequence[Row], tasks: Sequence[str], budgets: Sequence[int | float]
-) -> Curves:
-    first, [name, *_] = entries[0], tasks[0].split(":")
-    held = "".join(f", {budget} tokens a head" for budget in budgets)
-    about = f"{first['model']} in {name}{held}, n {first['n']}"
-    across = _setting(tasks[-1]), [task.rpartition("=")[2] for task in tasks]
-    return Curves("task", about, across, _lines("task", tasks, entries), {})
+def _by_task(entries: Mapping[str, Sequence[Row]]) -> Curves:
+    largest = {
+        task: {name: own[max(own, key=lambda b: b or 0)] for name, own in _named(rows).items()}
+        for task, rows in entries.items()
+    }
+    first = next(iter(next(iter(largest.values())).values()))
+    policies = dict.fromkeys(name for own in largest.values() for name in own)
+    lines = {name: [own.get(name) for own in largest.values()] for name in policies}
+    budgets = {e["budget"] for own in largest.values() for e in own.values()} - {None}
+    held = f", {budget_text(budgets.pop())} a head" if len(budgets) == 1 else ""
+    about = f"{first['model']} in {first['task'].partition(':')[0]}{held}, n {first['n']}"
+    return Curves("task", about, _differing(list(entries)), lines, {})
 
 
-def _lines(
-    field: str, values: Sequence[int | float | str], entries: Sequence[Row]
-) -> dict[str, list[Row | None]]:
-    """Of each policy, the entry at each value of a field."""
-    at = {(_policy(entry), entry[field]): entry for entry in entries}
-    policies = dict.fromkeys(map(_policy, entries))
-    return {policy: [at.get((policy, value)) for value in values] for policy in policies}
+def _differing(titles: Sequence[str]) -> tuple[str, list[str]]:
+    """The setting in which titles differ, and its values; of several, all settings."""
+    said = [title.partition(":")[2] for title in titles]
+    settings = [_parted(one) for one in said]
+    names = dict.fromkeys(name for one in settings for name in one)
+    apart = [name for name in names if len({one.get(name) for one in settings}) > 1]
+    if len(apart) == 1:
+        return apart[0], [one.get(apart[0]) or "default" for one in settings]
+    return "settings", [one or "default" for one in said]
 
 
-def _policy(entry: Row) -> str:
-    """Its name without a budget of its own, so that it is one line for several."""
-    return re.sub(r"[:,]budget=[^,]+", "", entry["policy"])
-
-
-def _setting(title: str) -> str:
-    """The name of the last setting, `length` of `tmaze:length=200`."""
-    return title.rpartition(":")[2].rpartition(",")[2].partition("=")[0]
+def _parted(said: str) -> dict[str, str]:
+    parts = [part.partition("=") for part in said.split(",")]
+    return {name: value for name, _, value in parts}
 
 
 def draw_curves(found: Curves, metric: str) -> "Figure":
@@ -114,11 +141,7 @@ def draw_curves(found: Curves, metric: str) -> "Figure":
     figure = new_figure(8, 5)
     axes = figure.subplots()
     for number, (policy, entries) in enumerate(found.lines.items()):
-        # Colours and markers begin again after ten, then broken.
-        looks = {"marker": _MARKERS[number % len(_MARKERS)], "linestyle": "-"}
-        if number >= len(_MARKERS):
-            looks["linestyle"] = "--"
-        _line(axes, policy, entries, looks)
+        _line(axes, policy, entries, number)
     for policy, entry in found.flat.items():
         axes.axhline(entry["mean"], color="black", linestyle=_FLAT.get(policy, "-."), label=policy)
     word, values = found.across
@@ -130,15 +153,23 @@ def draw_curves(found: Curves, metric: str) -> "Figure":
     return figure
 
 
-def _line(
-    axes: "Axes", policy: str, entries: Sequence[Row | None], looks: Mapping[str, str]
-) -> None:
+def _line(axes: "Axes", policy: str, entries: Sequence[Row | None], number: int) -> None:
     there = [(place, entry) for place, entry in enumerate(entries) if entry is not None]
     places, means = [place for place, _ in there], [entry["mean"] for _, entry in there]
     # Of one episode there are no bounds.
     below, above = ([_distance(entry, bound) for _, entry in there] for bound in ("low", "high"))
-    width = _THICK if policy.startswith("namm") else 1.0
-    axes.errorbar(places, means, [below, above], linewidth=width, capsize=2, label=policy, **looks)
+    # Colours and markers begin again after ten, then broken.
+    again, marker = divmod(number, len(_MARKERS))
+    axes.errorbar(
+        places,
+        means,
+        [below, above],
+        capsize=2,
+        label=policy,
+        linewidth=_THICK if policy.startswith("namm") else 1.0,
+        linestyle="--" if again else "-",
+        marker=_MARKERS[marker],
+    )
 
 
 def _distance(entry: Row, bound: str) -> float:

@@ -212,7 +212,7 @@ def _control(entries: Sequence[Entry]) -> Iterator[Part]:
         number("tokens", "kept_tokens", ".1f"),
         number("of seen", "kept", ".1%"),
         number("age", "kept_age", ".0f"),
-        *((number("cues", "kept_cues", ".0%"),) if any(e["kept_cues"] for e in entries) else ()),
+        *(number("cues", "kept_cues", ".0%") for _ in entries[:1] if _says(entries, "kept_cues")),
         number("peak KB", "peak_bytes", ".1f", 1e3),
         number("end KB", "cache_bytes", ".1f", 1e3),
         number("full KB", "full_bytes", ".1f", 1e3),
@@ -241,6 +241,11 @@ def _share(entry: Entry | None) -> str:
         return "-"
     scale, digits = (100.0, 0) if entry["metric"] == "success" else (1.0, 1)
     return interval_text(entry["mean"], entry["low"], entry["high"], scale, digits)
+
+
+def _says(entries: Sequence[Entry], field: str) -> bool:
+    """Whether any has a value there; those of earlier versions have no such field."""
+    return any(entry.get(field) is not None for entry in entries)
 
 
 def _plus_minus(entry: Entry, form: str) -> str:

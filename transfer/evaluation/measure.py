@@ -119,7 +119,7 @@ def _contents(cache: PrunedCache, row: int, cues: Sequence[int]) -> Row:
 
     Of the states that had to be remembered: the share of them that a head holds.
     """
-    heads = [tokens for layer in cache.pruned for tokens in layer.positions_of(row)]
+    heads = [tokens.cpu() for layer in cache.pruned for tokens in layer.positions_of(row)]
     # The newest token always stays, and it is a state.
     ages = torch.cat([tokens.max() - tokens for tokens in heads])
     shares = torch.bincount(ages % len(KINDS), minlength=len(KINDS)) / len(ages)

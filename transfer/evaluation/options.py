@@ -38,7 +38,8 @@ class ContenderOptions:
         eviction: exact, or the original implementation's rule.
         keep_recent: newest tokens of each head that no policy evicts; they count within the budget,
             of which a fraction is never less than what is protected.
-        sinks: first tokens that no policy evicts, likewise.
+        sinks: first tokens that no policy evicts, likewise; recency has its own number of them, and
+            fifo none.
     """
 
     policy: tuple[str, ...] = ("all",)

@@ -6,12 +6,13 @@ heavy is imported, because the command line reads `SuiteEval` for its help.
 """
 
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from typing import ClassVar, Literal
 
 from transfer.adapters.fetched import is_fetched
 from transfer.adapters.kinds import Source
 from transfer.arguments import check_fields
-from transfer.errors import check_at_least, unknown_name
+from transfer.errors import UserError, check_at_least, unknown_name
 from transfer.evaluation.control import DEFAULT_BUDGET, ControlEval
 from transfer.evaluation.language import LanguageEval
 from transfer.evaluation.options import (
@@ -40,6 +41,8 @@ MEMORY_TASKS = (
     "minigrid-memory-none", "repeat-previous-learned",
 )  # fmt: skip
 _MEMORY_BUDGET = 24
+#: Modules that some of them need, of the extra `memory`.
+_NEEDED = {"minigrid-memory-none": "minigrid", "repeat-previous-learned": "popgym"}
 #: Instead of the names of sections.
 EVERY_SECTION = "all"
 _RULES = ("fastgen", "h2o", "h2o_age", "l2_norm", "random", "recency", "snapkv", "tova")
@@ -53,10 +56,11 @@ class SuiteEval(EvalConfig):
 
     Sections: two language models that no NAMM was evolved on, a pretrained one where it is on this
     machine (`transfer get smollm2-135m`), video question answering, nine Decision Transformers of
-    locomotion, and eight of tasks in which memory decides. Each runs the full cache, the NAMMs,
-    every rule with as many tokens as fit into the NAMM's bytes, and in control the stock window;
-    all on the same documents, questions and episode seeds. The change against the model as it is
-    without pruning (full cache; in locomotion the stock window) is averaged over tasks.
+    locomotion, and eight of tasks in which memory decides (six without the extra `memory`). Each
+    runs the full cache, the NAMMs, every rule with as many tokens as fit into the NAMM's bytes, and
+    in control the stock window; all on the same documents, questions and episode seeds. The change
+    against the model as it is without pruning (full cache; in locomotion the stock window) is
+    averaged over tasks.
 
     Args:
         suite: zero-shot.
@@ -111,6 +115,11 @@ class SuiteEval(EvalConfig):
                 if _REAL_LANGUAGE.startswith(wanted):
                     # Says how to fetch it.
                     Source(_REAL_MODEL)
+                if wanted and any(f"memory/{task}".startswith(wanted) for task in _NEEDED):
+                    raise UserError(
+                        f"section {wanted} needs packages that are not here; run "
+                        "`pip install namm-transfer[memory]`"
+                    )
                 raise unknown_name("section", wanted, everything)
         return {name: one for name, one in everything.items() if name.startswith(self.section)}
 
@@ -171,17 +180,19 @@ class SuiteEval(EvalConfig):
         }
 
     def _memory(self) -> dict[str, Config]:
+        tasks = MEMORY_TASKS[::3] if self.quick else MEMORY_TASKS
         return {
             f"memory/{task}": ControlEval(
                 model=f"decision-transformer-{task}",
                 memory=("full", "window"),
                 episodes=10 if self.quick else self.episodes,
-                num_envs=max(self.num_envs, self.episodes),
+                num_envs=self.num_envs,
                 contenders=self._contenders(_MEMORY_BUDGET, 16),
                 place=self.place,
                 run=self._run(f"memory/{task}"),
             )
-            for task in (MEMORY_TASKS[::3] if self.quick else MEMORY_TASKS)
+            for task in tasks
+            if task not in _NEEDED or find_spec(_NEEDED[task])
         }
 
     def _contenders(self, budget: int | float, update_interval: int) -> ContenderOptions:

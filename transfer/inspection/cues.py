@@ -69,11 +69,12 @@ class Watching(Policy):
         self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 0"]
     ) -> tuple[Float[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens 0"]]:
         """One, of every token."""
-        age = window.age.numpy()
+        age = window.age.numpy(force=True)
         # A token that came since the last update was seen by those behind it alone.
-        attention = window.column_sums().numpy() / (np.minimum(age, window.queries - 1) + 1)
-        noted = (window.positions.numpy(), age, attention, window.key_norms.numpy())
-        self.notes.append(Seen(window.layer, list(self.running), *noted))
+        queries = np.minimum(age, window.queries - 1) + 1
+        attention = window.column_sums().numpy(force=True) / queries
+        positions, norms = (x.numpy(force=True) for x in (window.positions, window.key_norms))
+        self.notes.append(Seen(window.layer, list(self.running), positions, age, attention, norms))
         return window.key_norms.new_ones(state.shape[:3]), state
 
 

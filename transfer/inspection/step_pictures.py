@@ -53,17 +53,20 @@ def draw_steps(
     draw = draw_module.Draw(image)
     if maze is not None:
         image.paste(_fitted(maze, across * width), (_GAP, _GAP))
+    marks = _grown(_marks(cues, recalls), _MARKS - 2, cell)
     for number, square in enumerate(held.reshape(-1, steps, steps)):
         left, upper = _GAP + number % across * width, top + number // across * height
         draw.text((left, upper), f"layer {number // heads} head {number % heads}", _INK)
-        marked = _marks(cues, recalls)
-        for pixels, below in ((marked, _TITLE), (SHADES[square], _TITLE + _MARKS)):
-            rows_of = _MARKS - 2 if pixels is marked else cell
-            grown = pixels.repeat(rows_of, 0).repeat(cell, 1)
-            image.paste(image_module.fromarray(grown), (left, upper + below))
+        image.paste(marks, (left, upper + _TITLE))
+        image.paste(_grown(SHADES[square], cell, cell), (left, upper + _TITLE + _MARKS))
     legend = "across: steps; down: moments; red: a cue, green: asked for; dark: held"
     draw.text((_GAP, page[1] - _TITLE), legend, _INK)
     return image
+
+
+def _grown(pixels: UInt8[np.ndarray, "rows steps 3"], height: int, width: int) -> "Image.Image":
+    image_module, _ = pillow()
+    return image_module.fromarray(pixels.repeat(height, 0).repeat(width, 1))
 
 
 def _marks(

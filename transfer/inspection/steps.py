@@ -122,7 +122,8 @@ class Watched:
         actions = self._inner.act(*given)
         cache = self._inner.cache
         assert isinstance(cache, PrunedCache)
-        self._positions.append([layer.positions_of(0) for layer in cache.pruned])
+        held = [[head.cpu() for head in layer.positions_of(0)] for layer in cache.pruned]
+        self._positions.append(held)
         return actions
 
     def select(self, rows: Tensor) -> None:

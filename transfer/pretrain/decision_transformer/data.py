@@ -27,7 +27,7 @@ class Batch:
     Attributes:
         inputs: the stock model's arguments, `[rows, steps, ...]` each.
         real: steps that are no padding.
-        recall: of them those whose action depends on something remembered, as far as is known.
+        recall: of them those whose action depends on something remembered; all where no data say.
     """
 
     inputs: dict[str, Tensor]
@@ -157,7 +157,9 @@ def lay_out(
             for one in trajectories
         ]
     )
-    recall = [np.ones(len(t), bool) if t.recall is None else t.recall for t in trajectories]
+    # Where some say what they recall, others say nothing; where nobody does, all steps count.
+    unsaid = all(one.recall is None for one in trajectories)
+    recall = [np.full(len(t), unsaid) if t.recall is None else t.recall for t in trajectories]
     return Steps(
         states=torch.from_numpy(((states - mean) / std).astype(np.float32)),
         actions=torch.from_numpy(np.concatenate([t.actions for t in trajectories])),

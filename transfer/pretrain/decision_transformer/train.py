@@ -8,6 +8,7 @@ the shorter ones are mastered. Begun long, or lengthened by the clock, it may le
 """
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -60,9 +61,12 @@ def pretrain(config: PretrainConfig) -> ControlModel:
         check_lengths(config, datasets)
         envs = make_envs(env, config.eval_episodes)
         lesson = ControlLesson(config, datasets, envs)
-        told = settings(config, ("out",), dataset=dict(lesson.control.data))
+        told = settings(
+            config, ("out",), dataset=[[dataset.name, dataset.sha256] for dataset in datasets]
+        )
         trainer = Trainer(lesson, config.out, told, progress)
         trainer.train()
+        _warn_of_what_was_not_reached(lesson)
         for one in envs:
             one.close()
         lesson.control.model.load_state_dict(lesson.best.weights)
@@ -70,6 +74,19 @@ def pretrain(config: PretrainConfig) -> ControlModel:
         finished = load_control_model(config.out)
         write_card(config, finished, datasets, trainer, lesson.best.step)
     return finished
+
+
+def _warn_of_what_was_not_reached(lesson: "ControlLesson") -> None:
+    lengths, level = lesson.config.curriculum, lesson.curriculum.level
+    if lengths and level < len(lengths) - 1:
+        recent = lesson.curriculum.recent
+        share = f"{sum(recent) / len(recent):.0%}" if recent else "too few"
+        print(
+            f"warning: no episode of more than {lengths[level]} steps was learned from, since "
+            f"{share} of the last actions were right and --competence asks for "
+            f"{lesson.config.competence:.0%}; lower it, or record with a higher --skilled",
+            file=sys.stderr,
+        )
 
 
 def check_lengths(config: PretrainConfig, datasets: Sequence[Dataset]) -> None:
@@ -192,7 +209,7 @@ class ControlLesson(Lesson[Update]):
             context=config.context,
             scale=config.scale,
             delayed=config.delayed,
-            data={dataset.name: dataset.sha256 for dataset in datasets},
+            data=_digests(datasets),
             choices=self.env.choices,
         )
         trained = [weight for weight in self.model.parameters() if weight.requires_grad]
@@ -258,12 +275,11 @@ class ControlLesson(Lesson[Update]):
         return torch.stack(losses).sum()
 
     def _right(self, predicted: Float[Tensor, "rows steps action"], batch: Batch) -> float | None:
-        """The share of right actions, of those that depend on something remembered if any does."""
+        """The share of right actions that count; None where none does."""
         if not self.control.choices:
             return None
         right = (self.control.decided(predicted) == batch.inputs["actions"]).all(-1)
-        counted = batch.recall if batch.recall.any() else batch.real
-        return right[counted].double().mean().item()
+        return right[batch.recall].double().mean().item() if batch.recall.any() else None
 
     def _learned(self, updates: Sequence[Update]) -> Record:
         shares = [update.right for update in updates if update.right is not None]
@@ -271,6 +287,15 @@ class ControlLesson(Lesson[Update]):
         if self.config.curriculum:
             found["longest"] = self.config.curriculum[self.curriculum.level]
         return found
+
+
+def _digests(datasets: Sequence[Dataset]) -> dict[str, str]:
+    """By name; of one name, with their numbers."""
+    names = [dataset.name for dataset in datasets]
+    return {
+        name if names.count(name) == 1 else f"{name} ({place})": dataset.sha256
+        for place, (name, dataset) in enumerate(zip(names, datasets), 1)
+    }
 
 
 def _new_model(config: PretrainConfig, steps: Steps, chooses: bool) -> DecisionTransformerModel:
