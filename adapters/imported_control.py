@@ -67,6 +67,7 @@ def import_control(
             or the statistics are unknown or do not fit.
     """
     state = _state(read_checkpoint(path))
+    _check_plain(path, state)
     separate = any(name.endswith(".q_net.weight") for name in state)
     weights = (_of_min if separate else _of_original)(state)
     facts = given_facts(Path(path), env, quality, statistics) | _context(state)
@@ -89,15 +90,24 @@ def _state(content: Any) -> dict[str, Tensor]:
         return {}
     for one in (content, *content.values()):
         entries = one.items() if isinstance(one, Mapping) else ()
-        # A model that was trained on several devices has the prefix.
+        # What trains on several devices and what compiles have prefixes, in either order.
         found = {
-            str(name).removeprefix("module."): value
+            str(name).replace("_orig_mod.", "").removeprefix("module."): value
             for name, value in entries
             if isinstance(value, Tensor)
         }
         if _MARK in found:
             return found
     return {}
+
+
+def _check_plain(path: str | Path, state: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are no arrays of real numbers in memory; masks may be of any kind."""
+    for name, value in state.items():
+        plain = value.layout is torch.strided and not value.is_nested and not value.is_meta
+        if not (_BUFFERS.search(name) or (plain and value.is_floating_point())):
+            kind = f"{value.dtype} on {value.device}, laid out as {value.layout}"
+            raise UserError(f"{path}: {name!r} is of {kind}; save plain tensors of real numbers")
 
 
 def _of_original(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -195,7 +205,7 @@ def _filled(
                 f"{path}: {name!r} has shape {tuple(value.shape)} instead of "
                 f"{tuple(own[name].shape)}, or fewer numbers than that; {_REMEDY}"
             )
-        if not value.isfinite().all():
+        if not value.float().isfinite().all():
             raise UserError(f"{path}: {name!r} holds NaN or infinity; {_REMEDY}")
     model = kind(config)
     model.load_state_dict({name: value.float() for name, value in weights.items()})

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 
 from transfer.arguments import typed
 from transfer.envs.environment import Environment
-from transfer.envs.hdf5 import check_plain, made, member, opened
+from transfer.envs.hdf5 import check_plain, filled, made, member, opened
 from transfer.envs.stored import Spaces, read_field, spaces_of
 from transfer.errors import UserError
 
@@ -167,6 +167,9 @@ def write_d4rl(
 ) -> None:
     """Write transitions in D4RL's v2 layout, atomically.
 
+    Arrays are compressed, except those that compress so well that a reader would take them for a
+    bomb: views that hardly change.
+
     Args:
         path: the `.hdf5` file.
         arrays: `observations`, `actions`, `rewards`, `terminals`, `timeouts`, and further ones of
@@ -174,12 +177,13 @@ def write_d4rl(
             whole numbers as they are, the rest as float32.
         metadata: entries under `metadata/`, such as `algorithm` and `policy/fc0/weight`.
     """
+    held = 0
     with made(path) as file:
         for key, values in arrays.items():
             found = np.asarray(values)
             real = found if found.dtype.kind in "iub" else found.astype(np.float32)
             stored = found.astype(np.bool_) if key in _FLAGS else real
-            file.create_dataset(key, data=stored, compression="gzip")
+            held = filled(file, key, stored, held)
         for key, value in (metadata or {}).items():
             file[f"metadata/{key}"] = value
 
@@ -221,16 +225,15 @@ def _origin(path: Path, file: h5py.File) -> dict[str, str]:
 
 
 def _check_shapes(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    count = len(arrays["observations"]) if arrays["observations"].ndim else 0
+    count = len(arrays["observations"])
     if count == 0:
         raise UserError(f"dataset {path} holds no transitions; record it again")
     for key, values in arrays.items():
-        dimensions = 2 if key in ("observations", "actions") else 1
-        if values.ndim != dimensions or len(values) != count:
-            expected = f"({count}, size)" if dimensions == 2 else f"({count},)"
+        if len(values) != count:
+            expected = f"({count}, size)" if values.ndim == 2 else f"({count},)"
             raise UserError(
-                f"array {key!r} of dataset {path} has shape {values.shape} instead of {expected};"
-                f" record it again, or name the environment whose own they are"
+                f"array {key!r} of dataset {path} has shape {values.shape} instead of {expected}; "
+                "record it again"
             )
         if not np.isfinite(values).all():
             raise UserError(

@@ -10,18 +10,18 @@ changes the friction of Walker2d's feet.
 
 import math
 import re
-from ast import literal_eval
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from inspect import signature
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
-from transfer.arguments import check_fields, typed
+from transfer.arguments import check_fields, literal, shown, typed
 from transfer.envs import spaces
 from transfer.envs.mujoco import without_advice
 from transfer.errors import UserError, unknown_name
@@ -98,11 +98,21 @@ class Environment:
 
     @property
     def spelled(self) -> str:
-        """Name and settings, as `environment` takes them."""
+        """Name and settings, as `environment` takes them.
+
+        Raises:
+            UserError: a setting is nothing that can be written and read again.
+        """
+        for name, value in self.settings.items():
+            if not isinstance(value, str) and isinstance(literal(str(value)), str):
+                raise UserError(
+                    f"environment {self.name} has the setting {name} {shown(value)}, which cannot "
+                    "be written down; use finite numbers, texts, and lists of them"
+                )
         return self._with_settings(self.name)
 
     def _with_settings(self, base: str) -> str:
-        said = ",".join(f"{name}={value}" for name, value in self.settings.items())
+        said = ",".join(f"{name}={_spelled(value)}" for name, value in self.settings.items())
         return f"{base}:{said}" if said else base
 
     def score(self, returns: float | np.ndarray) -> float | np.ndarray:
@@ -147,6 +157,14 @@ HALFCHEETAH = Environment(
 )
 WALKER2D = Environment("Walker2d-v4", 1.629008, 4592.3, (5000.0, 2500.0), name="walker2d")
 
+#: A name and what follows it: a colon, and the first word before an equals sign.
+_SETTINGS = re.compile(r"(.*?):([^:=]*=.*)", re.DOTALL)
+_QUOTED = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\"""")
+#: Texts that need no quotes, unless they look like something else.
+_PLAIN = re.compile(r"[\w./+-]*")
+#: Of `gymnasium.make`, and of what is drawn: they would cut episodes, or open windows.
+_RESERVED = {*signature(gymnasium.make).parameters, "render_mode"} - {"kwargs"}
+
 _D4RL = re.compile(rf"({'|'.join(D4RL)})(?:-(v\d+)|-({'|'.join(QUALITIES)})-v2)?", re.IGNORECASE)
 
 
@@ -186,19 +204,40 @@ def _named(name: str, version: str) -> Environment:
 
 
 def parted(name: str) -> tuple[str, dict[str, Any]]:
-    """A name without its settings, and these."""
-    base, _, said = name.rpartition(":")
-    if "=" not in said:
+    """A name without its settings, and these.
+
+    Raises:
+        UserError: one is said twice.
+    """
+    found = _SETTINGS.fullmatch(name)
+    if not found:
         return name, {}
-    parts = [part.partition("=") for part in said.split(",")]
-    return base, {key.strip(): _value(text.strip()) for key, _, text in parts}
+    settings: dict[str, Any] = {}
+    for part in _parts(found[2]):
+        key, _, text = part.partition("=")
+        if key.strip() in settings:
+            raise UserError(f"environment {name!r} says {key.strip()} twice; say it once")
+        settings[key.strip()] = literal(text.strip())
+    return found[1], settings
 
 
-def _value(text: str) -> Any:
-    try:
-        return literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+def _parts(said: str) -> list[str]:
+    """Settings apart: by the commas that are in no bracket and no quotes."""
+    parts: list[str] = []
+    for piece in said.split(","):
+        rest = _QUOTED.sub("", parts[-1]) if parts else ""
+        opened, closed = (sum(map(rest.count, marks)) for marks in ("[({", "])}"))
+        if opened > closed or "'" in rest or '"' in rest:
+            parts[-1] += f",{piece}"
+        else:
+            parts.append(piece)
+    return parts
+
+
+def _spelled(value: Any) -> str:
+    """A setting as `parted` reads it: a text in quotes where it would be read as something else."""
+    plain = not isinstance(value, str) or (_PLAIN.fullmatch(value) and literal(value) == value)
+    return str(value) if plain else repr(value)
 
 
 @typed
@@ -290,6 +329,11 @@ def _made(found: Environment, render_mode: str | None) -> gymnasium.Env:
     spec = _spec(found.id, found.extra)
     # Without one it is not said: not every constructor knows the word.
     drawn = {"render_mode": render_mode} if render_mode else {}
+    if taken := sorted(_RESERVED & found.settings.keys()):
+        raise UserError(
+            f"environment {found.title} has the setting {taken[0]}, which is Gymnasium's and not "
+            "the environment's; leave it out"
+        )
     of_mujoco = str(spec.entry_point).startswith("gymnasium.envs.mujoco")
     try:
         if render_mode:
@@ -334,19 +378,17 @@ def _probed(found: Environment) -> _Probe:
 def _probe(found: Environment) -> _Probe:
     env = make_env(found)
     env.close()
-    native = env.env if isinstance(env, spaces.Vectors) else env
     seen, acted = spaces.width(env.observation_space), spaces.width(env.action_space)
     horizon = getattr(env.unwrapped, "horizon", None)
     known = isinstance(horizon, int) and (env.spec is None or not env.spec.max_episode_steps)
-    chosen, picture = spaces.choices(native.action_space), spaces.picture(native.observation_space)
-    return seen, acted, chosen, horizon if known else None, picture
+    native = spaces.own(env)
+    choices, picture = spaces.choices(native.action_space), spaces.picture(native.observation_space)
+    return seen, acted, choices, horizon if known else None, picture
 
 
 def _as_vectors(found: Environment, env: gymnasium.Env) -> gymnasium.Env:
-    if spaces.is_vector(env.observation_space) and spaces.is_vector(env.action_space):
-        return env
     try:
-        return spaces.Vectors(env)
+        return spaces.as_vectors(env)
     except UserError as error:
         env.close()
         raise UserError(f"environment {found.title} cannot be taken: {error}") from error

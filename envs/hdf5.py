@@ -16,9 +16,9 @@ from transfer.errors import UserError
 from transfer.files import replacing
 
 #: An array has at most so many bytes for each of the file; recorded numbers compress to a third.
-_EXPANSION = 100
+EXPANSION = 100
 #: And so many for each of its own: zeros alone compress so well.
-DEFLATE = 1100
+_DEFLATE = 1100
 _REMEDY = "record or download it again"
 #: What h5py raises for damaged structures, whichever of them it meets.
 _DAMAGED = (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError)
@@ -51,6 +51,28 @@ def made(path: str | Path) -> Iterator[h5py.File]:
         image = file.id.get_file_image()
     with replacing(path) as partial:
         partial.write_bytes(image)
+
+
+def filled(file: h5py.File, key: str, values: np.ndarray, held: int) -> int:
+    """Add an array, compressed if `read_array` will believe what its bytes unpack to.
+
+    Args:
+        file: to add to.
+        key: its name there.
+        values: real numbers that are all 0 or 1 may become bool.
+        held: bytes of the arrays that are there.
+
+    Returns:
+        Bytes of these and of the new one.
+    """
+    stored = file.create_dataset(key, data=values, compression="gzip").id.get_storage_size()
+    if values.nbytes <= EXPANSION * (held + stored):
+        return held + stored
+    del file[key]
+    if values.dtype.kind == "f" and np.isin(values, (0, 1)).all():
+        return filled(file, key, values.astype(np.bool_), held)
+    file[key] = values
+    return held + values.nbytes
 
 
 def member(path: Path, group: h5py.Group, key: str) -> h5py.Group | h5py.Dataset | None:
@@ -99,7 +121,7 @@ def check_plain(path: Path, key: str, entry: h5py.Dataset) -> None:
             f"array {key!r} of dataset {path} lies in another file, which is not read; {_REMEDY}"
         )
     stored = entry.id.get_storage_size()
-    most = min(_EXPANSION * path.stat().st_size, DEFLATE * stored + 2**16)
+    most = min(EXPANSION * path.stat().st_size, _DEFLATE * stored + 2**16)
     for shape in (entry.shape or (), entry.chunks or ()):
         # Whole numbers of Python, which do not overflow.
         size = prod(map(int, shape), start=entry.dtype.itemsize)

@@ -18,11 +18,12 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Sp
 from transfer.envs.d4rl import ORIGIN, RECALL, Dataset, file_sha256, make_dataset
 from transfer.envs.environment import Environment
 from transfer.envs.hdf5 import made, member, opened
-from transfer.envs.stored import Spaces, check_steps, leaves, read_field, spaces_of
+from transfer.envs.stored import Spaces, check_steps, joined, leaves, read_field, spaces_of
 from transfer.errors import UserError
 from transfer.files import locked, read_json_object, write_json
 
-_FILE = Path("data", "main_data.hdf5")
+#: Of the episodes, in a dataset's folder.
+MINARI_FILE = Path("data", "main_data.hdf5")
 _ABOUT = "metadata.json"
 #: Of the format that is written; earlier ones know no pictures that are no JPEGs.
 _VERSION = "0.5.4"
@@ -74,19 +75,21 @@ def read_minari(folder: Path, env: Environment | None = None) -> Dataset:
     Raises:
         UserError: it is no dataset's, or the file is cut, lacks an array, or holds unusable ones.
     """
-    path = folder / _FILE
+    path = folder / MINARI_FILE
     if not path.is_file():
         raise UserError(
-            f"folder {folder} has no {_FILE}; name a Minari dataset's folder or an .hdf5 file"
+            f"folder {folder} has no {MINARI_FILE}; name a Minari dataset's folder or an .hdf5 file"
         )
     spaces = spaces_of(env) if env else None
     with opened(path) as file:
-        episodes = [_episode(path, group, spaces) for group in _in_order(path, file)]
+        episodes = {
+            f"{group.name} of dataset {path}": _episode(path, group, spaces)
+            for group in _in_order(path, file)
+        }
     if not episodes:
         raise UserError(f"dataset {path} holds no episode; download it again")
-    fields = set.intersection(*map(set, episodes))
-    arrays = {key: np.concatenate([episode[key] for episode in episodes]) for key in fields}
-    return make_dataset(folder, file_sha256(path), arrays, _origin(path.with_name(_ABOUT)))
+    digest, origin = file_sha256(path), _origin(path.with_name(_ABOUT))
+    return make_dataset(folder, digest, joined(episodes), origin)
 
 
 def write_minari(
@@ -107,8 +110,8 @@ def write_minari(
         metadata: further entries of metadata.json.
     """
     steps = [len(episode["rewards"]) for episode in episodes]
-    with locked(folder / _FILE.parent):
-        with made(folder / _FILE) as file:
+    with locked(folder / MINARI_FILE.parent):
+        with made(folder / MINARI_FILE) as file:
             for number, episode in enumerate(episodes):
                 group = file.create_group(f"episode_{number}")
                 group.attrs.update(id=number, seed=seeds[number], total_steps=steps[number])
@@ -126,7 +129,7 @@ def write_minari(
             "total_episodes": len(episodes),
             "total_steps": sum(steps),
         }
-        write_json(folder / _FILE.with_name(_ABOUT), about | dict(metadata))
+        write_json(folder / MINARI_FILE.with_name(_ABOUT), about | dict(metadata))
 
 
 def _described(space: Space) -> dict[str, Any]:

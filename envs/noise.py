@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import gymnasium
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -48,18 +47,12 @@ class Noise:
         actions: Float[Tensor, "episodes action"],
         seeds: Sequence[int],
         step: int,
-        space: gymnasium.Space,
     ) -> Float[Tensor, "episodes action"]:
-        """The actions with this step's noise, clipped to the action space."""
+        """The actions with this step's noise."""
         if not self.disturbs(step):
             return actions
-        assert isinstance(space, gymnasium.spaces.Box)
+        size = actions.shape[1]
         drawn = np.stack(
-            [
-                np.random.default_rng([seed, step, _STREAM]).normal(size=space.shape)
-                for seed in seeds
-            ]
+            [np.random.default_rng([seed, step, _STREAM]).normal(size=size) for seed in seeds]
         )
-        noisy = actions + self.std * torch.from_numpy(drawn).to(actions)
-        low, high = (torch.from_numpy(bound).to(actions) for bound in (space.low, space.high))
-        return noisy.clamp(low, high)
+        return actions + self.std * torch.from_numpy(drawn).to(actions)

@@ -7,7 +7,7 @@ are pickles, which can run code when they are read: they are refused.
 import hashlib
 import re
 import zipfile
-import zlib
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 
@@ -16,18 +16,15 @@ from numpy.lib import format as npy
 
 from transfer.envs.d4rl import Dataset, file_sha256, make_dataset
 from transfer.envs.environment import Environment
-from transfer.envs.hdf5 import DEFLATE
-from transfer.envs.stored import Spaces, as_field, check_steps, spaces_of
+from transfer.envs.hdf5 import EXPANSION
+from transfer.envs.stored import Spaces, as_field, check_steps, joined, spaces_of
 from transfer.errors import UserError
 
 _FIELDS = {"observations": "obs", "actions": "action", "rewards": "reward", "terminals": "done"}
 _NEEDED = ("obs", "action", "reward")
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-#: What is raised for damaged archives and arrays.
-_DAMAGED = (
-    OSError, ValueError, EOFError, RuntimeError, LookupError, ArithmeticError, MemoryError,
-    zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
+#: Bytes that a file has at most, beside so many for each of its own: short episodes of zeros.
+_FREE = 2**18
 
 
 def is_rate(folder: Path) -> bool:
@@ -36,12 +33,12 @@ def is_rate(folder: Path) -> bool:
     Raises:
         UserError: it holds pickles.
     """
-    if any(folder.glob("*.npz")):
+    if _files(folder, "npz"):
         return True
-    if pickled := next((one for end in ("pickle", "pkl") for one in folder.glob(f"*.{end}")), None):
+    if pickled := [*_files(folder, "pickle"), *_files(folder, "pkl")]:
         raise UserError(
-            f"{pickled} is a pickle, which could run code when it is read; store its episodes as "
-            f".npz files with the arrays {', '.join(_FIELDS.values())}"
+            f"{pickled[0]} is a pickle, which could run code when it is read; store its episodes "
+            f"as .npz files with the arrays {', '.join(_FIELDS.values())}"
         )
     return False
 
@@ -56,12 +53,15 @@ def read_rate(folder: Path, env: Environment | None = None) -> Dataset:
     Raises:
         UserError: a file is cut, lacks an array, or holds unusable ones.
     """
-    files = sorted((one for one in folder.glob("*.npz") if one.is_file()), key=_number)
+    files = _files(folder, "npz")
     spaces = spaces_of(env) if env else None
-    episodes = [_episode(file, spaces) for file in files]
-    arrays = {field: np.concatenate([one[field] for one in episodes]) for field in episodes[0]}
+    arrays = joined({f"dataset {file}": _episode(file, spaces) for file in files})
     digests = "".join(f"{file.name} {file_sha256(file)}\n" for file in files)
     return make_dataset(folder, hashlib.sha256(digests.encode()).hexdigest(), arrays, {})
+
+
+def _files(folder: Path, suffix: str) -> list[Path]:
+    return sorted((one for one in folder.glob(f"*.{suffix}") if one.is_file()), key=_number)
 
 
 def _number(path: Path) -> tuple[int, str]:
@@ -89,8 +89,12 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(path) as archive:
             names = {f"{key}.npy": key for key in _FIELDS.values()}
             there = {name: key for name, key in names.items() if name in archive.namelist()}
+            _check_packed(path, [archive.getinfo(name) for name in there])
             arrays = {key: _array(path, archive, name) for name, key in there.items()}
-    except _DAMAGED as error:
+    except UserError:
+        raise
+    # Damaged archives and headers make zipfile, its codecs and numpy raise nearly anything.
+    except Exception as error:
         raise UserError(
             f"dataset {path} is cut, damaged or no .npz file; record or download it again"
         ) from error
@@ -99,8 +103,17 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+def _check_packed(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
+    """Refuse members that unpack to more than recorded numbers do."""
+    size, packed = sum(one.file_size for one in members), path.stat().st_size
+    if size > EXPANSION * packed + _FREE:
+        raise UserError(
+            f"dataset {path} unpacks to {size:,} bytes, more than its {packed:,} can hold; record "
+            "or download it again"
+        )
+
+
 def _array(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    about = archive.getinfo(name)
     with archive.open(name) as member:
         shape, _, dtype = _HEADERS[npy.read_magic(member)](member)
     if dtype.kind not in "fiub":
@@ -113,9 +126,7 @@ def _array(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
             f"array {name.removesuffix('.npy')!r} of dataset {path} is one number, and not one a "
             "step; record it again"
         )
-    # No more than is there, and than what is packed can hold.
-    declared = prod(shape, start=dtype.itemsize)
-    if declared > about.file_size or about.file_size > DEFLATE * about.compress_size + 2**16:
+    if prod(shape, start=dtype.itemsize) > archive.getinfo(name).file_size:
         raise UserError(
             f"array {name.removesuffix('.npy')!r} of dataset {path} declares more bytes than are "
             "stored; record or download it again"

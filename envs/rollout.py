@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor
 from transfer.arguments import typed
 from transfer.envs.mujoco import diverged
 from transfer.envs.noise import Noise
+from transfer.envs.spaces import choices, own
 from transfer.errors import SimulationError, UserError
 
 Frame = np.ndarray
@@ -126,11 +127,12 @@ def stream(
 ) -> Iterator[Episode]:
     """Play one episode per seed, `len(envs)` at a time, and yield each when it ends.
 
-    An episode whose simulator raises, diverges or returns a number that is not finite ends there
-    and says so; the others go on.
+    An episode whose simulator raises, diverges or answers with what is no state, reward or number
+    ends there and says so; the others go on.
 
     Args:
-        controller: chooses the actions. An episode that is yielded is still in its batch.
+        controller: chooses the actions, of which real ones are clipped to their space. An episode
+            that is yielded is still in its batch.
         envs: environments of one kind; reset with the seeds, so they can be used again.
         seeds: one per episode.
         target_return: the return asked for. The first return-to-go is `target_return / scale`; each
@@ -141,7 +143,7 @@ def stream(
             have been made for rendering.
         frame_every: every how many steps a frame is drawn.
         delayed: the controller learns of no reward before the end, so that its return-to-go stays.
-        noise: added to the actions before they are executed; the controller is told what was.
+        noise: added to the actions before they are executed. The controller is told what was.
         clock: what the seconds are added to.
 
     Raises:
@@ -176,6 +178,42 @@ def _check_numbers(
             raise UserError(f"{name} is {value}; use 1 or more")
 
 
+class _Answer(NamedTuple):
+    """What an environment says of a step, as numbers; None: nothing about success."""
+
+    state: Float[np.ndarray, " state"]
+    reward: float
+    terminated: bool
+    truncated: bool
+    cue: bool
+    success: float | None
+
+
+def _answer(shape: tuple[int, ...], answered: tuple[Any, ...]) -> _Answer:
+    """From what `step` returned, which is no such thing where numpy or Python raise."""
+    state, reward, terminated, truncated, info = answered
+    success = float(info["success"]) if "success" in info else None
+    if success is not None and not math.isfinite(success):
+        raise ValueError(f"info['success'] is {success}")
+    return _Answer(
+        state=_vector(shape, state),
+        reward=float(reward),
+        terminated=bool(terminated),
+        truncated=bool(truncated),
+        cue=bool(info.get("cue")),
+        success=success,
+    )
+
+
+def _vector(shape: tuple[int, ...], state: Any) -> np.ndarray:
+    """A state in single precision: infinite where it is too large, an error if of another shape."""
+    with np.errstate(over="ignore"):
+        found = np.asarray(state).astype(np.float32)
+    if found.shape != shape:
+        raise ValueError(f"an observation of shape {found.shape} instead of {shape}")
+    return found
+
+
 def _numbers(actions: Tensor) -> np.ndarray:
     """For the simulator, which knows no half precision."""
     exact = torch.promote_types(actions.dtype, torch.float32)
@@ -199,7 +237,10 @@ class _Batch:
         self.noise: Noise | None = None
         self.running = np.arange(len(seeds))
         self.returns = np.zeros(len(seeds))
-        self.states = np.empty((0, 0))
+        self.space = envs[0].action_space
+        self.chooses = bool(choices(own(envs[0]).action_space))
+        self.shape = envs[0].observation_space.shape or ()
+        self.states = np.zeros((len(seeds), *self.shape), np.float32)
         self.cues = np.zeros(len(seeds), bool)
         self.successes: dict[int, float] = {}
         self.failures: dict[int, str] = {}
@@ -231,13 +272,21 @@ class _Batch:
 
     def _reset(self) -> None:
         began = time.perf_counter()
-        firsts = [env.reset(seed=seed) for env, seed in zip(self.envs, self.seeds)]
-        self.states = np.stack([state for state, _ in firsts])
-        self.cues = np.array([bool(info.get("cue")) for _, info in firsts])
+        for row, seed in enumerate(self.seeds):
+            try:
+                state, info = self.envs[row].reset(seed=seed)
+                self.states[row], self.cues[row] = _vector(self.shape, state), bool(info.get("cue"))
+            # What an environment raises, and what its answer makes numpy raise, is its own.
+            except Exception as error:
+                self._fail_row(row, 0, f"the simulator could not begin ({error})")
+        self._check_finite(np.zeros(len(self.seeds)), 0)
+        # The controller acts for them once more, for the last time.
+        self.states[list(self.failures)] = 0.0
         self.clock.simulator_s += time.perf_counter() - began
 
     def _draw(self, step: int) -> None:
-        if self._on_frame is not None and 0 in self.running and step % self._frame_every == 0:
+        shown = 0 in self.running and 0 not in self.failures
+        if self._on_frame is not None and shown and step % self._frame_every == 0:
             self._on_frame(np.asarray(self.envs[0].render()))
 
     def _act(self, controller: Controller, previous: Tensor | None, step: int) -> Tensor:
@@ -245,16 +294,21 @@ class _Batch:
         began = time.perf_counter()
         received = 0.0 if self.delayed else self.returns[self.running, None]
         to_go = np.broadcast_to((self.target - received) / self.scale, (len(self.running), 1))
-        states = torch.from_numpy(self.states.astype(np.float32))
+        states = torch.from_numpy(self.states.copy())
         returns_to_go = torch.from_numpy(to_go.astype(np.float32))
         if isinstance(controller, Told):
             controller.tell(self.cues)
         actions = controller.act(states, returns_to_go, previous)
         self.clock.policy_s += time.perf_counter() - began
-        if self.noise is None:
-            return actions
-        seeds = [self.seeds[index] for index in self.running.tolist()]
-        return self.noise.added(actions, seeds, step, self.envs[0].action_space)
+        if self.noise is not None:
+            seeds = [self.seeds[index] for index in self.running.tolist()]
+            actions = self.noise.added(actions, seeds, step)
+        return actions if self.chooses else self._clipped(actions)
+
+    def _clipped(self, actions: Tensor) -> Tensor:
+        assert isinstance(self.space, gymnasium.spaces.Box)
+        low, high = (torch.from_numpy(end).to(actions) for end in (self.space.low, self.space.high))
+        return actions.clamp(low, high)
 
     def _step(self, actions: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Step every running environment; which episodes terminated, and which were cut."""
@@ -266,20 +320,26 @@ class _Batch:
             if index in self.failures:
                 continue
             try:
-                state, reward, terminal, cut, info = self.envs[index].step(actions[row])
+                answer = _answer(self.shape, self.envs[index].step(actions[row]))
             except Exception as error:
                 self._fail_row(row, step, f"the simulator failed ({error})")
                 continue
-            self.states[row], rewards[row] = state, float(reward)
-            terminated[row], truncated[row] = terminal, cut
-            self.cues[row] = bool(info.get("cue"))
-            if "success" in info:
-                self.successes[index] = float(info["success"])
-        wrong = ~np.isfinite(self.states.sum(1) + rewards)
-        self._fail(wrong, step, "the simulator returned a number that is not finite")
+            self.states[row], rewards[row] = answer.state, answer.reward
+            terminated[row], truncated[row] = answer.terminated, answer.truncated
+            self.cues[row] = answer.cue
+            if answer.success is not None:
+                self.successes[index] = answer.success
+        wrong = self._check_finite(rewards, step)
         self.returns[self.running] += np.where(wrong, 0.0, rewards)
         self.clock.simulator_s += time.perf_counter() - began
         return terminated, truncated
+
+    def _check_finite(
+        self, rewards: Float[np.ndarray, " running"], step: int
+    ) -> Bool[np.ndarray, " running"]:
+        wrong = ~(np.isfinite(self.states).all(1) & np.isfinite(rewards))
+        self._fail(wrong, step, "the simulator returned a number that is not finite")
+        return wrong
 
     def _check(self, ended: Bool[np.ndarray, " running"], step: int) -> None:
         envs = [self.envs[index] for index in self.running.tolist()]

@@ -15,9 +15,11 @@ from jaxtyping import Bool, Float
 
 from transfer.envs.d4rl import RECALL, write_d4rl
 from transfer.envs.environment import Environment, make_env
-from transfer.envs.minari import MINARI_NAME, write_minari
-from transfer.envs.stored import leaves, own, spaces_of, stacked
+from transfer.envs.minari import MINARI_FILE, MINARI_NAME, write_minari
+from transfer.envs.spaces import own
+from transfer.envs.stored import leaves, spaces_of, stacked
 from transfer.errors import UserError
+from transfer.files import check_writable
 
 Layout = Literal["d4rl", "minari"]
 
@@ -55,10 +57,11 @@ def has_expert(env: Environment) -> bool:
 
 
 def checked_place(path: Path | None, layout: Layout) -> Path:
-    """Where episodes can be written.
+    """Where episodes can be written, before they are played.
 
     Raises:
-        UserError: there is no path, it is a folder, or Minari would not take its name.
+        UserError: there is no path, nothing can be written there, something is there already, or
+            Minari would not take its name.
     """
     if path is None:
         raise UserError("--out is missing; name the file or folder for the episodes")
@@ -69,6 +72,10 @@ def checked_place(path: Path | None, layout: Layout) -> Path:
             f"--out {path} is no name of a Minari dataset; let it end in -v and a number, "
             "as tmaze/expert-v0"
         )
+    file = path / MINARI_FILE if layout == "minari" else path
+    if file.exists():
+        raise UserError(f"--out {path} has episodes already; name another place, or delete it")
+    check_writable(file, "episodes")
     return path
 
 

@@ -9,31 +9,36 @@ from typing import Any, SupportsFloat
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from transfer.errors import UserError
 
 _TAKEN = "Box, Discrete, MultiDiscrete, MultiBinary"
-_BYTE = 255
+#: Of half the distance between two bounds: what rounding may make of an action on one of them.
+_ROUNDING = 1e-3
 
 
 def width(space: Space) -> int:
     """Numbers of a value.
 
     Raises:
-        UserError: it is of a kind that has no fixed number of them, which is named.
+        UserError: it is of a kind that has no fixed number of them, or none at all; it is named.
     """
     match space:
         case Box():
-            return int(np.prod(space.shape))
+            found = int(np.prod(space.shape))
         case Discrete() | MultiDiscrete() | MultiBinary():
-            return sum(choices(space))
+            found = sum(choices(space))
         case Dict() | Tuple():
-            return sum(map(width, _parts(space)))
-    raise UserError(
-        f"a {type(space).__name__} has no fixed number of numbers; use {_TAKEN}, or a Dict or "
-        "Tuple of these"
-    )
+            found = sum(map(width, _parts(space)))
+        case _:
+            raise UserError(
+                f"a {type(space).__name__} has no fixed number of numbers; use {_TAKEN}, or a Dict "
+                "or Tuple of these"
+            )
+    if not found:
+        raise UserError(f"{space} is empty; leave it out, or give it a value")
+    return found
 
 
 def picture(space: Space) -> tuple[int, ...]:
@@ -49,6 +54,11 @@ def choices(space: Space) -> tuple[int, ...]:
     """
     match space:
         case Box():
+            if space.dtype.kind != "f":
+                raise UserError(
+                    f"actions in {space} are whole numbers, which cannot be learned as real ones; "
+                    "use a MultiDiscrete"
+                )
             return ()
         case Discrete():
             return (int(space.n),)
@@ -60,14 +70,17 @@ def choices(space: Space) -> tuple[int, ...]:
 
 
 def vectors(space: Space, values: Any) -> Float[np.ndarray, "count width"]:
-    """Values of a space as numbers: one-hot where it counts, the bytes of pictures from 0 to 1.
+    """Values of a space as numbers: one-hot where it counts, bytes divided by their largest.
+
+    So pictures are from 0 to 1. Of real numbers, which many environments bound carelessly, those
+    outside their bounds are taken.
 
     Args:
         space: that `width` takes.
         values: `[count, ...]`, for a Dict by its keys and for a Tuple one for each of its parts.
 
     Raises:
-        UserError: a value is not in the space.
+        UserError: a choice is not in the space.
     """
     match space:
         case Dict():
@@ -77,14 +90,29 @@ def vectors(space: Space, values: Any) -> Float[np.ndarray, "count width"]:
             parts = [vectors(inner, part) for inner, part in zip(space.spaces, values)]
             return np.concatenate(parts, axis=1)
         case Box():
-            flat = np.asarray(values, np.float32)
+            flat = _single_precision(values)
             flat = flat.reshape(len(flat), width(space))
-            return flat / _BYTE if space.dtype == np.uint8 else flat
+            return flat / space.high.clip(1).ravel() if space.dtype == np.uint8 else flat
     return _one_hot(space, np.asarray(values))
 
 
+def recorded(space: Space, values: Any) -> Float[np.ndarray, "count width"]:
+    """`vectors` of actions that were taken, which have to lie in their space.
+
+    Raises:
+        UserError: one does not, by more than rounding explains.
+    """
+    found = vectors(space, values)
+    if isinstance(space, Box):
+        low, high = (bound.ravel().astype(np.float64) for bound in (space.low, space.high))
+        # Halves, which do not overflow.
+        slack = _ROUNDING * np.minimum(high / 2 - low / 2, 1)
+        _refuse(space, np.asarray(values), (found < low - slack) | (found > high + slack))
+    return found
+
+
 def native(space: Space, numbers: Float[np.ndarray, "count width"]) -> np.ndarray:
-    """Actions as the environment takes them: the largest number of each choice.
+    """Actions as the environment takes them: the largest number of each choice, within bounds.
 
     Args:
         space: of actions.
@@ -92,7 +120,7 @@ def native(space: Space, numbers: Float[np.ndarray, "count width"]) -> np.ndarra
     """
     shape = (len(numbers), *(space.shape or ()))
     if isinstance(space, Box):
-        return numbers.reshape(shape).astype(space.dtype)
+        return numbers.reshape(shape).astype(space.dtype).clip(space.low, space.high)
     groups = np.split(numbers, np.cumsum(choices(space))[:-1], axis=1)
     chosen = np.stack([group.argmax(1) for group in groups], axis=1) + _starts(space)
     return chosen.reshape(shape).astype(space.dtype)
@@ -103,13 +131,16 @@ class Vectors(gymnasium.Wrapper):
 
     def __init__(self, env: gymnasium.Env) -> None:
         super().__init__(env)
-        self.observation_space = Box(-np.inf, np.inf, (width(env.observation_space),), np.float32)
         inner = env.action_space
+        # Which refuses more than `width` does.
+        choices(inner)
+        seen, acted = width(env.observation_space), width(inner)
+        self.observation_space = Box(-np.inf, np.inf, (seen,), np.float32)
         if isinstance(inner, Box):
-            low, high = (bound.astype(np.float32).ravel() for bound in (inner.low, inner.high))
+            low, high = (_single_precision(bound).ravel() for bound in (inner.low, inner.high))
             self.action_space = Box(low, high, dtype=np.float32)
         else:
-            self.action_space = Box(0, 1, (width(inner),), np.float32)
+            self.action_space = Box(0, 1, (acted,), np.float32)
 
     def reset(self, **options: Any) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin an episode."""
@@ -126,9 +157,37 @@ class Vectors(gymnasium.Wrapper):
         return vectors(self.env.observation_space, _single(observation))[0]
 
 
-def is_vector(space: Space) -> bool:
+def as_vectors(env: gymnasium.Env) -> gymnasium.Env:
+    """An environment whose observations and actions are vectors: itself where they are already.
+
+    Raises:
+        UserError: they cannot be, as `width` and `choices` say.
+    """
+    plain = _is_vector(env.observation_space) and _is_vector(env.action_space)
+    return env if plain else Vectors(env)
+
+
+def own(env: gymnasium.Env) -> gymnasium.Env:
+    """What `as_vectors` was given, in its own numbers again, whatever was wrapped around since."""
+    inner = env
+    while isinstance(inner, gymnasium.Wrapper):
+        if isinstance(inner, Vectors):
+            return inner.env
+        inner = inner.env
+    return env
+
+
+def _is_vector(space: Space) -> bool:
     """Whether its values are vectors of real numbers already."""
-    return isinstance(space, Box) and len(space.shape) == 1 and space.dtype != np.uint8
+    if not isinstance(space, Box) or space.dtype.kind != "f":
+        return False
+    return len(space.shape) == 1 and space.shape[0] > 0
+
+
+def _single_precision(values: Any) -> np.ndarray:
+    """Infinite where they are too large, which is refused where it matters."""
+    with np.errstate(over="ignore"):
+        return np.asarray(values, np.float32)
 
 
 def _parts(space: Space) -> list[Space]:
@@ -152,11 +211,15 @@ def _starts(space: Space) -> np.ndarray:
 def _one_hot(space: Space, values: np.ndarray) -> Float[np.ndarray, "count width"]:
     sizes = np.array(choices(space))
     flat = values.reshape(len(values), len(sizes)) - _starts(space)
-    wrong = (flat < 0) | (flat >= sizes) | (flat != np.floor(flat))
-    if wrong.any():
-        row = int(wrong.any(1).argmax())
-        raise UserError(f"value {values[row]} at {row} is not in {space}; check what recorded it")
+    _refuse(space, values, (flat < 0) | (flat >= sizes) | (flat != np.floor(flat)))
     ends = np.cumsum(sizes)
     found = np.zeros((len(values), int(ends[-1])), np.float32)
     np.put_along_axis(found, flat.astype(np.int64) + ends - sizes, 1.0, axis=1)
     return found
+
+
+def _refuse(space: Space, values: np.ndarray, wrong: Bool[np.ndarray, "count width"]) -> None:
+    if wrong.any():
+        row = int(wrong.any(1).argmax())
+        said = " ".join(str(values[row]).split())
+        raise UserError(f"value {said} at {row} is not in {space}; check what recorded it")

@@ -4,11 +4,10 @@ Choices are whole numbers and pictures bytes; a Dict is a group with an array fo
 and a Tuple one with `_index_0` and so on, as Minari has it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import gymnasium
 import h5py
 import numpy as np
 from gymnasium.spaces import Dict, Space, Tuple
@@ -16,7 +15,7 @@ from jaxtyping import Float
 
 from transfer.envs.environment import Environment, make_env
 from transfer.envs.hdf5 import member, read_array
-from transfer.envs.spaces import Vectors, vectors
+from transfer.envs.spaces import own, recorded, vectors
 from transfer.errors import UserError
 
 _FLAGS = ("terminals", "timeouts", "recall")
@@ -27,11 +26,6 @@ class Spaces(NamedTuple):
 
     observations: Space
     actions: Space
-
-
-def own(env: gymnasium.Env) -> gymnasium.Env:
-    """What `make_env` made, in its own numbers again."""
-    return env.env if isinstance(env, Vectors) else env
 
 
 def spaces_of(env: Environment) -> Spaces:
@@ -82,12 +76,12 @@ def read_field(
         spaces: of the environment; None: observations and actions are vectors already.
 
     Raises:
-        UserError: it is not numeric, its bytes are not in the file, a flag is neither 0 nor 1, or
-            a value is not in its space.
+        UserError: it is not numeric, its bytes are not in the file, its shape is not that of the
+            field, a flag is neither 0 nor 1, or a choice or an action is not in its space.
     """
-    if spaces is not None and field in Spaces._fields:
-        return _read_vectors(path, key, entry, getattr(spaces, field))
-    return as_field(path, field, key, read_array(path, key, entry), None)
+    if spaces is not None and field == "observations":
+        return _read_vectors(path, key, entry, spaces.observations)
+    return as_field(path, field, key, read_array(path, key, entry), spaces)
 
 
 def as_field(
@@ -96,12 +90,15 @@ def as_field(
     """`read_field` of an array that has been read.
 
     Raises:
-        UserError: a flag is neither 0 nor 1, or a value is not in its space.
+        UserError: its shape is not that of the field, a flag is neither 0 nor 1, or a choice or an
+            action is not in its space.
     """
     if spaces is not None and field in Spaces._fields:
-        return _as_vectors(path, key, values, getattr(spaces, field))
+        read = recorded if field == "actions" else vectors
+        return _as_vectors(path, key, values, getattr(spaces, field), read)
     if field in (*_FLAGS, "rewards") and values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
+    _check_dimensions(path, key, values, 2 if field in Spaces._fields else 1)
     if field not in _FLAGS:
         with np.errstate(over="ignore"):
             return values.astype(np.float32)
@@ -124,8 +121,44 @@ def check_steps(path: Path, what: str, arrays: Mapping[str, np.ndarray]) -> None
         raise UserError(f"{what} of dataset {path} has {said}; record it again")
 
 
+def joined(episodes: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of episodes one after another, of the fields that all of them have.
+
+    Args:
+        episodes: one or more, by what a sentence calls them; each array is `[steps, ...]`.
+
+    Raises:
+        UserError: they are not of one environment: their vectors have several lengths.
+    """
+    first = next(iter(episodes.values()))
+    for where, arrays in episodes.items():
+        for field in Spaces._fields:
+            found, asked = arrays[field].shape[1:], first[field].shape[1:]
+            if found != asked:
+                raise UserError(
+                    f"{where} has {field} of shape {found}, and the first episode of {asked}; "
+                    "keep the episodes of each environment apart"
+                )
+    fields = [field for field in first if all(field in arrays for arrays in episodes.values())]
+    return {field: np.concatenate([one[field] for one in episodes.values()]) for field in fields}
+
+
+def _check_dimensions(path: Path, key: str, values: np.ndarray, dimensions: int) -> None:
+    if values.ndim != dimensions:
+        steps = len(values) if values.ndim else "steps"
+        expected = f"({steps}, size)" if dimensions == 2 else f"({steps},)"
+        raise UserError(
+            f"array {key!r} of dataset {path} has shape {values.shape} instead of {expected}; "
+            "record it again, or name the environment whose own they are"
+        )
+
+
 def _as_vectors(
-    path: Path, key: str, values: np.ndarray, space: Space
+    path: Path,
+    key: str,
+    values: np.ndarray,
+    space: Space,
+    read: Callable[[Space, np.ndarray], Float[np.ndarray, "count width"]] = vectors,
 ) -> Float[np.ndarray, "count width"]:
     found, asked = values.shape[1:], space.shape or ()
     # One number a step may be stored with or without a dimension of its own.
@@ -136,11 +169,11 @@ def _as_vectors(
         )
     if space.dtype == np.uint8 and values.dtype.kind == "f" and (values % 1).any():
         raise UserError(
-            f"array {key!r} of dataset {path} holds fractions, and the environment's pictures are "
-            "bytes; store them as they were seen, from 0 to 255"
+            f"array {key!r} of dataset {path} holds fractions, and the environment's are bytes; "
+            "store them as they were seen"
         )
     try:
-        return vectors(space, values)
+        return read(space, values)
     except UserError as error:
         raise UserError(f"array {key!r} of dataset {path}: {error}") from error
 

@@ -4,6 +4,7 @@ The annotations are read, so that what is documented, what a type checker sees a
 are one thing. Shapes of tensors and ranges of numbers are left to who knows them.
 """
 
+from ast import literal_eval
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cache, wraps
@@ -73,6 +74,15 @@ def fitted(name: str, value: Any, kind: Any) -> Any:
     except TypeError:
         inner = f"its .{name} or " if _fits(getattr(value, name, None), kind) else ""
         raise UserError(f"{name} is {shown(value)}; use {inner}{_words(kind)}") from None
+
+
+def literal(text: str) -> Any:
+    """The number, list or other value of Python that a text of settings says, else the text."""
+    try:
+        return literal_eval(text)
+    # The last three of what is nested too deeply, or hashed and cannot be.
+    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+        return text
 
 
 def shown(value: Any) -> str:

@@ -30,6 +30,28 @@ def cache_folder() -> Path:
     return Path(cache) / "transfer"
 
 
+def check_writable(path: Path, what: str) -> None:
+    """Refuse a file that could not be written, before the work that would fill it.
+
+    Args:
+        path: of the file.
+        what: it is, in a word.
+
+    Raises:
+        UserError: the folder cannot be made or written to, or the path is a folder.
+    """
+    if path.is_dir():
+        raise UserError(f"{what} {path} is a folder; name a file in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"cannot write {what} {path}: {error.strerror}; choose a folder you may write to"
+        ) from error
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary sibling of `path` that becomes `path` when the block ends without error.

@@ -152,10 +152,10 @@ STATES_OF = {"min": min_state, "original": original_state}
 
 @pytest.mark.parametrize("layout", STATES_OF)
 @pytest.mark.parametrize("heads", [1, 4])
-@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("wrapped", ["", "module.", "_orig_mod.module."])
 def test_the_converted_model_computes_what_its_authors_does(tmp_path, layout, heads, wrapped):
     state = STATES_OF[layout]()
-    told = {"model_state_dict": {f"module.{k}": v for k, v in state.items()}, "step": 3}
+    told = {"model_state_dict": {f"{wrapped}{k}": v for k, v in state.items()}, "step": 3}
     path = saved(tmp_path, told if wrapped else state)
     control = import_control(path, env="halfcheetah", quality="medium", heads=heads)
     save_control_model(control, tmp_path / "out")
@@ -237,12 +237,16 @@ def without(name):
     return lambda state: state.pop(name)
 
 
+def change(name, how):
+    return lambda state: state.update({name: how(state[name])})
+
+
 def put(name, value):
     return lambda state: state.update({name: value})
 
 
 @pytest.mark.parametrize(
-    ("layout", "change", "sentence"),
+    ("layout", "done", "sentence"),
     [
         ("min", without("embed_state.weight"), r"has no 'embed_state\.weight'"),
         (
@@ -263,11 +267,24 @@ def put(name, value):
         ("min", put("transformer.0.ln1.weight", torch.full((WIDTH,), math.nan)), "holds NaN"),
         ("min", put("embed_ln.bias", torch.ones(1).expand(WIDTH)), "or fewer numbers than that"),
         ("min", put("transformer.0.attention.q_net.bias", torch.ones(3)), "has no 'encoder"),
+        ("min", change("embed_ln.bias", torch.Tensor.to_sparse), "laid out as torch.sparse_coo"),
+        ("min", change("transformer.0.ln1.bias", torch.Tensor.to_sparse), "ln1.bias' .*sparse_coo"),
+        (
+            "min",
+            change("transformer.0.attention.q_net.weight", torch.Tensor.to_sparse),
+            "sparse_coo",
+        ),
+        ("original", change("embed_ln.bias", lambda one: one.to("meta")), "is of .* on meta"),
+        ("original", change("embed_timestep.weight", lambda one: one.to("meta")), "on meta"),
+        ("original", change("embed_ln.bias", lambda one: one + 1j), "is of torch.complex64"),
+        ("original", change("embed_ln.bias", lambda one: one > 0), "is of torch.bool"),
+        ("min", change("transformer.1.mlp.0.weight", torch.Tensor.char), "is of torch.int8"),
+        ("min", change("embed_ln.bias", lambda one: one.double() * 1e300), "holds NaN or infinity"),
     ],
 )
-def test_another_layout_is_a_sentence(tmp_path, layout, change, sentence):
+def test_another_layout_is_a_sentence(tmp_path, layout, done, sentence):
     state = STATES_OF[layout]()
-    change(state)
+    done(state)
     with pytest.raises(UserError, match=sentence):
         import_control(saved(tmp_path, state), env="halfcheetah", quality="medium")
 

@@ -87,6 +87,27 @@ def test_episodes_that_make_up_for_each_others_lengths_are_refused(tmp_path):
         read_dataset(folder)
 
 
+@pytest.mark.parametrize(
+    ("key", "values", "sentence"),
+    [
+        ("rewards", np.zeros((3, 2)), r"'episode_1/rewards' of .* has shape \(3, 2\) instead of"),
+        ("rewards", np.float32(1), r"'episode_1/rewards' .* shape \(\) instead of \(steps,\)"),
+        ("truncations", np.zeros((3, 2)), r"'episode_1/truncations' .* has shape \(3, 2\)"),
+        ("observations", np.zeros((4, 5)), r"/episode_1 of .* has observations of shape \(5,\)"),
+        ("observations", np.float32(1), r"'episode_1/observations' .* \(\) instead of \(steps, s"),
+        ("actions", np.zeros((3, 2)), r"/episode_1 of .* has actions of shape \(2,\), and the fi"),
+        ("actions", np.zeros(3), r"'episode_1/actions' .* has shape \(3,\) instead of \(3, size"),
+    ],
+)
+def test_episodes_of_unlike_shapes_are_refused(tmp_path, key, values, sentence):
+    folder = write_minari(tmp_path / "expert-v0", arrays())
+    with h5py.File(folder / "data/main_data.hdf5", "a") as file:
+        del file[f"episode_1/{key}"]
+        file[f"episode_1/{key}"] = values
+    with pytest.raises(UserError, match=sentence):
+        read_dataset(folder)
+
+
 def test_an_episode_whose_recording_stopped_does_not_run_on(tmp_path):
     found = arrays()
     found["timeouts"][:] = found["terminals"][:] = False

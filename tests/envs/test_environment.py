@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from transfer import register
-from transfer.envs.environment import Environment, env_id, env_name, environment, make_envs
+from transfer.envs.environment import (
+    Environment,
+    env_id,
+    env_name,
+    environment,
+    make_envs,
+    parted,
+)
 from transfer.envs.mujoco import diverged
 from transfer.errors import UserError
 from transfer.plugins import ENVIRONMENTS
@@ -291,3 +298,63 @@ def test_the_horizon_follows_the_settings_where_an_environment_says_so():
         assert environment("patient:size=6").horizon == 18
     finally:
         del gymnasium.registry["Patient-v0"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [1, 2], "5", "None", "a,b", "a:b", "a=b", {"a": [1, (2,)], "b": "x,y=3"}, "don't", "'\"",
+        "", " x ", None, True, 1.5, -1e-9, (1,), "[", "x\ny", "\\", "dict", "key-up", "../a b",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["toy", "package.module:Toy-v0", "package.module:TOY"])
+def test_settings_are_read_as_they_are_spelled(value, name):
+    settings = {"x": value, "y": 3, "z": value}
+    found = Environment("Toy-v0", name=name, settings=settings)
+    assert parted(found.spelled) == (name, settings)
+    assert parted(Environment(name, settings=settings).title) == (name, settings)
+
+
+def test_plain_settings_are_spelled_plainly():
+    found = Environment("A-v0", settings={"kind": "dict", "length": 9, "early": False, "s": 0.5})
+    assert found.spelled == found.title == "A-v0:kind=dict,length=9,early=False,s=0.5"
+
+
+@pytest.mark.parametrize("value", [float("inf"), np.zeros(3), [float("nan")], len])
+def test_settings_that_cannot_be_spelled_are_named(value):
+    with pytest.raises(UserError, match=r"environment A-v0 has the setting x .* cannot be written"):
+        _ = Environment("A-v0", settings={"x": value}).spelled
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("tmaze:length=9,length=9", "says length twice; say it once"),
+        ("tmaze:max_episode_steps=5", "the setting max_episode_steps, which is Gymnasium's"),
+        ("hopper:max_episode_steps=50", "the setting max_episode_steps, which is Gymnasium's"),
+        ("Toy-v0:render_mode=human", "the setting render_mode, which is Gymnasium's"),
+        ("Toy-v0:disable_env_checker=True", "the setting disable_env_checker, which is Gym"),
+        ("Toy-v0:id=Hopper-v4", "the setting id, which is Gymnasium's"),
+    ],
+)
+def test_settings_that_are_none_are_a_sentence(name, sentence):
+    with pytest.raises(UserError, match=sentence):
+        environment(name)
+
+
+@pytest.mark.parametrize("actions", ["Dict", "Tuple", "whole"])
+def test_actions_that_cannot_be_taken_are_refused_however_the_environment_is_made(actions):
+    kinds = {
+        "Dict": gymnasium.spaces.Dict(a=gymnasium.spaces.Discrete(2)),
+        "Tuple": gymnasium.spaces.Tuple((gymnasium.spaces.Discrete(2),)),
+        "whole": gymnasium.spaces.Box(0, 4, (2,), np.int32),
+    }
+    with pytest.raises(UserError, match=r"Toy-v0:actions=.* cannot be taken: actions in"):
+        make_envs(Environment("Toy-v0", settings={"actions": kinds[actions]}), 1)
+
+
+@pytest.mark.parametrize(
+    "text", ["-" * 3000 + "1", "-" * 20_000 + "1", "{[]:1}", "(" * 9000, "[1", "'"]
+)
+def test_what_python_cannot_read_is_a_text(text):
+    assert parted(f"tmaze:length={text}") == ("tmaze", {"length": text})

@@ -140,6 +140,95 @@ def test_an_environment_that_failed_is_used_again():
     assert replace(episodes[1], place=0) == alone[0]
 
 
+class Sloppy(Countdown):
+    """Answers with something else at step 2."""
+
+    def __init__(self, **answers):
+        super().__init__()
+        self.answers = answers
+
+    def step(self, action):
+        found = dict(zip(("state", "reward", "terminated", "cut", "info"), super().step(action)))
+        return tuple((found | (self.answers if self.state[1] == 2 else {})).values())
+
+
+@pytest.mark.parametrize(
+    ("answers", "sentence"),
+    [
+        ({"state": np.zeros(1)}, r"an observation of shape \(1,\) instead of \(2,\)"),
+        ({"state": np.zeros(())}, r"an observation of shape \(\) instead of \(2,\)"),
+        ({"state": np.zeros(3)}, r"an observation of shape \(3,\) instead of \(2,\)"),
+        ({"state": np.zeros((1, 2))}, r"an observation of shape \(1, 2\) instead"),
+        ({"state": None}, "the simulator failed|not finite"),
+        ({"state": [[1.0], [1.0, 2.0]]}, "inhomogeneous"),
+        ({"state": np.full(2, 1e300)}, "a number that is not finite"),
+        ({"reward": None}, "NoneType"),
+        ({"reward": np.inf}, "a number that is not finite"),
+        ({"terminated": np.zeros(2)}, "ambiguous"),
+        ({"info": None}, "NoneType"),
+        ({"info": {"success": None}}, "NoneType"),
+        ({"info": {"success": np.nan}}, r"info\['success'\] is nan"),
+        ({"info": {"cue": np.zeros(2)}}, "ambiguous"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_an_answer_that_is_none_ends_its_episode_alone(answers, sentence):
+    episodes, _ = rollout(Recorder(0.5), [Countdown(), Sloppy(**answers)], [18, 15], 1.0, 1.0)
+    assert episodes[0].failure is None and episodes[0].length == 9
+    assert "seed 15, step 1: the simulator" in episodes[1].failure
+    assert re.search(sentence, episodes[1].failure)
+    # The reward of the step that failed does not count.
+    assert (episodes[1].length, episodes[1].episode_return) == (2, 1.0)
+    assert episodes[1].success is None and not episodes[1].terminated
+
+
+@pytest.mark.parametrize("first", [np.zeros(3), np.zeros(1), None, np.full(2, np.nan), "x"])
+def test_a_beginning_that_fails_is_an_episode_that_fails(first):
+    class Late(Countdown):
+        def reset(self, **options):
+            super().reset(**options)
+            if first is None:
+                raise OSError("no licence")
+            return first, {}
+
+    for envs in ([Countdown(), Late()], [Late(), Countdown()]):
+        episodes, _ = rollout(Still2(), envs, [12, 13], 1.0, 1.0)
+        failed = [isinstance(env, Late) for env in envs]
+        assert [one.failure is not None for one in episodes] == failed
+        said = episodes[failed.index(True)]
+        assert re.search("seed 1[23], step 0: the simulator", said.failure)
+        assert (said.length, said.episode_return, said.terminated) == (1, 0.0, False)
+    [alone], _ = rollout(Still2(), [Late()], [12], 1.0, 1.0, on_frame=pytest.fail)
+    assert alone.failure
+
+
+def test_real_actions_are_clipped_to_their_space_and_told_so():
+    controller = Recorder(value=-3.0)
+    env = Countdown()
+    env.action_space = gymnasium.spaces.Box(np.float32([0, -2]), np.float32([1, 2]))
+    [episode], _ = rollout(controller, [env], [12], 1.0, 1.0)
+    assert episode.episode_return == -2.0 * 3
+    assert controller.calls[1][2].tolist() == [[0, -2]]
+
+
+def test_the_largest_number_of_a_choice_is_not_clipped():
+    class Chooser(Still):
+        def act(self, states, returns_to_go, previous_actions):
+            assert previous_actions is None or previous_actions.tolist() == [[2.0, 3.0]]
+            return torch.tensor([[2.0, 3.0]])
+
+    class Counted(gymnasium.Wrapper):
+        taken = ()
+
+        def step(self, action):
+            self.taken += (action.tolist(),)
+            return super().step(action)
+
+    env = Counted(make_envs("CartPole-v1", 1)[0])
+    rollout(Chooser(), [env], [0], 1.0, 1.0, max_steps=3)
+    assert env.taken == ([2.0, 3.0],) * 3
+
+
 @pytest.mark.parametrize("fault", ["nan_at", "nan_reward_at"])
 def test_what_is_not_finite_counts_no_further(fault):
     [episode], _ = rollout(Recorder(value=0.5), [Countdown(**{fault: 2})], [15], 1.0, 1.0)
@@ -182,6 +271,14 @@ def test_noise_is_the_seeds_own_and_stays_in_the_action_space():
         assert torch.equal(pair[-1:], single)
         assert pair.abs().max() <= 1.0
     assert not torch.equal(together[2][0], together[2][1])
+
+
+class Still2(Recorder):
+    """Takes whatever it sees."""
+
+    def act(self, states, returns_to_go, previous_actions):
+        assert states.isfinite().all()
+        return torch.zeros(len(states), 2)
 
 
 class Still:

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import gymnasium
 import h5py
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def test_the_flat_file_holds_the_environments_own_numbers(tmp_path):
         assert file["actions"].shape == (8,) and file["actions"].dtype == np.int64
         assert file["infos/recall"].dtype == bool
         assert file["metadata/algorithm"][()] == b"scripted expert"
-    path = recorded(tmp_path, "corridor_env:Corridor-v0:kind=picture", episodes=2)
+    path = recorded(tmp_path / "b", "corridor_env:Corridor-v0:kind=picture", episodes=2)
     with h5py.File(path) as file:
         assert file["observations"].dtype == np.uint8
         assert file["observations"].shape == (8, 2, 3, 1)
@@ -143,15 +144,55 @@ def test_the_command_and_an_interrupt(tmp_path, capsys, monkeypatch):
     words += ["--skilled", "1"]
     assert main(words) == 0
     assert "16 transitions, 4 episodes, return 1 ± 0 (max 1)" in capsys.readouterr().err
-    before = out.read_bytes()
+    assert main(words) == 2
+    assert "expert.hdf5 has episodes already; name another place" in capsys.readouterr().err
 
     def stop(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Corridor, "expert", stop)
+    out.unlink()
     assert main(words) == 130
     assert "nothing was written" in capsys.readouterr().err
-    assert out.read_bytes() == before and list(tmp_path.iterdir()) == [out]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("out", "layout", "sentence"),
+    [
+        ("file/x.hdf5", "d4rl", "cannot write episodes .*x.hdf5: .*; choose a folder"),
+        ("file-v0", "minari", "cannot write episodes .*main_data.hdf5: .*; choose a folder"),
+        ("folder-v0/data", "minari", "is no name of a Minari dataset"),
+        ("folder-v0", "minari", "folder-v0 has episodes already; name another place, or delete"),
+        ("here.hdf5", "d4rl", "here.hdf5 has episodes already; name another place, or delete"),
+    ],
+)
+def test_a_place_for_nothing_is_refused_before_episodes_are_played(
+    tmp_path, monkeypatch, out, layout, sentence
+):
+    (tmp_path / "folder-v0/data").mkdir(parents=True)
+    for name in ("file", "file-v0", "folder-v0/data/main_data.hdf5", "here.hdf5"):
+        (tmp_path / name).write_text("")
+    monkeypatch.setattr(Corridor, "reset", lambda *_, **__: pytest.fail("it was played"))
+    with pytest.raises(UserError, match=sentence):
+        collect(CollectConfig(env="corridor_env:Corridor-v0", out=tmp_path / out, format=layout))
+
+
+@pytest.mark.parametrize("seen", ["a quarter", "nothing", "a choice"])
+def test_views_that_hardly_change_are_read_back(tmp_path, seen):
+    """Compressed to a four-hundredth, which its reader takes for a bomb."""
+    path, steps = tmp_path / "a.hdf5", 60_000
+    content = toy(steps, observations=np.zeros((steps, 40), np.float32))
+    if seen == "a quarter":
+        content["observations"][:] = 0.25
+    if seen == "a choice":
+        content["observations"][np.arange(steps), np.arange(steps) // 5000] = 1
+    ends = np.arange(steps) % 3000 == 2999
+    write_d4rl(path, content | {"actions": np.zeros((steps, 2)), "terminals": ends})
+    dataset = read_dataset(path)
+    np.testing.assert_array_equal(dataset.observations, content["observations"])
+    np.testing.assert_array_equal(dataset.rewards, np.ones(steps))
+    assert dataset.observations.dtype == np.float32 and len(dataset.trajectories) == 20
 
 
 def toy(steps=6, **more):
@@ -180,6 +221,8 @@ def toy(steps=6, **more):
         ({"actions": np.zeros(5)}, r"'actions' .* has shape \(5, 3\) instead of \(6, size\)"),
         ({"infos/recall": np.full(6, 3)}, "'infos/recall' .* other numbers than 0 and 1"),
         ({"infos/recall": np.ones(5, bool)}, r"'recall' .* has shape \(5,\)"),
+        ({"rewards": np.zeros((6, 2))}, r"'rewards' .* has shape \(6, 2\) instead of \(6,\)"),
+        ({"terminals": np.zeros((6, 2))}, r"'terminals' .* has shape \(6, 2\) instead of \(6,\)"),
     ],
 )
 def test_what_is_not_of_the_environment_is_a_sentence(tmp_path, changes, sentence):
@@ -252,3 +295,33 @@ def test_a_pack_of_hopper_reads_the_same_with_its_environment(tmp_path):
         np.testing.assert_array_equal(getattr(plain, field), getattr(named, field))
     with pytest.raises(UserError, match=r"'observations' .* of shape \(11,\), .* have \(17,\)"):
         read_dataset(tmp_path / "a.hdf5", "walker2d")
+
+
+@pytest.mark.parametrize(
+    ("name", "actions", "sentence"),
+    [
+        ("Pendulum-v1", [0.5, -0.9, 2.1], r"value \[2\.1\] at 2 is not in Box\(-2\.0, 2\.0"),
+        ("Toll-v0", [0.5, -0.01, 0.9], r"value \[-0\.01\] at 1 is not in Box\(0\.0, 1\.0"),
+        ("Toll-v0", [0.5, 0.01, 1.001], r"value \[1\.001\] at 2 is not in Box\(0\.0, 1\.0"),
+        ("Toll-v0", [-0.0002, 0.01, 1.0002], None),
+    ],
+)
+def test_actions_outside_their_box_are_named(tmp_path, monkeypatch, name, actions, sentence):
+    class Toll(Corridor):
+        def __init__(self):
+            super().__init__()
+            self.observation_space = gymnasium.spaces.Box(-1, 1, (3,))
+            self.action_space = gymnasium.spaces.Box(0, 1, (1,))
+
+    spec = gymnasium.envs.registration.EnvSpec("Toll-v0", entry_point=Toll)
+    monkeypatch.setitem(gymnasium.registry, "Toll-v0", spec)
+    # Observations outside their Box are taken: many environments bound them carelessly.
+    content = toy(3, observations=np.full((3, 3), 9.0), actions=np.float32(actions)[:, None])
+    write_d4rl(tmp_path / "a.hdf5", content)
+    if sentence is None:
+        found = read_dataset(tmp_path / "a.hdf5", name)
+        np.testing.assert_array_equal(found.actions[:, 0], np.float32(actions))
+        assert found.observations.max() == 9
+        return
+    with pytest.raises(UserError, match=rf"'actions' of dataset .*a\.hdf5: {sentence}"):
+        read_dataset(tmp_path / "a.hdf5", name)

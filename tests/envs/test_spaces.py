@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transfer.envs.environment import environment, make_env
-from transfer.envs.spaces import Vectors, choices, native, vectors, width
+from transfer.envs.spaces import Vectors, as_vectors, choices, native, own, recorded, vectors, width
 from transfer.errors import UserError
 
 ACTIONS = [Discrete(4), Discrete(3, start=2), MultiDiscrete([3, 2, 4]), MultiBinary(3)]
@@ -45,6 +45,67 @@ def test_the_largest_number_of_each_choice_is_taken(space, seed, scale):
 def test_bytes_of_a_picture_are_from_0_to_1():
     found = vectors(Box(0, 255, (1, 2), np.uint8), np.array([[[0, 255]], [[51, 102]]], np.uint8))
     np.testing.assert_allclose(found, [[0, 1], [0.2, 0.4]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("space", "value", "expected"),
+    [
+        (Box(0, 1, (3,), np.uint8), [0, 1, 1], [0, 1, 1]),
+        (Box(0, 10, (2,), np.uint8), [5, 10], [0.5, 1]),
+        (Box(np.uint8([0, 0]), np.uint8([0, 255]), dtype=np.uint8), [0, 51], [0, 0.2]),
+        (Box(0, 10, (2,), np.int64), [5, 10], [5, 10]),
+        (Box(0, 255, (2,)), [5, 10], [5, 10]),
+    ],
+)  # fmt: skip
+def test_bytes_are_divided_by_the_largest_they_can_be(space, value, expected):
+    np.testing.assert_allclose(vectors(space, [value]), [expected], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64, np.uint8, np.bool_])
+@pytest.mark.parametrize("seen", [Box(-1, 1, (2,)), Discrete(3)])
+def test_whole_numbers_are_no_real_actions(kind, seen):
+    env = gymnasium.Env()
+    env.observation_space, env.action_space = seen, Box(0, 1, (2,), kind)
+    with pytest.raises(UserError, match=r"in Box\(.* whole numbers, .* use a MultiDiscrete"):
+        as_vectors(env)
+
+
+@pytest.mark.parametrize(
+    "space", [Dict(), Tuple(()), Box(0, 1, (0,)), Box(0, 1, (2, 0)), Dict(a=Discrete(2), b=Dict())]
+)
+def test_spaces_of_nothing_are_named(space):
+    with pytest.raises(UserError, match=r"is empty; leave it out"):
+        width(space)
+    env = gymnasium.Env()
+    env.observation_space, env.action_space = space, Box(-1, 1, (1,))
+    with pytest.raises(UserError, match="is empty"):
+        as_vectors(env)
+
+
+@pytest.mark.parametrize("actions", [Dict(a=Discrete(2)), Tuple((Discrete(2),)), Text(3)])
+def test_actions_that_cannot_be_taken_are_named(actions):
+    env = gymnasium.Env()
+    env.observation_space, env.action_space = Box(-1, 1, (1,)), actions
+    with pytest.raises(UserError, match=r"actions in a \w+ cannot be taken"):
+        Vectors(env)
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_beyond_single_precision_are_infinite_without_a_word():
+    space = Box(-1e300, 1e300, (2,), np.float64)
+    assert vectors(space, [[1e300, 1]]).tolist() == [[np.inf, 1]]
+    env = gymnasium.Env()
+    env.observation_space, env.action_space = Discrete(2), space
+    assert Vectors(env).action_space.high.tolist() == [np.inf, np.inf]
+    edges = Box(-np.finfo(np.float64).max, np.finfo(np.float64).max, (2,), np.float64)
+    assert recorded(edges, [[3.0, -3.0]]).tolist() == [[3, -3]]
+
+
+def test_real_actions_are_clipped_to_their_bounds_exactly():
+    space = Box(0.1, 0.3, (1, 2), np.float64)
+    taken = native(space, np.float32([[-1, 0.3], [0.2, 7]]))
+    assert taken.dtype == np.float64 and all(one in space for one in taken)
+    np.testing.assert_allclose(taken[:, 0], [[0.1, 0.3], [0.2, 0.3]], rtol=1e-7)
 
 
 def test_actions_of_several_axes_are_vectors_within_their_bounds():
@@ -97,3 +158,10 @@ def test_environments_are_seen_as_vectors(name, sizes, counts):
         ours, theirs = env.step(numbers), inner.step(1)
         np.testing.assert_allclose(ours[0], flatten(inner.observation_space, theirs[0]), rtol=1e-6)
         assert ours[1:4] == theirs[1:4]
+
+
+def test_what_is_its_own_is_found_through_wrappers():
+    env = make_env("CartPole-v1")
+    assert isinstance(own(gymnasium.Wrapper(env)).action_space, Discrete)
+    plain = gymnasium.Wrapper(gymnasium.make("Pendulum-v1"))
+    assert own(plain) is plain

@@ -204,6 +204,7 @@ def test_rules_have_the_bytes_of_the_first_namm_and_namms_their_tokens():
             r"^keep_recent 20 and sinks 5 protect 25 tokens, the newest among them, and the budget "
             r"is 24; raise it or protect fewer$",
         ),
+        (f"recency:sinks={'-' * 3000}1", r"^sinks of policy recency is '-+"),
         ("full:keep_recent=2,budget=None", r"^policy full keeps everything; leave keep_recent out"),
         ("toy_benchmark:Owm", r"^policy 'toy_benchmark:Owm' cannot be imported \(AttributeError"),
         ("toy_bench:Own", r"^policy 'toy_bench:Own' cannot be imported \(ModuleNotFoundError"),

@@ -11,7 +11,8 @@ from transfer.envs.mujoco import use_headless_rendering
 from transfer.errors import UserError
 from transfer.evaluation.control import ControlEval
 from transfer.evaluation.runner import evaluate
-from transfer.video.writer import CODECS, check_writable, write_video
+from transfer.files import check_writable
+from transfer.video.writer import CODECS, write_video
 
 
 def decoded(path: Path) -> list[np.ndarray]:
@@ -53,8 +54,8 @@ def test_an_episode_is_filmed(tmp_path):
 def test_an_unwritable_place_is_refused_and_a_writable_one_left_as_it_is(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write video"):
-        check_writable(tmp_path / "file" / "a.mp4")
+        check_writable(tmp_path / "file" / "a.mp4", "video")
     with pytest.raises(UserError, match="is a folder"):
-        check_writable(tmp_path)
-    check_writable(tmp_path / "a.mp4")
+        check_writable(tmp_path, "video")
+    check_writable(tmp_path / "a.mp4", "video")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

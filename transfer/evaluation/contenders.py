@@ -5,13 +5,13 @@ settings of the policy, and of this contender alone `budget`, `update_interval`,
 `keep_recent` and `sinks`.
 """
 
-from ast import literal_eval
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any
 
+from transfer.arguments import literal
 from transfer.cache.equal_bytes import at_equal_bytes
 from transfer.cache.footprint import LayerShape
 from transfer.cache.policy import PROTECTING, Policy, Pruning
@@ -283,7 +283,4 @@ def _setting(text: str, part: str) -> tuple[str, Any]:
         raise UserError(
             f"policy {text!r} has the setting {part!r}; write name=value, as in recency:sinks=0"
         )
-    try:
-        return name.strip(), literal_eval(value)
-    except (ValueError, SyntaxError):
-        return name.strip(), value
+    return name.strip(), literal(value)

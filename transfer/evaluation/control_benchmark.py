@@ -40,9 +40,10 @@ from transfer.evaluation.contenders import Contender, each_once, full, plan
 from transfer.evaluation.control import ControlEval, Remembered
 from transfer.evaluation.digest import model_digest
 from transfer.evaluation.measure import KINDS, MeasuredController
+from transfer.files import check_writable
 from transfer.policies import get_policy
 from transfer.policies.oracle import Oracle
-from transfer.video.writer import check_writable, write_video
+from transfer.video.writer import write_video
 
 _FILM_FPS = 30
 _ORACLE = f"{Oracle.__module__}:{Oracle.__name__}"
@@ -73,7 +74,7 @@ class ControlBenchmark(Benchmark):
 
     def __init__(self, config: ControlEval) -> None:
         if config.video is not None:
-            check_writable(config.video)
+            check_writable(config.video, "video")
             use_headless_rendering()
         self.config = config
         self.control = _load(config)

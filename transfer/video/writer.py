@@ -1,6 +1,5 @@
 """Frames to a file: mp4 or gif, encoded by PyAV."""
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from io import BytesIO
@@ -12,7 +11,6 @@ import numpy as np
 from jaxtyping import UInt8
 
 from transfer.arguments import typed
-from transfer.errors import UserError
 from transfer.files import replacing
 
 if TYPE_CHECKING:
@@ -22,24 +20,6 @@ if TYPE_CHECKING:
 CODECS = {".mp4": ("libx264", "yuv420p"), ".gif": ("gif", "pal8")}
 
 Frames = Sequence[UInt8[np.ndarray, "height width 3"]]
-
-
-def check_writable(path: Path) -> None:
-    """Refuse a file that could not be written, before the work that would fill it.
-
-    Raises:
-        UserError: the folder cannot be made or written to, or the path is a folder.
-    """
-    if path.is_dir():
-        raise UserError(f"video {path} is a folder; name a file in it")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"cannot write video {path}: {error.strerror}; choose a folder you may write to"
-        ) from error
 
 
 @typed
