@@ -249,7 +249,7 @@ def test_replay_is_what_training_saw_until_medium(config, fake):
     assert medium.steps - 100 < len(replay) <= medium.steps
     assert (replay.terminals | replay.timeouts)[-1]
     env = Recorder(make_env("hopper"))
-    FakeLearner(env, 0, config.seed).learn(len(replay))
+    FakeLearner(env, 0, config.seed or 0).learn(len(replay))
     np.testing.assert_array_equal(replay.observations, env.take()["observations"])
 
 
