@@ -27,7 +27,7 @@ from transfer.evaluation.control import ControlEval
 from transfer.evaluation.control_benchmark import ControlBenchmark
 from transfer.evaluation.tables import new_table
 from transfer.inspection.config import InspectCues
-from transfer.inspection.told import Told
+from transfer.inspection.marked import Marked
 
 #: What is measured of a token, and when.
 SIGNALS = ("attention, new", "attention, old", "key norm, new", "key norm, old")
@@ -101,7 +101,7 @@ def cues_told(config: InspectCues) -> Table:
     [whole] = [one for one in benchmark.contenders() if one.name == "full"]
     assert whole.pruning is not None
     pruning = replace(whole.pruning, policy=watching, update_interval=config.update_interval)
-    envs = [Told(env) for env in make_envs(benchmark.env, config.episodes)]
+    envs = [Marked(env) for env in make_envs(benchmark.env, config.episodes)]
     target = benchmark.control.target_returns[0]
     with benchmark.controller(Contender("watching", pruning), list(seeds)) as controller:
         watching.running.extend(range(config.episodes))

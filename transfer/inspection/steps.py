@@ -1,6 +1,6 @@
 """One episode through a pruned cache, and which of its steps are held at each of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gymnasium
@@ -13,7 +13,7 @@ from transfer.adapters.decision_transformer import TOKENS_PER_STEP
 from transfer.arguments import typed
 from transfer.cache.cache import PrunedCache
 from transfer.envs.environment import Environment, make_envs
-from transfer.envs.rollout import refuse_failures
+from transfer.envs.rollout import Episode, refuse_failures
 from transfer.errors import UserError
 from transfer.evaluation.control import ControlEval
 from transfer.evaluation.control_benchmark import ControlBenchmark
@@ -21,8 +21,8 @@ from transfer.evaluation.measure import MeasuredController
 from transfer.evaluation.options import ContenderOptions
 from transfer.files import replacing
 from transfer.inspection.config import InspectControl
+from transfer.inspection.marked import Marked
 from transfer.inspection.step_pictures import draw_steps
-from transfer.inspection.told import Told
 
 #: A square has a pixel for each.
 _MOST_STEPS = 2000
@@ -48,30 +48,35 @@ def keep_steps(config: InspectControl) -> str:
         )
     if contender.pruning is None:
         raise UserError(f"{contender.name} has no cache to draw; name another policy")
-    told = Told(_made(benchmark.env))
+    env = Marked(_made(benchmark.env))
     target = benchmark.control.target_returns[0]
     with benchmark.controller(contender, [config.seed]) as controller:
         watched = Watched(controller)
-        episodes = list(benchmark.stream(watched, [told], [config.seed], target))
-    told.close()
+        episodes = list(benchmark.stream(watched, [env], [config.seed], target))
+    env.close()
     refuse_failures(episodes)
-    held = watched.held()
-    steps = held.shape[-1]
-    cues, recalls = told.marks("cue")[:steps], told.marks("recall")[:steps]
+    held, [episode] = watched.held(), episodes
+    cues, recalls = (env.marks(name)[: held.shape[-1]] for name in ("cue", "recall"))
     with replacing(config.out) as partial:
-        draw_steps(held, cues, recalls, told.picture).save(partial)
-    [episode] = episodes
+        draw_steps(held, cues, recalls, env.picture).save(partial)
+    played = f"{config.out}: {contender.name} in {benchmark.env.title}, seed {config.seed}"
+    return "\n".join((f"{played}: {_outcome(episode)}", *_holding(held, cues)))
+
+
+def _outcome(episode: Episode) -> str:
     success = "" if episode.success is None else f", success {episode.success:.0%}"
-    lines = [
-        f"{config.out}: {contender.name} in {benchmark.env.title}, seed {config.seed}: {steps} "
-        f"steps, return {episode.episode_return:.2f}{success}",
+    return f"{episode.length} steps, return {episode.episode_return:.2f}{success}"
+
+
+def _holding(held: Held, cues: Bool[np.ndarray, " steps"]) -> Iterator[str]:
+    """What is held at the end, and of what had to be remembered."""
+    yield (
         f"at the end a layer and head holds {held[:, :, -1].sum(-1).mean():.1f} of "
-        f"{TOKENS_PER_STEP * steps} tokens",
-    ]
+        f"{TOKENS_PER_STEP * held.shape[-1]} tokens"
+    )
     if cues.any():
         share = (held[:, :, -1, cues] > 0).mean()
-        lines.append(f"of {cues.sum()} steps to remember, {share:.0%} have a token in a head")
-    return "\n".join(lines)
+        yield f"of {cues.sum()} steps to remember, {share:.0%} have a token in a head"
 
 
 def _evaluation(config: InspectControl) -> ControlEval:

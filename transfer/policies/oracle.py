@@ -8,7 +8,6 @@ alone it is no strict upper bound, and `after` says how many tokens that follow 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from transfer.arguments import check_fields
 from transfer.errors import UserError
 from transfer.policies.recency import Recency
 
@@ -29,6 +28,5 @@ class Oracle(Recency):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fields(self)
         if self.after < 0:
             raise UserError(f"oracle cannot keep {self.after} tokens after a cue; use 0 or more")

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool
 
 
-class Told(gymnasium.Wrapper):
+class Marked(gymnasium.Wrapper):
     """Notes what the environment says of each observation, and how it looks at the beginning.
 
     Attributes:
