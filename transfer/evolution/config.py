@@ -45,6 +45,12 @@ class EvolveConfig:
         init: start from this NAMM (name, folder or hub id), or continue the searches of the run in
             this folder, for example with a task more.
         resume: continue the run in `out` where it was stopped.
+        replay: search on the records in these folders, made by `transfer record`, instead of by
+            forward passes; they take turns. The tasks are then for validation alone: what does best
+            there is kept.
+        held_out: folders of records that validations replay too, for the ledger.
+        records: drawn a generation from the folders of `replay`, and four times as many every
+            tenth; each is pruned under a budget and an interval of its own.
         generations: in all, those of a continued run included.
         seeds: one search each; the best of them is kept.
         search: diagonal or full (CMA-ES), isotropic (evolution strategy), or random. The paper's is
@@ -88,6 +94,9 @@ class EvolveConfig:
     tasks: tuple[str, ...] = ("recall", "overwritten", "passkey")
     init: str | None = None
     resume: bool = False
+    replay: tuple[Path, ...] = ()
+    held_out: tuple[Path, ...] = ()
+    records: int = 6
     generations: int = 100
     seeds: tuple[int, ...] = (0,)
     search: str = "diagonal"
@@ -152,7 +161,7 @@ class EvolveConfig:
             raise UserError("--models names none; give one or more")
         check_at_least(1, self, "generations", "documents", "validate_every")
         check_at_least(1, self, "validation_documents", "validation_episodes")
-        check_at_least(1, self, "episodes", "max_steps", "rows")
+        check_at_least(1, self, "episodes", "max_steps", "rows", "records")
         check_at_least(1, self, "workers", "threads", most=1024)
         check_at_least(1, self, "lengths", most=MOST_TOKENS)
         check_at_least(0, self, "seeds", most=MOST_SEED)
