@@ -112,7 +112,7 @@ def _drawn(config: EvolveConfig, rng: np.random.Generator, folder: Path) -> Repl
         budget=_one(rng, fitting(config.budget or (None,), about.tokens)),
         update_interval=_one(rng, _intervals(config.update_interval, about.tokens)),
         eviction=config.eviction,
-        share="head",
+        share=_one(rng, config.share),
     )
 
 
@@ -192,7 +192,7 @@ def replay(job: ReplayJob, device: str) -> tuple[Costs, Seconds]:
     """What a worker does: replay a job's case."""
     began, case = time.perf_counter(), job.case
     policy = TimedPolicy(job.genome.namm(job.vectors))
-    pruning = Pruning(policy, case.update_interval, case.budget, case.eviction)
+    pruning = Pruning(policy, case.update_interval, case.budget, case.eviction, share=case.share)
     costs = replayed(
         Record(Path(case.record)), case.layers, list(case.rows), pruning, len(job.vectors), device
     )
