@@ -33,9 +33,10 @@ _MOST_FULL = 20_000
 class EvolveConfig:
     """Evolve a NAMM on language and control, and keep the one that does best on held-out data.
 
-    Fitness is the mean over models and tasks of: answer probability over the full cache's, plus
+    Fitness is the mean over models and tasks of: answer probability minus the full cache's, plus
     `likelihood-weight` x (log-likelihood of all tokens minus the full cache's), minus `keep-cost` x
-    kept fraction. In control it is the return over the model's highest target, minus the same cost.
+    kept fraction. In control it is the return over the model's highest target, minus 1 and the same
+    cost. A search is told ranks averaged over models and tasks.
 
     Args:
         out: folder of the run.

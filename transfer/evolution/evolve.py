@@ -184,7 +184,9 @@ class Evolution:
                 f"{where} was made from another population; use the versions of cma and numpy that "
                 f"{RUN_FILE} names, on the same kind of machine, or start anew"
             )
-        fitness = [np.nan if value is None else value for value in record["fitness"]]
+        # Runs of earlier versions told their searches the fitness itself.
+        told = record.get("ranks", record["fitness"])
+        fitness = [np.nan if value is None else value for value in told]
         self._tell(population, np.array(fitness))
         if record["validation"]:
             self._judge(record["validation"], record["stage"])
@@ -199,7 +201,7 @@ class Evolution:
         cases = self._cases()
         found = self._evaluate(population, cases)
         measured = time.perf_counter()
-        self._tell(population, found.fitness)
+        self._tell(population, found.ranks)
         told = time.perf_counter()
         validation = self._validate() if self._validation_is_due() else None
         if validation:
@@ -213,6 +215,7 @@ class Evolution:
             "computed": self._start.computed,
             "cases": [case.as_json() for case in cases],
             "fitness": _jsonable(found.fitness),
+            "ranks": _jsonable(found.ranks),
             "kept": _jsonable(found.kept),
             "sigma": self._search.sigma,
             "seconds": {

@@ -83,6 +83,11 @@ class Replayed:
     kept: Float[np.ndarray, " population"]
     seconds: Seconds
 
+    @property
+    def ranks(self) -> Float[np.ndarray, " population"]:
+        """What a search is told: the fitness, as all cases are of one size."""
+        return self.fitness
+
 
 def replay_cases(config: EvolveConfig, seed: int, generation: int) -> list[ReplayCase]:
     """What a generation replays: the folders take turns."""

@@ -14,11 +14,12 @@ from transfer.adapters.decision_transformer import TOKENS_PER_STEP, CachedContro
 from transfer.attachment.adapter import get_adapter
 from transfer.envs.environment import make_envs
 from transfer.envs.rollout import refuse_failures, rollout
+from transfer.errors import UserError
 from transfer.replay.config import RecordConfig
 from transfer.replay.runs import TOGETHER, Run, odds, plain, seeds
 
 #: Steps of the shortest episode that is worth a record.
-_SHORTEST = 16
+_SHORTEST = 8
 
 
 def playing(config: RecordConfig, name: str, done: Callable[[str], bool]) -> Iterator[Run]:
@@ -85,6 +86,10 @@ def _episodes(
     for read in controller.read:
         if len(read) >= _SHORTEST:
             found.setdefault(len(read), []).append(torch.cat(read))
+    if not found:
+        raise UserError(
+            f"no episode of {env} lasts {_SHORTEST} steps; raise --steps or record another model"
+        )
     return {steps: torch.stack(found[steps]) for steps in sorted(found)}
 
 
