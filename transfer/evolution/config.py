@@ -162,6 +162,11 @@ class EvolveConfig:
         for name in ("tasks", "seeds", "lengths", "update_interval", "share"):
             if not getattr(self, name):
                 raise UserError(f"{_flag(name)} names none; give one or more")
+        if self.replay and not self.budget:
+            raise UserError(
+                "--budget names none, and a search on records compares at equal budgets; give one "
+                "or more"
+            )
         if self.language_tasks and not self.models:
             raise UserError("--models names none; give one or more")
         check_at_least(1, self, "generations", "documents", "validate_every")

@@ -239,8 +239,7 @@ class Evolution:
     ) -> Evaluation | Replayed:
         told = self._engine, self._genome, vectors
         if isinstance(cases[0], ReplayCase):
-            start = self._genome.vector(self._start.namm)
-            return evaluate_replay(*told, start, cases, self._config.rows)
+            return evaluate_replay(*told, cases, self._config.rows)
         return evaluate(*told, cases, self._weights, self._config.rows)
 
     def _tell(self, population: Population, fitness: Fitness) -> None:

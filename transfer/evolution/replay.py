@@ -1,8 +1,10 @@
-"""Fitness on records of `transfer record`: how much less a candidate costs than the start does.
+"""Fitness on records of `transfer record`: how much less a candidate costs than a window does.
 
 A generation replays a few records, drawn over the folders, each under a budget and an interval of
 its own, the same for all candidates. Each counts the logarithm of a candidate's cost over that of
-the NAMM at which the search began, so that no model and no modality outweighs another.
+attention sinks and a recent window (StreamingLLM) in its place, so that no model and no modality
+outweighs another. Against the mean of the population, or against the NAMM that a search began with,
+what all of them solve would weigh as much as what breaks a model.
 """
 
 import time
@@ -15,10 +17,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from transfer.cache.policy import Pruning
+from transfer.cache.policy import Policy, Pruning
 from transfer.evolution.config import EvolveConfig
 from transfer.evolution.genome import Genome
-from transfer.evolution.measured import Seconds, TimedPolicy
+from transfer.evolution.measured import Seconds, TimedPolicy, Watch
+from transfer.policies.recency import Recency
 from transfer.replay.cost import Costs, improvement, replayed
 from transfer.replay.records import Record, read_records
 from transfer.workers.base import Engine
@@ -62,11 +65,11 @@ class ReplayCase:
 
 @dataclass(frozen=True)
 class ReplayJob:
-    """Some candidates on a case."""
+    """Some candidates on a case; without candidates, the window."""
 
     case: ReplayCase
     genome: Genome
-    vectors: Float[np.ndarray, "candidates size"]
+    vectors: Float[np.ndarray, "candidates size"] | None
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,6 @@ def evaluate_replay(
     engine: Engine,
     genome: Genome,
     vectors: Float[np.ndarray, "population size"],
-    start: Float[np.ndarray, " size"],
     cases: Sequence[ReplayCase],
     rows: int,
 ) -> Replayed:
@@ -158,12 +160,10 @@ def evaluate_replay(
         engine: does it.
         genome: what the vectors mean.
         vectors: the candidates.
-        start: what they are compared with.
         cases: the records and settings.
         rows: sequences that are replayed at once, candidates times those of a case.
     """
-    everyone = np.concatenate([start[None], vectors]).astype(np.float32)
-    cuts = [_cut(case, genome, everyone, rows) for case in cases]
+    cuts = [_cut(case, genome, vectors.astype(np.float32), rows) for case in cases]
     found = iter(engine.map("replay", [job for jobs in cuts for job in jobs]))
     fitness, kept, seconds = [], [], Seconds()
     for jobs in cuts:
@@ -178,11 +178,10 @@ def evaluate_replay(
 def _cut(
     case: ReplayCase, genome: Genome, vectors: Float[np.ndarray, "population size"], rows: int
 ) -> list[ReplayJob]:
+    """The window, then the candidates."""
     together = max(1, rows // len(case.rows)) if genome.together else 1
-    return [
-        ReplayJob(case, genome, vectors[first : first + together])
-        for first in range(0, len(vectors), together)
-    ]
+    parts = [vectors[first : first + together] for first in range(0, len(vectors), together)]
+    return [ReplayJob(case, genome, part) for part in (None, *parts)]
 
 
 def _joined(parts: Sequence[Costs]) -> Costs:
@@ -195,15 +194,14 @@ def _joined(parts: Sequence[Costs]) -> Costs:
 
 def replay(job: ReplayJob, device: str) -> tuple[Costs, Seconds]:
     """What a worker does: replay a job's case."""
-    began, case = time.perf_counter(), job.case
-    policy = TimedPolicy(job.genome.namm(job.vectors))
+    began, case, watch = time.perf_counter(), job.case, Watch()
+    policy: Policy = Recency()
+    if job.vectors is not None:
+        policy = TimedPolicy(job.genome.namm(job.vectors), watch)
     pruning = Pruning(policy, case.update_interval, case.budget, case.eviction, share=case.share)
-    costs = replayed(
-        Record(Path(case.record)), case.layers, list(case.rows), pruning, len(job.vectors), device
-    )
+    population = 1 if job.vectors is None else len(job.vectors)
+    record, rows = Record(Path(case.record)), list(case.rows)
+    costs = replayed(record, case.layers, rows, pruning, population, device)
     spent = time.perf_counter() - began
-    return costs, Seconds(
-        spent - costs.policy_seconds,
-        costs.policy_seconds - policy.watch.seconds,
-        policy.watch.seconds,
-    )
+    parts = spent - costs.policy_seconds, costs.policy_seconds - watch.seconds, watch.seconds
+    return costs, Seconds(*parts)

@@ -108,6 +108,6 @@ def _acting(control: ControlModel) -> Callable[[Tensor], Tensor]:
             return torch.where(signs.to(actions.device), actions, -actions).sum()
         margins = [odds(part, part.argmax(-1)) for part in control.parts(actions)]
         # What matters is how much of its margin a choice loses.
-        return sum((margin / margin.detach().clamp(min=1)).sum() for margin in margins)
+        return torch.cat([(one / one.detach().clamp(min=1)).flatten() for one in margins]).sum()
 
     return objective

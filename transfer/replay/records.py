@@ -84,10 +84,10 @@ class Record:
     def layer(self, index: int, rows: Sequence[int], device: str = "cpu") -> LayerStates:
         """One layer's states of some sequences, in single precision."""
         with safe_open(self.path, "pt") as file:
-            parts = [
+            query, key, value, gradient = (
                 file.get_tensor(f"{index}.{part}")[list(rows)].to(device).float() for part in _PARTS
-            ]
-        return LayerStates(*parts, self.about.scales[str(index)])
+            )
+        return LayerStates(query, key, value, gradient, self.about.scales[str(index)])
 
 
 def write_record(
