@@ -1,6 +1,7 @@
 """A threshold is found, holds its share on other text, and is taken by an evaluation."""
 
 import json
+import re
 from pathlib import Path
 from statistics import fmean
 
@@ -23,20 +24,20 @@ from transfer.files import write_sealed
 from transfer.tasks.recall import get_task, make_batch
 from transfer.tasks.symbols import Symbols
 
-LENGTH, INTERVAL, KEPT = 160, 16, 0.4
+LENGTH, INTERVAL, KEPT, EACH = 160, 32, 0.5, 5
 TASKS = ("recall", "passkey")
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    """Of `namm` and of `tova`, by their names."""
-    folder = tmp_path_factory.mktemp("thresholds")
-    common = ["--model", "llama-recall", "--kept", str(KEPT), "--task", *TASKS, "--threads", "1",
-              "--length", str(LENGTH), "--update-interval", str(INTERVAL)]  # fmt: skip
-    paths = {name: folder / f"{name.partition(':')[0]}.json" for name in ("namm:recall", "tova")}
-    for name, path in paths.items():
-        assert main(["calibrate", *common, "--policy", name, "--out", str(path)]) == 0
-    return paths
+    """By the command of the README, and of `tova` by one like it; files by their policies."""
+    [line] = re.findall(r"^transfer (calibrate .*)$", README, re.MULTILINE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("thresholds"))
+        assert main(line.split()) == 0
+        assert main(line.replace("namm:recall", "tova").replace("half", "tova").split()) == 0
+        return {"namm:recall": Path("half.json").absolute(), "tova": Path("tova.json").absolute()}
 
 
 def held_share(policy, threshold, seeds):
@@ -60,12 +61,12 @@ def held_share(policy, threshold, seeds):
 def test_it_holds_the_share_on_text_it_was_not_found_on(found, name):
     told = json.loads(found[name].read_text())
     assert (told["policy"], told["kept"], told["update_interval"]) == (name, KEPT, INTERVAL)
-    assert (told["model"], told["length"], told["documents"]) == ("llama-recall", LENGTH, 16)
+    assert (told["model"], told["length"], told["documents"]) == ("llama-recall", LENGTH, 2 * EACH)
     assert abs(told["held"] - KEPT) <= 0.01
     policy = NAMM.from_pretrained("recall") if name != "tova" else name
-    its = range(1_000_000, 1_000_008)
+    its = range(1_000_000, 1_000_000 + EACH)
     assert held_share(policy, told["threshold"], its) == pytest.approx(told["held"], abs=1e-6)
-    assert abs(held_share(policy, told["threshold"], range(50, 62)) - KEPT) <= 0.02
+    assert abs(held_share(policy, told["threshold"], range(50, 60)) - KEPT) <= 0.02
 
 
 @pytest.fixture
@@ -98,9 +99,9 @@ def test_an_evaluation_prunes_by_it_in_place_of_budgets(found, config):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"policy": ("h2o", "tova")}, r"namm\.json is of namm:recall, which is no policy here"),
+        ({"policy": ("h2o", "tova")}, r"half\.json is of namm:recall, which is no policy here"),
         ({"policy": ("tova", "namm:budget=9")}, r"is of namm:recall, which is no policy here with"),
-        ({"update_interval": 32}, r"was found at update_interval 16, and namm has 32; say the sa"),
+        ({"update_interval": 16}, r"was found at update_interval 32, and namm has 16; say the sa"),
         ({"keep_recent": 4}, r"was found at keep_recent 0, and namm has 4; say the same"),
         ({"eviction": "reference"}, r"was found at eviction exact, and namm has reference"),
     ],
@@ -117,7 +118,7 @@ def test_a_file_that_is_another_or_was_changed_is_refused(config, found, tmp_pat
     for content, sentence in (
         ({**told, "threshold": 0.0}, r"was changed after it was written; make it again with"),
         ({"threshold": 0.0}, r"does not say the threshold of a policy; make it again"),
-        ({**told, "update_interval": "16", "digest": None}, r"does not say the threshold of"),
+        ({**told, "update_interval": "32", "digest": None}, r"does not say the threshold of"),
     ):
         path.write_text(json.dumps(content))
         with pytest.raises(UserError, match=sentence):
@@ -143,8 +144,8 @@ def test_texts_are_read_in_parts_spread_over_them(tmp_path, monkeypatch):
     assert main([*words, "--length", "48", "--out", "t.json"]) == 0
     told = json.loads((tmp_path / "t.json").read_text())
     assert (told["documents"], told["namm"]) == (3, None) and abs(told["held"] - 0.5) <= 0.01
-    with pytest.raises(UserError, match=r"no text has 5000 tokens; give longer ones, or a smal"):
-        calibrate(CalibrateConfig("model", 0.5, "tova", text=(Path("a.txt"),), length=5000))
+    with pytest.raises(UserError, match=r"no text has 4000 tokens; give longer ones, or a smal"):
+        calibrate(CalibrateConfig("model", 0.5, "tova", text=(Path("a.txt"),), length=4000))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,10 @@ def test_texts_are_read_in_parts_spread_over_them(tmp_path, monkeypatch):
         ({"kept": 0.0}, r"kept is 0\.0; use a share above 0 and below 1"),
         ({"kept": float("nan")}, r"kept is nan; use a share"),
         ({"task": ()}, r"name either texts to read with --text, or tasks with --task"),
-        ({"text": (Path("a.txt"),)}, r"name either texts to read with --text, or tasks with --task"),
+        (
+            {"text": (Path("a.txt"),)},
+            r"name either texts to read with --text, or tasks with --task",
+        ),
         (
             {"length": 32},
             r"within a length of 32 tokens nothing leaves at an update interval of 64",
@@ -168,7 +172,10 @@ def test_texts_are_read_in_parts_spread_over_them(tmp_path, monkeypatch):
         ({"update_interval": 20}, r"update interval 20 does not fit policy namm"),
         ({"length": 5000}, r"a document of 5000 tokens is longer than the .* positions of"),
         ({"task": ("recal",)}, r"unknown task 'recal'; did you mean recall"),
-        ({"task": (), "text": (Path("a.txt"),)}, r"llama-recall has no tokenizer to read texts with"),
+        (
+            {"task": (), "text": (Path("a.txt"),)},
+            r"llama-recall has no tokenizer to read texts with",
+        ),
         (
             {"kept": 0.05},
             r"no threshold of policy namm holds 5\.0% .*, the nearest holds [0-9.]+%;",
