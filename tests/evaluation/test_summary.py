@@ -13,7 +13,7 @@ from transfer.evaluation.benchmark import ROW_FIELDS, Benchmark
 from transfer.evaluation.statistics import bootstrap, paired_difference
 from transfer.evaluation.store import SUMMARY_FIELDS, Results
 from transfer.evaluation.summary import ALL, summarise
-from transfer.evaluation.tables import protected_words
+from transfer.evaluation.tables import protected_words, shared_words
 from transfer.evaluation.video_benchmark import VideoBenchmark
 from transfer.tasks.video import VIDEO_TASKS
 
@@ -286,6 +286,13 @@ def test_a_line_says_whose_tokens_are_protected():
         "tova:sinks=0"
     )
     assert protected_words([entries[0], entries[-1], {"policy": "of an earlier version"}]) is None
+
+
+def test_a_line_says_whose_heads_share():
+    shares = {"full": None, "h2o": "head", "namm": "layer", "tova:threshold=0.1": "model"}
+    entries = [{"policy": policy, "share": share} for policy, share in shares.items()] * 2
+    assert shared_words(entries) == "Budgets shared by the heads of a layer: namm"
+    assert shared_words([*entries[:2], {"policy": "of an earlier version"}]) is None
 
 
 def test_categories_without_an_answered_question_are_counted_and_named(rows):

@@ -8,11 +8,11 @@ from torch import Tensor
 def select(
     scores: Float[Tensor, "batch kv_heads tokens"],
     valid: Bool[Tensor, "batch kv_heads tokens"],
-    threshold: float | None,
+    threshold: int | float | None,
     budget: Int[Tensor, " batch"] | None,
     eviction: str,
     protected: Bool[Tensor, "batch kv_heads tokens"] | None = None,
-    floor: float | None = None,
+    floor: int | float | None = None,
 ) -> Bool[Tensor, "batch kv_heads tokens"]:
     """Which tokens stay. The newest token of a head always does (paper section 3.2).
 
@@ -50,7 +50,7 @@ def _best_of_layer(
     scores: Float[Tensor, "batch kv_heads tokens"],
     valid: Bool[Tensor, "batch kv_heads tokens"],
     budget: Int[Tensor, " batch"],
-    floor: float,
+    floor: int | float,
     protected: Bool[Tensor, "batch kv_heads tokens"] | None,
 ) -> Bool[Tensor, "batch kv_heads tokens"]:
     """The best of all heads together, as many as the heads' budgets sum to.

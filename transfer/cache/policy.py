@@ -318,8 +318,10 @@ class Pruning:
         return isinstance(self.budget, float) and self.budget <= 1
 
     @property
-    def cutoff(self) -> float | None:
-        """Without a budget, tokens that score below it leave."""
+    def cutoff(self) -> int | float | None:
+        """Tokens that score below it leave; None with a budget, or without either."""
+        if self.budget is not None:
+            return None
         return self.policy.threshold if self.threshold is None else self.threshold
 
     @property
@@ -328,7 +330,7 @@ class Pruning:
         return "model" if self.budget is None else self.share
 
     @property
-    def floor(self) -> float | None:
+    def floor(self) -> int | float | None:
         """The part of its budget that a head does not share; None: all of it."""
         return self.share_floor if self.share == "layer" else None
 

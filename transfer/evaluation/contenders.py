@@ -2,7 +2,7 @@
 
 `h2o`, `recency:sinks=0` (also `fifo`), `namm:recall`, `package.module:Class`; after a colon
 settings of the policy, and of this contender alone `budget`, `update_interval`, `eviction`,
-`keep_recent` and `sinks`.
+`keep_recent`, `sinks`, `share`, `share_floor` and `threshold`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,9 +14,10 @@ from typing import Any
 from transfer.arguments import literal
 from transfer.cache.equal_bytes import at_equal_bytes
 from transfer.cache.footprint import LayerShape
-from transfer.cache.policy import PROTECTING, Policy, Pruning
+from transfer.cache.policy import PROTECTING, SHARES, SHARING, Policy, Pruning
 from transfer.errors import UserError
 from transfer.evaluation.options import Budget, ContenderOptions
+from transfer.evaluation.threshold import read_threshold
 from transfer.namm.checkpoint import namm_place
 from transfer.namm.network import NAMM
 from transfer.plugins import POLICIES
@@ -30,6 +31,9 @@ _OF_PRUNING: Mapping[str, tuple[UnionType | type, str]] = {
     "update_interval": (int, "a whole number"),
     "eviction": (str, "exact or reference"),
     **dict.fromkeys(PROTECTING, (int, "a whole number of tokens")),
+    "share": (str, " or ".join(SHARES)),
+    "share_floor": (int | float, "a number from 0 to 1"),
+    "threshold": (int | float | None, "a number or None"),
 }
 
 
@@ -55,7 +59,9 @@ class Contender:
         """How it prunes, as rows say it; None for who never evicts."""
         if self.pruning is None or not self.pruning.policy.evicts:
             return dict.fromkeys(_OF_PRUNING)
-        return {name: getattr(self.pruning, name) for name in _OF_PRUNING}
+        own = {name: getattr(self.pruning, name) for name in _OF_PRUNING}
+        shared = {"share": self.pruning.shared_by, "share_floor": self.pruning.floor}
+        return {**own, **shared, "threshold": self.pruning.cutoff}
 
 
 def full(update_interval: int = 512) -> Contender:
@@ -101,7 +107,15 @@ class Spelling:
             policy, namm = name, inner
         elif inner and name in POLICIES:
             settings = [inner, *settings]
-        return cls(text, policy, namm, _settings(text, ",".join(settings)))
+        found = cls(text, policy, namm, _settings(text, ",".join(settings)))
+        said = found._of_contender
+        if "threshold" in said or said.get("share") == "model":
+            found = replace(found, settings={"budget": None, **found.settings})
+        return found
+
+    def cut_at(self, threshold: float) -> "Spelling":
+        """The same with a threshold in place of budgets."""
+        return replace(self, settings={**self.settings, "budget": None, "threshold": threshold})
 
     def pruning(self, policy: Policy, budget: Budget, options: ContenderOptions) -> Pruning:
         """How a policy of this spelling prunes; what the spelling says goes first.
@@ -110,10 +124,14 @@ class Spelling:
             UserError: a setting does not fit the policy.
         """
         asked = {name: getattr(options, name) for name in ("update_interval", "eviction")}
-        asked |= {name: getattr(options, name) for name in PROTECTING}
-        spelled = {name: self.settings[name] for name in _OF_PRUNING if name in self.settings}
+        asked |= {name: getattr(options, name) for name in (*PROTECTING, "share", "share_floor")}
         # Sinks that are the policy's own are not protected beside it.
-        spelled |= dict.fromkeys(spelled.keys() & self._own, 0)
+        asked |= dict.fromkeys(self._own.keys() & {*PROTECTING}, 0)
+        said = self._of_contender
+        spelled = {name: said[name] for name in _OF_PRUNING if name in said}
+        if spelled.get("budget", 0) is None:
+            # What the options say is of those that have one.
+            asked["share"] = "model"
         for name, value in spelled.items():
             kind, words = _OF_PRUNING[name]
             if not isinstance(value, kind) or isinstance(value, bool):
@@ -123,12 +141,18 @@ class Spelling:
     @property
     def _own(self) -> dict[str, Any]:
         """What the spelling says of the policy itself, which may have sinks of its own."""
-        known = settings_of(self.policy).keys() & PROTECTING
+        known = settings_of(self.policy).keys() & {*PROTECTING, *SHARING}
         return {
             name: value
             for name, value in self.settings.items()
             if name not in _OF_PRUNING or name in known
         }
+
+    @property
+    def _of_contender(self) -> dict[str, Any]:
+        """What it says of how this contender alone prunes."""
+        own = self._own
+        return {name: value for name, value in self.settings.items() if name not in own}
 
     def policies(self, namms: "NAMMs") -> Iterator[tuple[str, Policy]]:
         """The policy by its name in the results; without a NAMM of its own one for each of these.
@@ -202,18 +226,70 @@ def plan(
     spelled = [Spelling.of(name) for name in dict.fromkeys(names) if name not in ("all", "full")]
     namms = NAMMs(options.namm)
     named = [(one, *pair) for one in spelled for pair in one.policies(namms)]
+    for path in options.threshold:
+        named = _cut(named, path, namms, options)
     found: list[Contender] = []
     for place, budget in enumerate(options.budget):
         same = [
             Contender(label, one.pruning(policy, budget, options))
             for one, label, policy in named
             # Without a budget, `all` means those that have a threshold of their own.
-            if budget is not None or policy.threshold is not None or not everyone
+            if budget is not None
+            or policy.threshold is not None
+            or not everyone
+            or "budget" in one.settings
             # Who has a budget of its own is there once.
             if place == 0 or "budget" not in one.settings
         ]
         found += _at_equal_bytes(same, shape, tokens) if options.equal_bytes and shape else same
     return each_once(found)
+
+
+#: A spelling, the name of one policy of it, and that policy.
+_Named = tuple[Spelling, str, Policy]
+
+
+def _cut(
+    named: Sequence[_Named], path: Path, namms: NAMMs, options: ContenderOptions
+) -> list[_Named]:
+    """The same, with the threshold of a file in place of its policy's budgets.
+
+    Raises:
+        UserError: that policy is not among them, or prunes otherwise than it was calibrated.
+    """
+    found = read_threshold(path)
+    policy, calibrated = calibrated_pruning(
+        found.policy, found.update_interval, found.threshold, namms
+    )
+    found.check_namm(policy)
+    cut: list[_Named] = []
+    for one, label, rule in named:
+        if rule == policy and "budget" not in one.settings:
+            one = one.cut_at(found.threshold)
+            found.check_settings(label, one.pruning(policy, None, options), calibrated)
+        cut.append((one, label, rule))
+    if cut == [*named]:
+        raise UserError(
+            f"threshold {path} is of {found.policy}, which is no policy here without a budget of "
+            "its own; add it to --policy"
+        )
+    return cut
+
+
+def calibrated_pruning(
+    text: str, update_interval: int, threshold: float, namms: NAMMs
+) -> tuple[Policy, Pruning]:
+    """One policy, and how it prunes by a threshold alone.
+
+    Raises:
+        UserError: it is unknown or several, or says itself what leaves.
+    """
+    one = Spelling.of(text)
+    for name in one.settings.keys() & {"budget", *SHARING}:
+        raise UserError(f"policy {text!r} says {name}, which a threshold replaces; leave it out")
+    policies = list(one.policies(namms))
+    options = ContenderOptions(update_interval=update_interval)
+    return policies[0][1], one.cut_at(threshold).pruning(policies[0][1], None, options)
 
 
 def each_once(found: Sequence[Contender]) -> list[Contender]:
@@ -254,7 +330,8 @@ def _at_equal_bytes(same: Sequence[Contender], shape: LayerShape, tokens: int) -
 
 
 def _has_own_budget(one: Contender, pruning: Pruning) -> bool:
-    return _is_namm(pruning) or "budget" in Spelling.of(one.name).settings
+    threshold = pruning.budget is None
+    return _is_namm(pruning) or threshold or "budget" in Spelling.of(one.name).settings
 
 
 def _is_namm(pruning: Pruning) -> bool:

@@ -31,6 +31,7 @@ from transfer.evaluation.tables import (
     number,
     protected_words,
     score,
+    shared_words,
 )
 
 _UNEVEN = (
@@ -57,7 +58,8 @@ def tables(results: Results) -> Group:
         parts += _by_groups(cell, results.metrics[0], _GROUPED.get(results.kind, _Grouped()))
     parts += map(_pivot, curves(results))
     budgets = budget_words(entry["budget"] for entry in results.summary)
-    notes = [note for note in (budgets, protected_words(results.summary)) if note]
+    said = protected_words(results.summary), shared_words(results.summary)
+    notes = [note for note in (budgets, *said) if note]
     notes += [_UNEVEN] if _is_uneven(results.summary, ("task", *results.keys)) else []
     contexts = {entry.get("context") for entry in results.summary}
     notes += [_drift(context) for context in contexts if context]

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 from zlib import crc32
 
-from transfer.cache.policy import PROTECTING
+from transfer.cache.policy import PROTECTING, SHARING
 from transfer.evaluation.benchmark import Benchmark
 from transfer.evaluation.options import Budget
 from transfer.evaluation.statistics import (
@@ -165,7 +165,7 @@ class _Cell:
 
     def _common(self, rows: Sequence[Row], failed: Sequence[Row]) -> dict[str, Any]:
         benchmark, first = self.benchmark, rows[0]
-        names = (*benchmark.keys, "update_interval", "eviction", *PROTECTING)
+        names = (*benchmark.keys, "update_interval", "eviction", *PROTECTING, *SHARING)
         return {
             "failed": len(failed),
             **{name: first[name] for name in names},

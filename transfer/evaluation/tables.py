@@ -143,6 +143,12 @@ def protected_words(entries: Iterable[Entry]) -> str | None:
     return f"Protected tokens of a head: {said}" if said else None
 
 
+def shared_words(entries: Iterable[Entry]) -> str | None:
+    """Whose heads share the budgets of a layer, in a line; None where nobody's do."""
+    policies = dict.fromkeys(each["policy"] for each in entries if each.get("share") == "layer")
+    return f"Budgets shared by the heads of a layer: {', '.join(policies)}" if policies else None
+
+
 def budget_text(budget: int | float | None) -> str:
     """`25%` or `64` tokens; `-` for none."""
     if budget is None:
