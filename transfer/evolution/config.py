@@ -42,8 +42,8 @@ class EvolveConfig:
         tasks: recall tasks by name, each for every model; and control tasks, by environment
             (hopper, halfcheetah, walker2d) or the name of a shipped Decision Transformer, which
             need no model. All count equally. Commas may stand between them.
-        init: start from this NAMM (name, folder or hub id), or continue the searches of the run in
-            this folder, for example with a task more.
+        init: start from this NAMM (name, folder or hub id), which may read less than `features`
+            say; or continue the searches of the run in this folder, for example with a task more.
         resume: continue the run in `out` where it was stopped.
         generations: in all, those of a continued run included.
         seeds: one search each; the best of them is kept.
@@ -52,8 +52,9 @@ class EvolveConfig:
         population: candidates a generation.
         sigma: standard deviation of the first population.
         elite: share of the population that the next mean is made of.
-        features: spec (the paper's) or log.
-        scorer: bam (the paper's) or mlp.
+        features: spec (the paper's), log, slow, relative, relative_slow, ages, place, sink and norms, or
+            some joined with + (log+ages); two_decays, universal and universal_norms are joined ones.
+        scorer: bam (the paper's), mlp or linear.
         hidden: width of the scorer.
         bias: biases in the scorer's inner layers.
         gamma: decay of the spectrogram a query; with `init`, that NAMM's own is taken.
