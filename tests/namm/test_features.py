@@ -224,7 +224,8 @@ def test_the_norms_are_those_of_what_is_held():
     with attach(model, "full") as memory, torch.no_grad():
         cache = memory.new_cache()
         model(ids, cache=cache)
-    values = cache.pruned[0].store.values.view(2, 32, -1).norm(dim=-1)
+    store = cache.pruned[0].store
+    values = store.padded(store.values).norm(dim=-1)
     with attach(model, NAMM(config, vector), 32, budget=6) as memory, torch.no_grad():
         cache = memory.new_cache()
         model(ids, cache=cache)

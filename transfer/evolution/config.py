@@ -52,8 +52,9 @@ class EvolveConfig:
         population: candidates a generation.
         sigma: standard deviation of the first population.
         elite: share of the population that the next mean is made of.
-        features: spec (the paper's), log, slow, relative, relative_slow, ages, place, sink and norms, or
-            some joined with + (log+ages); two_decays, universal and universal_norms are joined ones.
+        features: spec (the paper's), log, slow, relative, relative_slow, ages, place, sink, norms
+            (which are no attention), or some with + between them (log+ages); two_decays is
+            log+slow, universal all but spec, slow and norms, universal_norms that and norms.
         scorer: bam (the paper's), mlp or linear.
         hidden: width of the scorer.
         bias: biases in the scorer's inner layers.

@@ -19,10 +19,8 @@ class NAMMConfig:
     """What a parameter vector means.
 
     Args:
-        features: `spec` standardises the spectrogram's magnitudes, `log` their logarithms; `slow`,
-            `relative`, `relative_slow`, `ages`, `place`, `sink` and `norms` are others, `two_decays`
-            and `universal` some of them together, and `+` joins any; or a kind from outside, see
-            `transfer.namm.features`.
+        features: `spec` standardises the spectrogram's magnitudes, `log` their logarithms; or
+            another kind, some joined with `+`, or one from outside: see `transfer.namm.features`.
         scorer: `bam`, backward attention memory, `mlp`, no attention between tokens, or `linear`,
             no hidden layer either; or a kind from outside, see `transfer.namm.scorers`.
         hidden: width of the scorer.
