@@ -27,6 +27,7 @@ FLOORS = (
     {"policies"},
     {"attachment"},
     {"adapters", "envs", "tasks", "video", "workers"},
+    {"replay"},
     {"evaluation", "evolution", "inspection", "pretrain"},
 )
 

@@ -12,7 +12,7 @@ from transfer.adapters.scoring import score_batch
 from transfer.attachment.memory import attach
 from transfer.evolution.cases import Case, fitness_cases, validation_cases
 from transfer.evolution.evaluator import Evaluator, FeatureCollector, MeasureJob, StatisticsJob
-from transfer.evolution.fitness import Weights, evaluate
+from transfer.evolution.fitness import Weights, _ranks, evaluate
 from transfer.evolution.genome import Genome
 from transfer.namm.network import NAMM, NAMMConfig
 from transfer.namm.statistics import FeatureStatistics
@@ -103,10 +103,10 @@ def test_fitness_is_the_sum_of_its_parts_by_hand(engine, llama_folder):
         pruned = score_batch(model, batch, cache)
     kept = np.mean(cache.kept()) / 96
     gain = (pruned.log_likelihood.mean() - full.log_likelihood.mean()).item()
-    ratio = (pruned.answer_probability.mean() / full.answer_probability.mean()).item()
+    answered = (pruned.answer_probability - full.answer_probability).mean().item()
     assert 0.05 < kept < 0.95
     assert found.kept[0] == pytest.approx(kept)
-    assert found.fitness[0] == pytest.approx(ratio + 4 * gain - 0.3 * kept, abs=1e-4)
+    assert found.fitness[0] == pytest.approx(answered + 4 * gain - 0.3 * kept, abs=1e-4)
 
 
 def test_the_empty_vector_keeps_everything_and_scores_as_the_full_cache(engine, llama_folder):
@@ -114,7 +114,7 @@ def test_the_empty_vector_keeps_everything_and_scores_as_the_full_cache(engine, 
     case = make_case(llama_folder, budget=None)
     found = evaluate(engine, genome, np.zeros((1, genome.size)), [case], Weights(0.3, 4.0), 8)
     assert found.kept[0] == 1
-    assert found.fitness[0] == pytest.approx(0.7, abs=1e-4)
+    assert found.fitness[0] == pytest.approx(-0.3, abs=1e-4)
 
 
 def test_models_and_tasks_count_equally(engine, llama_folder, gpt2_folder):
@@ -184,6 +184,29 @@ def test_every_budget_and_interval_has_its_turn(configured):
         assert {getattr(case, name) for case in validation_cases(config)} == wanted
 
 
+def test_sharing_is_drawn_has_its_turn_and_leaves_other_draws_as_they_were(configured):
+    apart, both = configured(), configured(share=("head", "layer"), tasks=("recall", "decoys"))
+    drawn = [fitness_cases(both, 0, generation)[0] for generation in range(30)]
+    assert {case.share for case in drawn} == {"head", "layer"}
+    assert {case.share for case in validation_cases(both)} == {"head", "layer"}
+    first = [fitness_cases(apart, 0, generation)[0] for generation in range(30)]
+    assert [replace(case, share="head") for case in drawn] == first
+
+
+@pytest.mark.parametrize("budget", [12, 0.25])
+def test_heads_that_share_score_otherwise_and_hold_as_much(engine, llama_folder, budget):
+    genome = genome_of(engine, llama_folder)
+    vectors = population(genome)
+    apart, shared = (
+        evaluate(engine, genome, vectors, [case], Weights(0.0, 0.5), rows=8)
+        for case in (
+            make_case(llama_folder, budget=budget, share=share) for share in ("head", "layer")
+        )
+    )
+    assert np.allclose(apart.kept, shared.kept)
+    assert not np.allclose(apart.fitness, shared.fitness)
+
+
 def test_a_nan_of_the_model_is_a_nan_of_the_fitness(engine, llama_folder):
     genome = genome_of(engine, llama_folder)
     model = engine._worker._made._models[llama_folder]
@@ -193,3 +216,9 @@ def test_a_nan_of_the_model_is_a_nan_of_the_fitness(engine, llama_folder):
         engine, genome, population(genome), [make_case(llama_folder)], Weights(0.0, 0.5), rows=8
     )
     assert np.isnan(found.fitness).all()
+
+
+def test_ranks_do_not_follow_the_case_whose_numbers_differ_most():
+    found = _ranks(np.array([[1.0, 2.0, 3.0, np.nan], [500.0, 500.0, 100.0, 0.0]]))
+    np.testing.assert_allclose(found[0], [0, 1 / 3, 2 / 3, np.nan])
+    np.testing.assert_allclose(found[1], [2.5 / 3, 2.5 / 3, 1 / 3, 0])

@@ -53,7 +53,11 @@ def _making(run: dict[str, Any]) -> str:
         f"{name} {seconds[name] / seconds['total']:.0%}"
         for name in ("model", "features", "scoring", "simulator", "optimiser", "validation")
     )
-    budgets = f"budgets {_names(told['budget'])}" if told["budget"] else "no budget"
+    budgets = (
+        f"budgets {_names(told['budget'])} shared by {_names(told['share'])}"
+        if told["budget"]
+        else "no budget"
+    )
     commands = "\n".join(f"    {command}" for command in (*run["earlier_commands"], run["command"]))
     return f"""## How it was made
 
@@ -63,7 +67,7 @@ def _making(run: dict[str, Any]) -> str:
 - a generation reads {told["documents"]} fresh documents a model and task, of {_names(told["lengths"])} tokens;
   of a control task it plays {told["episodes"]} fresh episodes of at most {told["max_steps"]} steps
 - {budgets}, {told["eviction"]} eviction, an update every {_names(told["update_interval"])} tokens
-- fitness: answer probability over the full cache's (control: return over the target) + {told["likelihood_weight"]:g} x (log-likelihood of all
+- fitness: answer probability - the full cache's (control: return over the target, - 1) + {told["likelihood_weight"]:g} x (log-likelihood of all
   tokens - the full cache's) - {told["keep_cost"]:g} x kept fraction
 - {seconds["total"]:,.0f} s for seed {run["chosen"]}; workers: {parts}
 """  # noqa: E501
@@ -73,7 +77,7 @@ def _results(run: dict[str, Any]) -> str:
     told = run["config"]
     rows = [
         f"| {seed}{' (this one)' if seed == run['chosen'] else ''} | {found['generation']} | "
-        f"{found['which']} | {found['fitness']:.4f} | {found['probability']:.4f} | "
+        f"{found['which']} | {found['fitness']:.4f} | {found['probability']:+.4f} | "
         f"{found['likelihood']:+.4f} | {found['kept']:.1%} |"
         for seed, found in run["results"].items()
     ]
@@ -83,7 +87,7 @@ Every {told["validate_every"]} generations the search's mean and its best candid
 {told["validation_documents"]} held-out documents a model and task and {told["validation_episodes"]} episodes a control task, the same
 throughout. The best of each seed:
 
-| seed | generation | which | fitness | answer probability / full | log-likelihood - full | kept |
+| seed | generation | which | fitness | answer probability - full | log-likelihood - full | kept |
 |---|---|---|---|---|---|---|
 {chr(10).join(rows)}
 

@@ -1,6 +1,7 @@
 """Everything a run of evolution can be told."""
 
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -32,9 +33,10 @@ _MOST_FULL = 20_000
 class EvolveConfig:
     """Evolve a NAMM on language and control, and keep the one that does best on held-out data.
 
-    Fitness is the mean over models and tasks of: answer probability over the full cache's, plus
+    Fitness is the mean over models and tasks of: answer probability minus the full cache's, plus
     `likelihood-weight` x (log-likelihood of all tokens minus the full cache's), minus `keep-cost` x
-    kept fraction. In control it is the return over the model's highest target, minus the same cost.
+    kept fraction. In control it is the return over the model's highest target, minus 1 and the same
+    cost. A search is told ranks averaged over models and tasks.
 
     Args:
         out: folder of the run.
@@ -45,6 +47,12 @@ class EvolveConfig:
         init: start from this NAMM (name, folder or hub id), which may read less than `features`
             say; or continue the searches of the run in this folder, for example with a task more.
         resume: continue the run in `out` where it was stopped.
+        replay: search on the records in these folders, made by `transfer record`, instead of by
+            forward passes; they take turns. The tasks are then for validation alone: what does best
+            there is kept.
+        held_out: folders of records that validations replay too, for the ledger.
+        records: drawn a generation from the folders of `replay`, and four times as many every
+            tenth; each is pruned under a budget and an interval of its own.
         generations: in all, those of a continued run included.
         seeds: one search each; the best of them is kept.
         search: diagonal or full (CMA-ES), isotropic (evolution strategy), or random. The paper's is
@@ -69,6 +77,8 @@ class EvolveConfig:
             tokens scored below 0 leave.
         update_interval: tokens between two updates, multiples of 16, drawn a generation.
         eviction: exact, or reference, the original implementation's rule.
+        share: who shares a budget: head (nobody), or layer (the heads of a layer); drawn a
+            generation.
         keep_cost: lambda, the price of the kept fraction; without a budget about 0.3 to 0.5.
         likelihood_weight: weight of the log-likelihood of all tokens.
         validate_every: generations between two validations of the mean and the best candidate.
@@ -90,6 +100,9 @@ class EvolveConfig:
     tasks: tuple[str, ...] = ("recall", "overwritten", "passkey")
     init: str | None = None
     resume: bool = False
+    replay: tuple[Path, ...] = ()
+    held_out: tuple[Path, ...] = ()
+    records: int = 6
     generations: int = 100
     seeds: tuple[int, ...] = (0,)
     search: str = "diagonal"
@@ -109,6 +122,7 @@ class EvolveConfig:
     budget: Annotated[tuple[int | float, ...], arg(aliases=["--budgets"])] = (24, 32, 48, 64, 96)
     update_interval: Annotated[tuple[int, ...], arg(aliases=["--intervals"])] = (32, 48, 64)
     eviction: str = "exact"
+    share: tuple[str, ...] = ("head",)
     keep_cost: float = 0.0
     likelihood_weight: float = 0.5
     validate_every: int = 10
@@ -137,8 +151,8 @@ class EvolveConfig:
         self.device  # noqa: B018  (says that it is not there)
         policy = NAMMPolicy(NAMM(self.namm))
         for update_interval in self.update_interval:
-            for budget in self.budget or (None,):
-                Pruning(policy, update_interval, budget, self.eviction)
+            for budget, share in product(self.budget or (None,), self.share):
+                Pruning(policy, update_interval, budget, self.eviction, share=share)
 
     def _check_tasks(self) -> None:
         from transfer.tasks.recall import get_task
@@ -147,14 +161,14 @@ class EvolveConfig:
             get_task(task)
 
     def _check_numbers(self) -> None:
-        for name in ("tasks", "seeds", "lengths", "update_interval"):
+        for name in ("tasks", "seeds", "lengths", "update_interval", "share"):
             if not getattr(self, name):
                 raise UserError(f"{_flag(name)} names none; give one or more")
         if self.language_tasks and not self.models:
             raise UserError("--models names none; give one or more")
         check_at_least(1, self, "generations", "documents", "validate_every")
         check_at_least(1, self, "validation_documents", "validation_episodes")
-        check_at_least(1, self, "episodes", "max_steps", "rows")
+        check_at_least(1, self, "episodes", "max_steps", "rows", "records")
         check_at_least(1, self, "workers", "threads", most=1024)
         check_at_least(1, self, "lengths", most=MOST_TOKENS)
         check_at_least(0, self, "seeds", most=MOST_SEED)

@@ -21,9 +21,11 @@ from transfer.evolution.cases import Case
 from transfer.evolution.control import ControlTasks
 from transfer.evolution.genome import Genome
 from transfer.evolution.measured import Measured, PerDocument, Seconds, TimedPolicy
+from transfer.evolution.replay import ReplayJob, replay
 from transfer.namm.network import NAMM, NAMMConfig
 from transfer.namm.statistics import FeatureStatistics
 from transfer.policies.namm import NAMMPolicy
+from transfer.replay.cost import Costs
 from transfer.tasks.base import Language, TokenBatch
 from transfer.tasks.recall import get_task, make_batch
 from transfer.tasks.text import language_for
@@ -88,6 +90,7 @@ class Evaluator:
     ) -> None:
         place = {"dtype": dtype, "device_map": device_map}
         place["device"] = None if device_map else device
+        self._device = device
         self._models: dict[str, PreTrainedModel] = {}
         self._languages: dict[str, Language] = {}
         for name in models:
@@ -116,8 +119,10 @@ class Evaluator:
             return _measured(scores, kept, Seconds(model=time.perf_counter() - began))
         namm = job.genome.namm(job.vectors)
         policy = TimedPolicy(namm)
-        budget, eviction = job.case.budget, job.case.eviction
-        with attach(model, policy, job.case.update_interval, budget, eviction) as memory:
+        case = job.case
+        with attach(
+            model, policy, case.update_interval, case.budget, case.eviction, share=case.share
+        ) as memory:
             cache = memory.new_cache()
             scores = score_batch(model, batch, cache, namm.population)
         kept = _kept(cache).reshape(namm.population, -1)
@@ -128,6 +133,10 @@ class Evaluator:
         if job.vectors is None:
             return self._control.full(job.case)
         return self._control.measure(job.case, job.genome.namm(job.vectors))
+
+    def replay(self, job: ReplayJob) -> tuple[Costs, Seconds]:
+        """What the candidates of a job cost on records, which takes none of the models."""
+        return replay(job, self._device)
 
     def statistics(self, job: StatisticsJob) -> Statistics:
         """Measure what features are normalised by."""

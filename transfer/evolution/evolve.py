@@ -31,6 +31,13 @@ from transfer.evolution.folder import (
 from transfer.evolution.genome import Genome
 from transfer.evolution.ledger import Entry, Ledger, saving
 from transfer.evolution.progress import EvolutionProgress
+from transfer.evolution.replay import (
+    ReplayCase,
+    Replayed,
+    evaluate_replay,
+    held_out_cases,
+    replay_cases,
+)
 from transfer.evolution.search import Fitness, Population, Vector, fingerprint, make_search
 from transfer.files import locked, write_sealed
 from transfer.namm.network import NAMM
@@ -73,6 +80,10 @@ def evolve(config: EvolveConfig) -> NAMM:
         for search in searches:
             search.run()
     return _finish(config, start, searches)
+
+
+#: Of a replayed search the mean of its last means is validated: a few records are a noisy guide.
+_MEMORY = 0.9
 
 
 @dataclass(frozen=True)
@@ -131,6 +142,7 @@ class Evolution:
             config.search, self._genome.vector(start.namm), config.search_settings(seed)
         )
         self._challenger = Challenger(self._search.mean)
+        self._average = self._search.mean
         self._weights = Weights(config.keep_cost, config.likelihood_weight)
         self._generation = 0
 
@@ -172,7 +184,9 @@ class Evolution:
                 f"{where} was made from another population; use the versions of cma and numpy that "
                 f"{RUN_FILE} names, on the same kind of machine, or start anew"
             )
-        fitness = [np.nan if value is None else value for value in record["fitness"]]
+        # Runs of earlier versions told their searches the fitness itself.
+        told = record.get("ranks", record["fitness"])
+        fitness = [np.nan if value is None else value for value in told]
         self._tell(population, np.array(fitness))
         if record["validation"]:
             self._judge(record["validation"], record["stage"])
@@ -184,10 +198,10 @@ class Evolution:
         began = time.perf_counter()
         population = self._search.ask()
         asked = time.perf_counter()
-        cases = fitness_cases(self._config, self.seed, self._generation)
+        cases = self._cases()
         found = self._evaluate(population, cases)
         measured = time.perf_counter()
-        self._tell(population, found.fitness)
+        self._tell(population, found.ranks)
         told = time.perf_counter()
         validation = self._validate() if self._validation_is_due() else None
         if validation:
@@ -201,6 +215,7 @@ class Evolution:
             "computed": self._start.computed,
             "cases": [case.as_json() for case in cases],
             "fitness": _jsonable(found.fitness),
+            "ranks": _jsonable(found.ranks),
             "kept": _jsonable(found.kept),
             "sigma": self._search.sigma,
             "seconds": {
@@ -215,10 +230,18 @@ class Evolution:
         self._generation += 1
         return record
 
-    def _evaluate(self, vectors: Population, cases: Sequence[Case]) -> Evaluation:
-        return evaluate(
-            self._engine, self._genome, vectors, cases, self._weights, self._config.rows
-        )
+    def _cases(self) -> Sequence[Case] | Sequence[ReplayCase]:
+        make = replay_cases if self._config.replay else fitness_cases
+        return make(self._config, self.seed, self._generation)
+
+    def _evaluate(
+        self, vectors: Population, cases: Sequence[Case] | Sequence[ReplayCase]
+    ) -> Evaluation | Replayed:
+        told = self._engine, self._genome, vectors
+        if isinstance(cases[0], ReplayCase):
+            start = self._genome.vector(self._start.namm)
+            return evaluate_replay(*told, start, cases, self._config.rows)
+        return evaluate(*told, cases, self._weights, self._config.rows)
 
     def _tell(self, population: Population, fitness: Fitness) -> None:
         """Tell the search; a fitness that is not a number takes the worst rank."""
@@ -240,24 +263,35 @@ class Evolution:
         if advantage > self._challenger.advantage:
             self._challenger = Challenger(population[best].copy(), advantage)
         self._search.tell(ranked)
+        self._average = _MEMORY * self._average + (1 - _MEMORY) * self._search.mean
 
     def _validation_is_due(self) -> bool:
         done = self._generation + 1
         return done % self._config.validate_every == 0 or done == self._config.generations
 
+    @property
+    def _guess(self) -> Vector:
+        """Where the search stands."""
+        return self._average if self._config.replay else self._search.mean
+
     def _validate(self) -> Entry:
-        """The search's mean and the challenger on the held-out documents."""
-        vectors = np.stack([self._search.mean, self._challenger.vector])
+        """The search's guess and the challenger on the held-out documents, and records."""
+        vectors = np.stack([self._guess, self._challenger.vector])
         found = self._evaluate(vectors, validation_cases(self._config))
-        parts = ("fitness", "probability", "likelihood", "kept")
+        scores = {
+            part: _jsonable(getattr(found, part))
+            for part in ("fitness", "probability", "likelihood", "kept")
+        }
+        if cases := held_out_cases(self._config):
+            scores["replay"] = _jsonable(self._evaluate(vectors, cases).fitness)
         return {
-            name: {part: _jsonable(getattr(found, part))[number] for part in parts}
+            name: {part: values[number] for part, values in scores.items()}
             for number, name in enumerate(("mean", "best"))
         }
 
     def _judge(self, validation: Entry, stage: int) -> None:
         """Let the validated ones challenge the champion, if it is the tasks of this stage."""
-        vectors = {"mean": self._search.mean, "best": self._challenger.vector}
+        vectors = {"mean": self._guess, "best": self._challenger.vector}
         for name, scores in validation.items():
             if stage != self._start.stage or scores["fitness"] is None:
                 continue

@@ -20,13 +20,11 @@ from transfer.evolution.measured import Measured, Seconds
 from transfer.workers.base import Engine
 
 PerCandidate = Float[np.ndarray, " population"]
-#: Added to the full cache's answer probability, which may be 0.
-_SMALLEST = 1e-7
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What fitness is made of, beside the answer probability over the full cache's.
+    """What fitness is made of, beside the answer probability beyond the full cache's.
 
     Attributes:
         keep_cost: times the kept fraction is taken off.
@@ -43,13 +41,16 @@ class Evaluation:
 
     Attributes:
         fitness: of each candidate; NaN where the model's output was.
-        probability: answer probability over the full cache's.
+        ranks: from 0, the worst of all cases, to 1, the best of all; what a search is told, as no
+            case then weighs more because its numbers differ more.
+        probability: answer probability minus the full cache's.
         likelihood: log-likelihood of all tokens minus the full cache's, in nats.
         kept: fraction of the tokens kept at the end.
         seconds: of the workers, added up.
     """
 
     fitness: PerCandidate
+    ranks: PerCandidate
     probability: PerCandidate
     likelihood: PerCandidate
     kept: PerCandidate
@@ -76,17 +77,25 @@ def evaluate(
     """
     cuts = [list(_cut(case, genome, vectors, rows)) for case in cases]
     measured = iter(engine.map("measure", [job for jobs in cuts for job in jobs]))
-    ratio, likelihood, kept = (np.zeros((len(cases), len(vectors))) for _ in range(3))
+    probability, likelihood, kept = (np.zeros((len(cases), len(vectors))) for _ in range(3))
     seconds = Seconds()
     for number, jobs in enumerate(cuts):
         full, pruned = _joined(jobs, [next(measured) for _ in jobs])
-        ratio[number] = pruned.probability.mean(1) / (full.probability.mean() + _SMALLEST)
-        likelihood[number] = pruned.log_likelihood.mean(1) - full.log_likelihood.mean()
+        probability[number] = (pruned.probability - full.probability).mean(1)
+        likelihood[number] = (pruned.log_likelihood - full.log_likelihood).mean(1)
         kept[number] = pruned.kept.mean(1)
         seconds += full.seconds + pruned.seconds
-    ratio, likelihood, kept = ratio.mean(0), likelihood.mean(0), kept.mean(0)
-    fitness = ratio + weights.likelihood * likelihood - weights.keep_cost * kept
-    return Evaluation(fitness, ratio, likelihood, kept, seconds)
+    fitness = probability + weights.likelihood * likelihood - weights.keep_cost * kept
+    means = (values.mean(0) for values in (fitness, _ranks(fitness), probability, likelihood, kept))
+    return Evaluation(*means, seconds)
+
+
+def _ranks(fitness: Float[np.ndarray, "cases population"]) -> Float[np.ndarray, "cases population"]:
+    """The share of the others that a candidate beats, halves for equals; NaN for NaN."""
+    others = fitness[:, None, :]
+    beaten = (fitness[..., None] > others) + 0.5 * (fitness[..., None] == others)
+    most = max(fitness.shape[1] - 1, 1)
+    return np.where(np.isnan(fitness), np.nan, (beaten.sum(-1) - 0.5) / most)
 
 
 def _cut(

@@ -1,0 +1,111 @@
+"""A search on records: which are drawn, that a cut changes nothing, and a whole small run."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from memory_records import saved
+
+from transfer.cache.policy import Pruning
+from transfer.errors import UserError
+from transfer.evolution.evaluator import Evaluator
+from transfer.evolution.evolve import evolve
+from transfer.evolution.genome import Genome
+from transfer.evolution.replay import (
+    evaluate_replay,
+    fitting,
+    held_out_cases,
+    replay_cases,
+)
+from transfer.namm.config import NAMMConfig
+from transfer.policies.namm import NAMMPolicy
+from transfer.replay.cost import replayed
+from transfer.replay.records import Record
+from transfer.workers.engines import make_engine
+
+
+@pytest.fixture
+def folders(tmp_path):
+    made = tmp_path / "long", tmp_path / "short"
+    for seed, (folder, tokens) in enumerate(zip(made, (96, 48))):
+        folder.mkdir()
+        for number in range(2):
+            saved(folder / f"{number}.safetensors", 3, tokens, layers=8, seed=10 * seed + number)
+    return made
+
+
+@pytest.fixture
+def replaying(configured, folders):
+    return partial(configured, replay=folders, held_out=folders[:1], records=4)
+
+
+def test_folders_take_turns_and_a_tenth_generation_reads_more(replaying, folders):
+    config = replaying()
+    cases = replay_cases(config, 0, 0)
+    assert [case.record.rpartition("/")[0] for case in cases] == [*map(str, folders)] * 2
+    assert cases == replay_cases(config, 0, 0)
+    assert cases != replay_cases(config, 1, 0) != replay_cases(config, 0, 1)
+    assert len(replay_cases(config, 0, 9)) == 16
+    assert held_out_cases(config) == held_out_cases(replaying(records=4, seeds=(5,)))
+    assert {case.record.rpartition("/")[0] for case in held_out_cases(config)} == {str(folders[0])}
+
+
+def test_layers_are_drawn_evenly(replaying):
+    drawn = [case.layers for n in range(20) for case in replay_cases(replaying(), 0, n)]
+    assert {len(layers) for layers in drawn} == {4}
+    assert set(drawn) == {(0, 2, 4, 6), (1, 3, 5, 7)}
+
+
+def test_budgets_suit_the_length_of_a_record():
+    assert fitting((8, 48, 512, 0.1), 96) == [8, 48, 0.1]
+    assert fitting((8, 48, 512, 0.1), 1024) == [48, 512, 0.1]
+    assert fitting((8,), 1024) == (8,)
+    assert fitting((None,), 1024) == [None]
+
+
+@pytest.mark.parametrize("rows", [1, 4, 1000])
+def test_fitness_is_that_of_each_candidate_alone_however_it_is_cut(replaying, rows):
+    config = replaying()
+    genome = Genome(NAMMConfig(features="log", hidden=3), (0.0,) * 17, (1.0,) * 17)
+    vectors = np.random.default_rng(0).standard_normal((3, genome.size))
+    start, [case, *_] = np.zeros(genome.size), replay_cases(config, 0, 0)
+    with make_engine("in-process", partial(Evaluator, (), ()), threads=1) as engine:
+        found = evaluate_replay(engine, genome, vectors, start, [case], rows)
+    costs = [
+        replayed(
+            Record(Path(case.record)),
+            case.layers,
+            list(case.rows),
+            Pruning(NAMMPolicy(genome.namm(vector[None])), case.update_interval, case.budget),
+        )
+        for vector in (start, *vectors)
+    ]
+    for number, cost in enumerate(costs[1:]):
+        expected = sum(
+            -weight * np.log((getattr(cost, name)[0] / getattr(costs[0], name)[0] + 0.05) / 1.05)
+            for name, weight in (("loss", 0.7), ("outputs", 0.3))
+        )
+        assert found.fitness[number] == pytest.approx(expected, abs=1e-4)
+        assert found.kept[number] == pytest.approx(cost.kept[0])
+    assert np.ptp(found.fitness) > 1e-3
+
+
+def test_a_search_on_records_improves_on_held_out_ones_and_resumes(replaying, ledger_of, tmp_path):
+    told = {"generations": 12, "validate_every": 6, "sigma": 0.3}
+    config, again = replaying(**told), tmp_path / "again"
+    evolve(config)
+    ledger = ledger_of(config.out)
+    assert all(set(line["cases"][0]) >= {"record", "layers", "budget"} for line in ledger)
+    assert "/" not in ledger[0]["cases"][0]["record"]
+    assert ledger[-1]["validation"]["mean"]["replay"] > 0
+    evolve(replaying(**told | {"generations": 7}, out=again))
+    path = again / "seed-0" / "ledger.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:5]))
+    evolve(replaying(**told, out=again, resume=True))
+    assert ledger_of(again) == ledger
+
+
+def test_records_that_are_not_there_are_named(configured, tmp_path):
+    with pytest.raises(UserError, match="nowhere holds no records"):
+        evolve(configured(replay=(tmp_path / "nowhere",)))

@@ -1,0 +1,156 @@
+"""Recording whole models: documents, episodes, questions; stopped, resumed and refused."""
+
+import json
+
+import pytest
+import tiny
+import torch
+from tasks.words import word_tokenizer
+from tiny_control import save_tiny_control
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from transfer.adapters.control_model import load_control_model
+from transfer.cache.policy import Pruning
+from transfer.cli import main
+from transfer.errors import UserError
+from transfer.policies import get_policy
+from transfer.replay.config import RecordConfig
+from transfer.replay.cost import replayed
+from transfer.replay.record import record
+from transfer.replay.runs import odds
+
+
+@pytest.fixture(scope="module")
+def llama_folder(tmp_path_factory) -> str:
+    torch.manual_seed(1)
+    config = LlamaConfig(
+        vocab_size=128, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, initializer_range=0.3,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("models") / "llama"
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return str(folder)
+
+
+def contents(records):
+    return {one.path.name: one.path.read_bytes() for one in records}
+
+
+def config_of(tmp_path, model, **changes) -> RecordConfig:
+    small = {"tasks": ("recall",), "lengths": (96,), "documents": 3}
+    return RecordConfig(tmp_path / "records", (model,), **small | changes)
+
+
+def test_documents_of_a_language_model(tmp_path, llama_folder):
+    found = record(config_of(tmp_path, llama_folder, tasks=("recall", "passkey"), lengths=(64, 96)))
+    assert len(found) == 4
+    about = found[0].about
+    assert (about.rows, about.tokens, about.first, about.modality) == (3, 64, 0, "language")
+    for one in found:
+        states = one.layer(0, [0, 1, 2])
+        assert states.query.shape[:2] == (3, 4)
+        assert states.key.shape[:2] == (3, 2)
+        # Of a question nothing is asked before it, and all that is read before may matter.
+        assert states.gradient.abs().sum() > 0
+        assert (one.layer(1, [0]).gradient[:, :, -1] == 0).all()
+
+
+def test_less_memory_costs_more(tmp_path, llama_folder):
+    [one] = record(config_of(tmp_path, llama_folder, documents=1))
+    costs = [
+        replayed(one, [1], [0], Pruning(get_policy("recency"), 16, budget)).loss[0]
+        for budget in (16, 48, 80)
+    ]
+    assert costs[0] > costs[1] > costs[2] > 0
+
+
+def test_texts_are_cut_into_documents(tmp_path):
+    folder, tokenizer = tmp_path / "model", word_tokenizer()
+    tiny.llama(vocabulary=len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "long.txt").write_text("the cat sat on the mat. " * 60)
+    (tmp_path / "texts" / "short.txt").write_text("too short")
+    found = record(
+        config_of(tmp_path, str(folder), tasks=("none",), data=tmp_path / "texts", lengths=(64,))
+    )
+    assert {one.about.task for one in found} == {"long.txt"}
+    assert sum(one.about.rows for one in found) == 3
+
+
+def test_episodes_of_a_decision_transformer_are_what_it_read(tmp_path):
+    folder = save_tiny_control(tmp_path / "control")
+    found = record(config_of(tmp_path, str(folder), steps=18))
+    assert sum(one.about.rows for one in found) <= 3
+    control = load_control_model(folder)
+    for one in found:
+        assert one.about.first == 1
+        assert one.about.tokens % 3 == 2
+        assert one.about.tokens <= 3 * 18
+        assert len(one.layers) == control.model.config.n_layer
+        # An update falls between two steps, as in a rollout.
+        pruning = Pruning(get_policy("recency"), 6, 6)
+        assert replayed(one, one.layers, [0], pruning).kept[0] < 0.5
+
+
+def test_questions_about_videos(tmp_path):
+    found = record(config_of(tmp_path, "llava-next-video", documents=2))
+    assert [one.about.modality for one in found] == ["video", "video"]
+    for one in found:
+        assert one.about.rows == 1
+        assert one.about.tokens > 512
+        # What is asked is the token after the last, which reads all others.
+        assert one.layer(max(one.layers), [0]).gradient[:, :, :-1].abs().sum() == 0
+        assert one.layer(max(one.layers), [0]).gradient[:, :, -1].abs().sum() > 0
+
+
+def test_stopped_and_taken_up_again_it_is_the_same_to_the_bit(tmp_path, llama_folder):
+    config = config_of(tmp_path, llama_folder, tasks=("recall", "passkey"))
+    whole = contents(record(config))
+    lost = sorted(whole)[1]
+    (config.out / lost).unlink()
+    (config.out / f".{lost}.partial.safetensors").write_bytes(b"cut")
+    kept = (config.out / sorted(whole)[0]).stat().st_mtime_ns
+    assert contents(record(config)) == whole
+    assert (config.out / sorted(whole)[0]).stat().st_mtime_ns == kept
+    assert len(list(config.out.iterdir())) == len(whole) + 1
+
+
+def test_another_recording_is_refused(tmp_path, llama_folder):
+    record(config_of(tmp_path, llama_folder))
+    with pytest.raises(UserError, match="recorded with --seed 0, this command says 1"):
+        record(config_of(tmp_path, llama_folder, seed=1))
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--models", "decision-transformer-tmaze-stretched"], "is held out, to judge NAMMs by"),
+        (["--models", "llama-recal"], "did you mean llama-recall"),
+        (["--tasks", "recal"], "unknown task 'recal'"),
+        (["--lengths", "8"], "--lengths is 8; use 16 or more"),
+        (["--documents", "0"], "--documents is 0; use 1 or more"),
+        (["--data", "texts", "--tasks", "none"], "llama-recall has no tokenizer to read texts"),
+        (["--lengths", "100000"], "longer than"),
+    ],
+)
+def test_bad_input_is_one_sentence(tmp_path, capsys, words, said):
+    assert main(["record", "--out", str(tmp_path / "records"), *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error.splitlines()[-1]
+    assert error.count("error: ") == 1 and "Traceback" not in error
+
+
+def test_the_command_says_what_there_is(tmp_path, llama_folder, capsys):
+    out = tmp_path / "records"
+    words = ["--models", llama_folder, "--tasks", "recall", "--lengths", "64", "--documents", "1"]
+    assert main(["record", "--out", str(out), *words]) == 0
+    assert "holds 1 records of 64 tokens, 0 MB" in capsys.readouterr().out
+    assert json.loads((out / "record.json").read_text())["config"]["documents"] == 1
+
+
+def test_odds_are_those_of_one_against_all_others():
+    logits = torch.randn(5, 7, dtype=torch.float64)
+    chosen = torch.tensor([0, 3, 6, 2, 2])
+    share = logits.softmax(-1).gather(-1, chosen[:, None])[:, 0]
+    assert torch.allclose(odds(logits, chosen), (share / (1 - share)).log())

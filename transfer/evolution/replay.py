@@ -1,0 +1,209 @@
+"""Fitness on records of `transfer record`: how much less a candidate costs than the start does.
+
+A generation replays a few records, drawn over the folders, each under a budget and an interval of
+its own, the same for all candidates. Each counts the logarithm of a candidate's cost over that of
+the NAMM at which the search began, so that no model and no modality outweighs another.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from transfer.cache.policy import Pruning
+from transfer.evolution.config import EvolveConfig
+from transfer.evolution.genome import Genome
+from transfer.evolution.measured import Seconds, TimedPolicy
+from transfer.replay.cost import Costs, improvement, replayed
+from transfer.replay.records import Record, read_records
+from transfer.workers.base import Engine
+
+#: Layers of a record that are replayed in a generation, every so manieth of them.
+LAYERS = 6
+#: A budget in tokens is drawn for records of so many times as many tokens.
+LEAST_TIMES, MOST_TIMES = 2, 40
+#: An interval is drawn for records of so many times as many tokens.
+_UPDATES = 4
+#: Every so manieth generation draws so many times as many records, and ranks better.
+_OFTEN, _MORE = 10, 4
+
+
+@dataclass(frozen=True)
+class ReplayCase:
+    """Some sequences of a record, pruned in one way.
+
+    Attributes:
+        record: its file.
+        layers: that are replayed.
+        rows: the sequences.
+        budget: tokens or share each head keeps; None: the NAMM's threshold.
+        update_interval: tokens between two updates.
+        eviction: `exact` or `reference`.
+        share: who shares the budget, see `Pruning`.
+    """
+
+    record: str
+    layers: tuple[int, ...]
+    rows: tuple[int, ...]
+    budget: int | float | None
+    update_interval: int
+    eviction: str
+    share: str
+
+    def as_json(self) -> dict[str, Any]:
+        """What the ledger says of it."""
+        return {**asdict(self), "record": Path(self.record).name}
+
+
+@dataclass(frozen=True)
+class ReplayJob:
+    """Some candidates on a case."""
+
+    case: ReplayCase
+    genome: Genome
+    vectors: Float[np.ndarray, "candidates size"]
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """Candidates on replayed cases, which all count equally.
+
+    Attributes:
+        fitness: of each candidate.
+        kept: share of the tokens kept at the end.
+        seconds: of the workers, added up.
+    """
+
+    fitness: Float[np.ndarray, " population"]
+    kept: Float[np.ndarray, " population"]
+    seconds: Seconds
+
+    @property
+    def ranks(self) -> Float[np.ndarray, " population"]:
+        """What a search is told: the fitness, as all cases are of one size."""
+        return self.fitness
+
+
+def replay_cases(config: EvolveConfig, seed: int, generation: int) -> list[ReplayCase]:
+    """What a generation replays: the folders take turns."""
+    rng = np.random.default_rng([seed, generation])
+    count = config.records * (_MORE if (generation + 1) % _OFTEN == 0 else 1)
+    first, folders = generation * config.records, config.replay
+    return [_drawn(config, rng, folders[(first + n) % len(folders)]) for n in range(count)]
+
+
+def held_out_cases(config: EvolveConfig) -> list[ReplayCase]:
+    """The held-out records of a run, the same throughout."""
+    rng = np.random.default_rng(0)
+    count = _MORE * config.records
+    folders = config.held_out
+    return [_drawn(config, rng, folders[n % len(folders)]) for n in range(count)] if folders else []
+
+
+def _drawn(config: EvolveConfig, rng: np.random.Generator, folder: Path) -> ReplayCase:
+    records = _records(folder)
+    record = records[rng.integers(len(records))]
+    about, stride = record.about, -(-len(record.layers) // LAYERS)
+    rows = min(about.rows, max(1, config.rows // (config.population + 1)))
+    return ReplayCase(
+        str(record.path),
+        layers=tuple(record.layers[rng.integers(stride) :: stride]),
+        rows=tuple(sorted(rng.choice(about.rows, rows, replace=False).tolist())),
+        budget=_one(rng, fitting(config.budget or (None,), about.tokens)),
+        update_interval=_one(rng, _intervals(config.update_interval, about.tokens)),
+        eviction=config.eviction,
+        share=_one(rng, config.share),
+    )
+
+
+def fitting(budgets: Sequence[Any], tokens: int) -> Sequence[Any]:
+    """Of some budgets those that suit a sequence; all where none does."""
+    fit = [
+        budget
+        for budget in budgets
+        if not isinstance(budget, int) or LEAST_TIMES * budget <= tokens <= MOST_TIMES * budget
+    ]
+    return fit or budgets
+
+
+def _intervals(intervals: Sequence[int], tokens: int) -> Sequence[int]:
+    return [one for one in intervals if _UPDATES * one <= tokens] or [min(intervals)]
+
+
+def _one(rng: np.random.Generator, values: Sequence[Any]) -> Any:
+    return values[rng.integers(len(values))]
+
+
+@lru_cache(maxsize=64)
+def _records(folder: Path) -> list[Record]:
+    return read_records(folder)
+
+
+def evaluate_replay(
+    engine: Engine,
+    genome: Genome,
+    vectors: Float[np.ndarray, "population size"],
+    start: Float[np.ndarray, " size"],
+    cases: Sequence[ReplayCase],
+    rows: int,
+) -> Replayed:
+    """Replay all cases for all candidates.
+
+    Args:
+        engine: does it.
+        genome: what the vectors mean.
+        vectors: the candidates.
+        start: what they are compared with.
+        cases: the records and settings.
+        rows: sequences that are replayed at once, candidates times those of a case.
+    """
+    everyone = np.concatenate([start[None], vectors]).astype(np.float32)
+    cuts = [_cut(case, genome, everyone, rows) for case in cases]
+    found = iter(engine.map("replay", [job for jobs in cuts for job in jobs]))
+    fitness, kept, seconds = [], [], Seconds()
+    for jobs in cuts:
+        parts = [next(found) for _ in jobs]
+        costs = _joined([part for part, _ in parts])
+        fitness.append(improvement(costs)[1:])
+        kept.append(costs.kept[1:])
+        seconds = sum((spent for _, spent in parts), seconds)
+    return Replayed(np.mean(fitness, 0), np.mean(kept, 0), seconds)
+
+
+def _cut(
+    case: ReplayCase, genome: Genome, vectors: Float[np.ndarray, "population size"], rows: int
+) -> list[ReplayJob]:
+    together = max(1, rows // len(case.rows)) if genome.together else 1
+    return [
+        ReplayJob(case, genome, vectors[first : first + together])
+        for first in range(0, len(vectors), together)
+    ]
+
+
+def _joined(parts: Sequence[Costs]) -> Costs:
+    loss, outputs, kept = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("loss", "outputs", "kept")
+    )
+    return Costs(loss, outputs, kept, sum(part.policy_seconds for part in parts))
+
+
+def replay(job: ReplayJob, device: str) -> tuple[Costs, Seconds]:
+    """What a worker does: replay a job's case."""
+    began, case = time.perf_counter(), job.case
+    policy = TimedPolicy(job.genome.namm(job.vectors))
+    pruning = Pruning(policy, case.update_interval, case.budget, case.eviction, share=case.share)
+    costs = replayed(
+        Record(Path(case.record)), case.layers, list(case.rows), pruning, len(job.vectors), device
+    )
+    spent = time.perf_counter() - began
+    return costs, Seconds(
+        spent - costs.policy_seconds,
+        costs.policy_seconds - policy.watch.seconds,
+        policy.watch.seconds,
+    )

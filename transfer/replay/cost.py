@@ -1,0 +1,113 @@
+"""What a pruned cache costs on a record: how far attention outputs move, and how much that matters.
+
+For the change D of a layer's attention outputs and the gradient g of what the model was asked, the
+cost is the sum over tokens of (g D)^2, the square of the first-order change; beside it stands the
+squared change of the outputs relative to their square, which needs no gradient. Both are summed
+over layers: a mean of their logarithms would not see the one layer that lost its attention sink.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from transfer.cache.layer import PrunedLayer
+from transfer.cache.policy import Pruning
+from transfer.replay.recording import LayerStates
+from transfer.replay.records import Record
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of each candidate, summed over layers and sequences.
+
+    Attributes:
+        loss: squared first-order changes of the objective, in units of the record.
+        outputs: squared changes of the attention outputs, each layer's over its squared outputs.
+        kept: share of the tokens held at the end, mean over layers and heads.
+        policy_seconds: time spent observing, scoring and evicting.
+    """
+
+    loss: Float[np.ndarray, " population"]
+    outputs: Float[np.ndarray, " population"]
+    kept: Float[np.ndarray, " population"]
+    policy_seconds: float
+
+
+@torch.no_grad()
+def replayed(
+    record: Record,
+    layers: Iterable[int],
+    rows: list[int],
+    pruning: Pruning,
+    population: int = 1,
+    device: str = "cpu",
+) -> Costs:
+    """Prune a record's layers.
+
+    Args:
+        record: of which.
+        layers: indices of those that are replayed.
+        rows: the sequences.
+        pruning: with a policy of `population` candidates, each of which prunes all sequences.
+        population: how many.
+        device: where it is computed.
+    """
+    parts = [
+        _layer(record.layer(index, rows, device), index, record, pruning, population)
+        for index in layers
+    ]
+    return Costs(
+        sum(part.loss for part in parts),
+        sum(part.outputs for part in parts),
+        np.mean([part.kept for part in parts], 0),
+        sum(part.policy_seconds for part in parts),
+    )
+
+
+def _layer(
+    states: LayerStates, index: int, record: Record, pruning: Pruning, population: int
+) -> Costs:
+    whole = scaled_dot_product_attention(
+        states.query, states.key, states.value, is_causal=True, scale=states.scale, enable_gqa=True
+    )
+    layer = PrunedLayer(pruning, index)
+    layer.first = record.about.first
+    everyone = (_repeated(x, population) for x in (states.query, states.key, states.value))
+    change = layer.attend(*everyone, None, states.scale).unflatten(0, (population, -1)) - whole
+    moved = (change * states.gradient).sum((2, 4)).square().sum((1, 2))
+    share = change.square().sum((1, 2, 3, 4)) / whole.square().sum()
+    kept = np.array(layer.kept()).reshape(population, -1).mean(1) / states.query.shape[2]
+    loss, outputs = (x.double().numpy(force=True) for x in (moved, share))
+    return Costs(loss, outputs, kept, layer.policy_seconds)
+
+
+def _repeated(
+    states: Float[Tensor, "rows heads tokens dim"], population: int
+) -> Float[Tensor, "candidates heads tokens dim"]:
+    """Every sequence for the first candidate, then for the next."""
+    return states.repeat(population, 1, 1, 1)
+
+
+def improvement(
+    costs: Costs, reference: int = 0, floor: float = 0.05, weights: tuple[float, float] = (0.7, 0.3)
+) -> Float[np.ndarray, " population"]:
+    """How much lower than the reference's each candidate's cost is, as a logarithm.
+
+    Args:
+        costs: of the candidates, one of which is the reference.
+        reference: its index.
+        floor: share of the reference's cost that is added to all, so that a case which somebody
+            solves to the last digit does not outweigh all others.
+        weights: of the two costs.
+    """
+    found = np.zeros_like(costs.loss)
+    for weight, cost in zip(weights, (costs.loss, costs.outputs)):
+        # Where the reference costs nothing, nothing had to leave.
+        if cost[reference] > 0:
+            found -= weight * np.log((cost / cost[reference] + floor) / (1 + floor))
+    return found

@@ -1,0 +1,109 @@
+"""The recording itself: model after model, file after file, resumable.
+
+record.json            settings, command, versions
+MODEL-TASK-....safetensors   one for each run, see `transfer.replay.records`
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from transfer.adapters.kinds import Kind, Source
+from transfer.arguments import typed
+from transfer.errors import UserError, resumable
+from transfer.files import locked, read_sealed, write_sealed
+from transfer.provenance import command_line, versions
+from transfer.replay.config import RecordConfig
+from transfer.replay.playing import playing
+from transfer.replay.reading import reading
+from transfer.replay.recording import record_layers
+from transfer.replay.records import SUFFIX, Record, read_records, write_record
+from transfer.replay.runs import Run, Runs
+from transfer.replay.watching import watching
+
+FILE = "record.json"
+_KINDS: Mapping[Kind, Runs] = {"language": reading, "video": watching, "control": playing}
+#: Settings with which a recording may be gone on with.
+_FREE = ("out", "place")
+
+
+@typed
+def record(config: RecordConfig) -> list[Record]:
+    """Record everything that is not recorded yet.
+
+    Returns:
+        All records of the folder.
+
+    Raises:
+        UserError: bad settings, a folder that holds another recording, a full disk. Finished
+            records are always kept.
+        SimulationError: an episode failed.
+    """
+    kinds = {model: Source(model).kind for model in config.models}
+    with (
+        locked(config.out),
+        resumable(f"finished records are kept in {config.out}; the same command goes on"),
+        _progress() as progress,
+    ):
+        _begin(config)
+        task = progress.add_task("recording", total=None)
+        for model, kind in kinds.items():
+            for run in _KINDS[kind](config, model, partial(_is_written, config.out)):
+                progress.update(task, description=f"recording {run.name}")
+                write(config.out / f"{run.name}{SUFFIX}", run, model, kind)
+    return read_records(config.out)
+
+
+def write(path: Path, run: Run, model: str, modality: Kind) -> None:
+    """Record one run."""
+    layers = record_layers(run.adapter, run.embeddings, run.objective)
+    about = {"model": model, "task": run.task, "modality": modality}
+    write_record(path, layers, run.first, about)
+
+
+def _begin(config: RecordConfig) -> None:
+    """Refuse the folder of another recording, or say whose it is."""
+    path = config.out / FILE
+    settings = json.loads(json.dumps(asdict(config), default=str))
+    if path.exists():
+        told = read_sealed(path, "record anew into another folder")["config"]
+        for name, value in settings.items():
+            if name not in _FREE and told.get(name) != value:
+                raise UserError(
+                    f"{config.out} was recorded with --{name.replace('_', '-')} "
+                    f"{_words(told.get(name))}, this command says {_words(value)}; say the same, or"
+                    " choose another --out"
+                )
+        return
+    write_sealed(
+        path,
+        {
+            "command": command_line("record", config, public=True),
+            "config": settings,
+            "versions": versions(),
+        },
+    )
+
+
+def _is_written(out: Path, name: str) -> bool:
+    return (out / f"{name}{SUFFIX}").exists()
+
+
+def _words(value: Any) -> str:
+    return " ".join(map(str, value if isinstance(value, list) else [value])) or "none"
+
+
+def _progress() -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        console=Console(file=sys.stderr),
+    )

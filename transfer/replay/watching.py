@@ -1,0 +1,57 @@
+"""Questions about synthetic videos that a video model is asked, each a sequence of its own."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor
+
+from transfer.adapters.video_model import VideoModel, load_video_model
+from transfer.errors import UserError
+from transfer.replay.config import RecordConfig
+from transfer.replay.runs import Run, odds
+from transfer.tasks.video_recall import RecallQuestion, VideoRecall
+from transfer.video.frames import read_clip
+
+#: Of the first video; those of reports and of training are far below.
+_FIRST_VIDEO = 500_000
+_VIDEOS = 1000
+
+
+def watching(config: RecordConfig, name: str, done: Callable[[str], bool]) -> Iterator[Run]:
+    """One question about each of some videos, of one kind after the other.
+
+    Raises:
+        UserError: the model cannot be had, or does not know the words of the questions.
+    """
+    video = load_video_model(
+        name, trust_remote_code=config.trust_remote_code, **config.place.settings
+    )
+    if config.documents > _VIDEOS:
+        raise UserError(f"--documents is {config.documents}; use at most {_VIDEOS} with {name}")
+    task = VideoRecall(videos=config.documents, first=_FIRST_VIDEO + _VIDEOS * config.seed)
+    with TemporaryDirectory() as folder:
+        questions = [one for one in task.read(Path(folder)) if isinstance(one, RecallQuestion)]
+        kinds = len(questions) // config.documents
+        for number in range(config.documents):
+            question = questions[number * kinds + number % kinds]
+            title = f"{video.name}-{question.id}"
+            if not done(title):
+                yield _run(title, video, task, question)
+
+
+def _run(title: str, video: VideoModel, task: VideoRecall, question: RecallQuestion) -> Run:
+    clip = read_clip(question.video, task.frames, task.sampling)
+    prompt, features = task.prompt(question, clip.seconds), video.encode(clip)
+    video.check_answers(prompt.answers, prompt.prefill)
+    ids = video.prompt_ids(prompt, features.frames)
+    options = [video.chat.encode_answer(answer, prompt.prefill)[0] for answer in prompt.answers]
+    right = torch.tensor([question.answer], device=ids.device)
+
+    def objective(embeddings: Tensor) -> Tensor:
+        outputs = video.model(inputs_embeds=embeddings, use_cache=False, logits_to_keep=1)
+        return odds(outputs.logits[:, -1, options].float(), right).sum()
+
+    embeddings = video.adapter.embed(ids, features.tensor)
+    return Run(title, task.name, video.adapter, embeddings, objective)
