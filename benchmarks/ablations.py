@@ -60,6 +60,8 @@ ROWS: dict[str, str] = {
     "population 8": "--population 8",
     "population 32": "--population 32",
     "population 64": "--population 64",
+    "shared by layer": "--share layer",
+    "shared or not": "--share head layer",
 }
 MEASURES = (
     "language --model llama-recall --task recall --budget 0.25",

@@ -5,8 +5,8 @@ import tiny
 
 from benchmarks import ablations
 from benchmarks.ablations import ROWS, main, planned
+from transfer import cli
 from transfer.errors import UserError
-from transfer.evolution.config import EvolveConfig
 
 
 @pytest.fixture
@@ -57,12 +57,9 @@ def test_a_command_that_fails_is_named(words):
 
 @pytest.mark.parametrize("name", ROWS)
 def test_every_row_is_one_that_evolution_takes(name, tmp_path):
-    words = iter(ROWS[name].split())
-    settings = {flag.removeprefix("--"): value for flag, value in zip(words, words)}
-    for number in ("hidden", "population"):
-        if number in settings:
-            settings[number] = int(settings[number])
-    EvolveConfig(tmp_path, **settings)
+    usual, _ = cli.parse(["evolve", "--out", str(tmp_path)])
+    config, _ = cli.parse(["evolve", "--out", str(tmp_path), *ROWS[name].split()])
+    assert (config == usual) is (name == "log")
 
 
 @pytest.mark.parametrize(

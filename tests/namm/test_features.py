@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import tiny
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transfer import NAMM, NAMMConfig, attach
@@ -50,6 +50,7 @@ lengths = st.lists(st.integers(1, 30), min_size=1, max_size=4)
 
 
 @pytest.mark.parametrize("name", [*BUILT_IN, "log+ages", "received:RECEIVED+universal"])
+@settings(max_examples=12)
 @given(lengths=lengths, seed=st.integers(0, 99))
 def test_neither_padding_nor_another_row_is_read(name, lengths, seed):
     feature = get_feature(name)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transfer import NAMM, NAMMConfig
@@ -28,6 +28,7 @@ def wider(namm, features):
     return widened(namm, features, torch.randn(width), torch.rand(width) + 0.5)
 
 
+@settings(max_examples=40)
 @given(
     old=st.lists(st.sampled_from(SINGLE), min_size=1, max_size=3, unique=True),
     more=st.lists(st.sampled_from(SINGLE), max_size=4, unique=True),
