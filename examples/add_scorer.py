@@ -24,8 +24,8 @@ class Linear(Scorer):
 
 
 if __name__ == "__main__":
-    register("scorer", "linear", Linear())
-    config = NAMMConfig(features="log", scorer="linear")
+    register("scorer", "weighted", Linear())
+    config = NAMMConfig(features="log", scorer="weighted")
     torch.manual_seed(0)
     namm = NAMM(config, torch.randn(config.size))
     model = load_language_model("llama-recall").model

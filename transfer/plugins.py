@@ -253,8 +253,18 @@ FEATURES: Registry[Any] = Registry(
     subclass=False,
     required=("state_size", "width"),
     built_in={
+        "ages": "transfer.namm.features.place:AGES",
         "log": "transfer.namm.features.log:LOG",
+        "norms": "transfer.namm.features.norms:NORMS",
+        "place": "transfer.namm.features.place:PLACE",
+        "relative": "transfer.namm.features.relative:RELATIVE",
+        "relative_slow": "transfer.namm.features.relative:RELATIVE_SLOW",
+        "sink": "transfer.namm.features.place:SINK",
+        "slow": "transfer.namm.features.log:SLOW",
         "spec": "transfer.namm.features.spec:SPEC",
+        "two_decays": "transfer.namm.features.joined:TWO_DECAYS",
+        "universal": "transfer.namm.features.joined:UNIVERSAL",
+        "universal_norms": "transfer.namm.features.joined:UNIVERSAL_NORMS",
     },
 )
 SCORERS: Registry[Any] = Registry(
@@ -264,6 +274,7 @@ SCORERS: Registry[Any] = Registry(
     subclass=False,
     built_in={
         "bam": "transfer.namm.scorers.bam:BAM",
+        "linear": "transfer.namm.scorers.linear:LINEAR",
         "mlp": "transfer.namm.scorers.mlp:MLP",
     },
 )

@@ -43,19 +43,26 @@ def tasks():
     return ControlTasks((HOPPER,))
 
 
-@pytest.mark.parametrize("scorer", ["bam", "mlp"])
-def test_a_crowd_scores_its_sequences_as_its_members_do(scorer):
-    config = NAMMConfig(features="log", hidden=3, scorer=scorer)
+@pytest.mark.parametrize(
+    ("features", "scorer"), [("log", "bam"), ("log", "mlp"), ("universal_norms", "bam")]
+)
+def test_a_crowd_scores_its_sequences_as_its_members_do(features, scorer):
+    config = NAMMConfig(features=features, hidden=3, scorer=scorer)
     numbers = np.random.default_rng(1).standard_normal((3, config.size))
     namm = NAMM(config, torch.from_numpy(numbers).float())
     members, heads = torch.tensor([0, 0, 0, 2, 2]), 2
-    features = torch.rand(5 * heads, 7, 17)
-    age = torch.arange(7).flip(0).expand(5 * heads, -1)
-    scores = score_unevenly(namm, members, features, age)
+    told = {
+        "features": torch.rand(5 * heads, 7, namm.feature.state_size),
+        "age": torch.arange(7).flip(0).expand(5 * heads, -1),
+        "valid": torch.rand(5 * heads, 7).sort(1).values > 0.2,
+        "norms": torch.rand(5 * heads, 7, 2),
+    }
+    scores = score_unevenly(namm, members, told)
     for row, member in enumerate(members.tolist()):
         own = slice(row * heads, row * heads + heads)
-        alone = NAMM(config, namm.vector[member]).score(features[own], age[own])
-        torch.testing.assert_close(scores[own], alone)
+        mine = {name: tensor[own] for name, tensor in told.items()}
+        alone = NAMM(config, namm.vector[member]).score(**mine)
+        torch.testing.assert_close(scores[own], alone, rtol=1e-5, atol=1e-4)
 
 
 def test_together_they_return_what_they_do_alone(tasks):

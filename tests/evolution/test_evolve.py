@@ -1,6 +1,7 @@
 """What a run writes, what it keeps, and what it refuses."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -165,10 +166,27 @@ def test_resuming_with_other_settings_names_them(configured):
 
 def test_a_start_of_other_features_is_refused(configured, tmp_path):
     NAMM(NAMMConfig(features="spec", hidden=3)).save_pretrained(tmp_path / "spec")
-    with pytest.raises(
-        UserError, match="with --features spec, this command says log; say the same"
-    ):
+    with pytest.raises(UserError, match=r"log leave out some of spec.*use spec\+log"):
         evolve(configured(init=str(tmp_path / "spec")))
+
+
+def test_a_start_of_fewer_features_is_gone_on_with(configured, tmp_path, made_up):
+    made_up(lambda vectors: -np.abs(vectors).mean(1))
+    config = NAMMConfig(features="log", hidden=3, gamma=0.97)
+    narrow = NAMM(config, torch.randn(config.size), torch.randn(17), torch.rand(17) + 0.1)
+    narrow.save_pretrained(tmp_path / "narrow")
+    run = configured(init=str(tmp_path / "narrow"), features="universal_norms", generations=2)
+    evolved = evolve(run)
+    start = NAMM.from_pretrained(run.out / "start")
+    assert evolved.config == start.config == replace(config, features="universal_norms")
+    told = {"age": torch.arange(9).flip(0).expand(2, -1), "norms": torch.rand(2, 9, 2)}
+    state = torch.rand(2, 9, 34, dtype=torch.float64)
+    before = narrow.score(state[..., :17], told["age"])
+    torch.testing.assert_close(start.score(state, **told), before)
+    # What is new has statistics of its own, of the documents.
+    assert torch.equal(start.mean[:17], narrow.mean)
+    assert (start.std[17:] > 0).all() and (start.mean[17:34].abs() < 1e-3).all()
+    evolve(replace(run, resume=True, generations=3))
 
 
 def test_a_start_gives_mean_statistics_and_decay(configured, tmp_path, made_up):

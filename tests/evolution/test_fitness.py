@@ -134,7 +134,7 @@ def test_statistics_are_those_of_the_features_at_full_cache(engine, llama_folder
     case = make_case(llama_folder)
     [found] = engine.map("statistics", [StatisticsJob((case,), NAMMConfig("log"))])
     namm = NAMM(NAMMConfig("log"))
-    by_hand = FeatureStatistics(namm.feature)
+    by_hand = FeatureStatistics(namm.feature.width)
     model = load_language_model(llama_folder).model
     with attach(model, FeatureCollector(namm, by_hand), case.update_interval) as memory:
         cache = memory.new_cache()

@@ -137,7 +137,10 @@ def _configure(**fields):
         (_configure(features="brought:X"), "names 'brought:X', and no module brought is installed"),
         (_configure(hiden=3), "unknown field in config.json 'hiden'; did you mean hidden"),
         (_configure(hidden=3), "vector has 332 numbers, its configuration needs 460"),
-        (_configure(features="wavelet"), "mine: unknown feature 'wavelet'; known: log, spec"),
+        (
+            _configure(features="wavelet"),
+            "mine: unknown feature 'wavelet'; known: ages, log",
+        ),
         (_configure(hidden="3"), "says hidden '3'; write it like 32"),
         (_configure(bias=1), "says bias 1; write it like True"),
         (_configure(format=2), "format 2, this version reads 1"),

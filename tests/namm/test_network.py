@@ -136,9 +136,9 @@ def test_log_features_are_standardised_logarithms():
 )
 def test_merged_statistics_equal_those_of_all_tokens(sizes, feature):
     tokens = torch.rand(sum(sizes), 17, dtype=torch.float64)
-    statistics = FeatureStatistics(feature)
+    statistics = FeatureStatistics(feature.width)
     for batch in tokens.split(sizes):
-        statistics.add(batch)
+        statistics.add(feature.transform(batch))
     values = (tokens + 1e-4).log() if feature is LOG else tokens
     assert statistics.count == len(tokens)
     torch.testing.assert_close(statistics.mean, values.mean(0), rtol=1e-10, atol=1e-12)

@@ -156,7 +156,7 @@ def test_base_vector_without_biases():
 
 def test_running_statistics_at_full_cache():
     arrays, meta = _load(7)
-    namm, statistics = _namm(arrays), FeatureStatistics(SPEC)
+    namm, statistics = _namm(arrays), FeatureStatistics(SPEC.width)
     replays = [_replay(arrays, layer, meta["updates"]) for layer in range(meta["layers"])]
     for updates in zip(*replays):
         for update in updates:

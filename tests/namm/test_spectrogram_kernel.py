@@ -1,5 +1,7 @@
 """The spectrogram's kernel against the formula; without a GPU it runs in Triton's interpreter."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +11,8 @@ pytest.importorskip("triton")
 
 from ragged_rows import Store, Window, bfloat16_products  # noqa: F401
 
+from transfer.namm.features.log import SLOW
+from transfer.namm.features.spec import slower
 from transfer.namm.spectrogram import HOP, ema_spectrogram
 from transfer.namm.spectrogram_kernel import window_spectrogram
 
@@ -36,6 +40,17 @@ def test_window_features_of_uneven_rows(groups, queries, first, dim, dtype):
 
 def test_the_first_window_has_none_before_it():
     check_window(Window(Store([48, 5], 16, 16), 2, HOP + 48, -HOP))
+
+
+def test_a_second_decay_is_a_second_launch():
+    window = Window(Store([37, 5], 16, 16), 1, HOP + 32, 90)
+    asked = SimpleNamespace(queries=32, ragged=lambda carried: window.ragged, fold=print)
+    attention = window.attention
+    state = torch.rand(1, *attention.shape[::2], 34, device=attention.device)
+    fading = torch.tensor([GAMMA] * 17 + [slower(GAMMA)] * 17, device=state.device) ** 32
+    expected = state * fading + ema_spectrogram(attention, GAMMA, slower(GAMMA))
+    close = {"rtol": 2e-5, "atol": 5e-6, "check_dtype": False}
+    torch.testing.assert_close(SLOW.accumulate(asked, state, GAMMA), expected, **close)
 
 
 @settings(max_examples=6)

@@ -82,6 +82,12 @@ class AttentionWindow:
         keys = self._store.keys.to(self._store.exact)
         return self._by_head(self._store.padded(keys.norm(dim=-1)))
 
+    @cached_property
+    def value_norms(self) -> Float[Tensor, "batch kv_heads tokens"]:
+        """Euclidean norm of each cached value."""
+        values = self._store.values.to(self._store.exact)
+        return self._by_head(self._store.padded(values.norm(dim=-1)))
+
     @property
     def lengths(self) -> list[int]:
         """Tokens of each (sequence, KV head), without padding."""

@@ -44,8 +44,8 @@ class EvolveConfig:
         tasks: recall tasks by name, each for every model; and control tasks, by environment
             (hopper, halfcheetah, walker2d) or the name of a shipped Decision Transformer, which
             need no model. All count equally. Commas may stand between them.
-        init: start from this NAMM (name, folder or hub id), or continue the searches of the run in
-            this folder, for example with a task more.
+        init: start from this NAMM (name, folder or hub id), which may read less than `features`
+            say; or continue the searches of the run in this folder, for example with a task more.
         resume: continue the run in `out` where it was stopped.
         replay: search on the records in these folders, made by `transfer record`, instead of by
             forward passes; they take turns. The tasks are then for validation alone: what does best
@@ -60,8 +60,10 @@ class EvolveConfig:
         population: candidates a generation.
         sigma: standard deviation of the first population.
         elite: share of the population that the next mean is made of.
-        features: spec (the paper's) or log.
-        scorer: bam (the paper's) or mlp.
+        features: spec (the paper's), log, slow, relative, relative_slow, ages, place, sink, norms
+            (which are no attention), or some with + between them (log+ages); two_decays is
+            log+slow, universal all but spec, slow and norms, universal_norms that and norms.
+        scorer: bam (the paper's), mlp or linear.
         hidden: width of the scorer.
         bias: biases in the scorer's inner layers.
         gamma: decay of the spectrogram a query; with `init`, that NAMM's own is taken.

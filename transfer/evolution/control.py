@@ -54,32 +54,31 @@ class Crowd(NAMMPolicy):
     ) -> tuple[Float[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens size"]]:
         """Scores of the NAMM, each sequence's by its member."""
         with self.watch:
-            features, age = state.flatten(0, 1), window.age.flatten(0, 1)
-            scores = score_unevenly(self.namm, self.casting.members, features, age)
+            told = self.told(window, state)
+            scores = score_unevenly(self.namm, self.casting.members, told)
             return scores.view(state.shape[:3]), state
 
 
 def score_unevenly(
     namm: NAMM,
     members: Int[Tensor, " rows"],
-    features: Float[Tensor, "sequences tokens size"],
-    age: Int[Tensor, "sequences tokens"],
+    told: Mapping[str, Tensor],
 ) -> Float[Tensor, "sequences tokens"]:
     """As `NAMM.score`, with shares of unequal size: the smaller ones are filled up.
 
     Args:
         namm: a population.
         members: of each row, which has the same number of sequences, the member; ascending.
-        features: see `NAMM.score`.
-        age: see `NAMM.score`.
+        told: the arguments of `NAMM.score`.
     """
-    rows, heads = len(members), len(features) // len(members)
+    rows, heads = len(members), len(told["features"]) // len(members)
     counts = torch.bincount(members, minlength=namm.population)
     place = torch.arange(rows) - (counts.cumsum(0) - counts)[members]
     filled = torch.zeros(namm.population, int(counts.max()), dtype=torch.long)
     filled[members, place] = torch.arange(rows)
-    chosen = (filled[..., None] * heads + torch.arange(heads)).flatten().to(features.device)
-    scores = namm.score(features[chosen], age[chosen])
+    chosen = (filled[..., None] * heads + torch.arange(heads)).flatten()
+    chosen = chosen.to(told["features"].device)
+    scores = namm.score(**{name: tensor[chosen] for name, tensor in told.items()})
     return scores.view(*filled.shape, heads, -1)[members, place].flatten(0, 1)
 
 

@@ -141,7 +141,7 @@ class Evaluator:
     def statistics(self, job: StatisticsJob) -> Statistics:
         """Measure what features are normalised by."""
         namm = NAMM(job.config)
-        statistics = FeatureStatistics(namm.feature)
+        statistics = FeatureStatistics(namm.feature.width)
         policy = FeatureCollector(namm, statistics)
         for case in job.cases:
             if case.model in self._control.names:
@@ -169,7 +169,9 @@ class FeatureCollector(NAMMPolicy):
         self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens size"]
     ) -> tuple[Float[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens size"]]:
         """Every token scores the same, at the threshold."""
-        self.statistics.add(state[window.valid])
+        told = {name: tensor.cpu() for name, tensor in self.told(window, state).items()}
+        values = self.namm.read(**told | {"features": told["features"].double()})
+        self.statistics.add(values[told["valid"]])
         return state.new_zeros(state.shape[:3]), state
 
 

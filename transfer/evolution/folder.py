@@ -15,6 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from transfer.adapters.placement import say_widened
 from transfer.errors import UserError
 from transfer.evolution.cases import fitness_cases
@@ -23,7 +25,8 @@ from transfer.evolution.evaluator import Statistics, StatisticsJob
 from transfer.evolution.genome import Genome
 from transfer.evolution.ledger import Ledger, read_ledger, saving
 from transfer.files import content_digest, read_sealed, replacing, write_sealed
-from transfer.namm.network import NAMM
+from transfer.namm.network import NAMM, NAMMConfig
+from transfer.namm.widening import check_widens, widened
 from transfer.provenance import command_line, versions
 from transfer.workers.base import Engine
 
@@ -187,16 +190,27 @@ def _settings(config: EvolveConfig) -> dict[str, Any]:
 
 def _begin(config: EvolveConfig, engine: Engine, computed: Computed) -> Start:
     if config.init is None:
-        cases = fitness_cases(config, seed=0, generation=0)
-        read = [case for case in cases if case.task in config.language_tasks]
-        cases = tuple(read or cases)
-        found: Statistics = engine.map("statistics", [StatisticsJob(cases, config.namm)])[0]
+        found = _statistics(config, config.namm, engine)
         return Start.of(config, Genome(config.namm, found.mean, found.std).start(), 0, computed)
     if (Path(config.init) / RUN_FILE).is_file():
         return _continue(config, Path(config.init), computed)
     namm = NAMM.from_pretrained(config.init)
-    _refuse_changes(config.init, asdict(namm.config), _settings(config), _OF_NAMM)
+    told, settings = asdict(namm.config), _settings(config)
+    _refuse_changes(config.init, told, settings, [each for each in _OF_NAMM if each != "features"])
+    if namm.config.features != config.features:
+        check_widens(namm.config, config.features)
+        wide = replace(namm.config, features=config.features)
+        found = _statistics(config, wide, engine)
+        mean, std = torch.tensor(found.mean), torch.tensor(found.std)
+        namm = widened(namm, config.features, mean, std)
     return Start.of(config, namm, 0, computed)
+
+
+def _statistics(config: EvolveConfig, namm: NAMMConfig, engine: Engine) -> Statistics:
+    """Of what is read, on the documents of the first generation."""
+    cases = fitness_cases(config, seed=0, generation=0)
+    read = [case for case in cases if case.task in config.language_tasks]
+    return engine.map("statistics", [StatisticsJob(tuple(read or cases), namm)])[0]
 
 
 def _continue(config: EvolveConfig, run: Path, computed: Computed) -> Start:

@@ -136,7 +136,8 @@ def _config(path: Path, content: Any) -> NAMMConfig:
         if type(value) is not type(known[field]):
             raise UserError(f"{CONFIG_FILE} says {field} {value!r}; write it like {known[field]!r}")
         if field in ("features", "scorer"):
-            check_installed(path, value)
+            for name in value.split("+"):
+                check_installed(path, name)
     return NAMMConfig(**content)
 
 

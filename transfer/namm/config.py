@@ -6,7 +6,7 @@ from math import prod
 
 from transfer.arguments import check_fields
 from transfer.errors import UserError
-from transfer.plugins import FEATURES, SCORERS
+from transfer.plugins import SCORERS
 
 #: The shipped NAMM that is meant when none is named.
 DEFAULT_NAMM = "recall"
@@ -19,10 +19,10 @@ class NAMMConfig:
     """What a parameter vector means.
 
     Args:
-        features: `spec` standardises the spectrogram's magnitudes, `log` their logarithms; or a
-            kind from outside, see `transfer.namm.features`.
-        scorer: `bam`, backward attention memory, or `mlp`, no attention between tokens; or a kind
-            from outside, see `transfer.namm.scorers`.
+        features: `spec` standardises the spectrogram's magnitudes, `log` their logarithms; or
+            another kind, some joined with `+`, or one from outside: see `transfer.namm.features`.
+        scorer: `bam`, backward attention memory, `mlp`, no attention between tokens, or `linear`,
+            no hidden layer either; or a kind from outside, see `transfer.namm.scorers`.
         hidden: width of the scorer.
         bias: whether the scorer's inner layers have biases (the score always has one).
         gamma: decay of the features a query.
@@ -38,8 +38,10 @@ class NAMMConfig:
     gamma: float = 0.99
 
     def __post_init__(self) -> None:
+        from transfer.namm.features.joined import get_feature
+
         check_fields(self)
-        FEATURES.get(self.features)
+        get_feature(self.features)
         SCORERS.get(self.scorer)
         if not 1 <= self.hidden <= WIDEST:
             raise UserError(
@@ -51,9 +53,10 @@ class NAMMConfig:
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Names and shapes of the pieces of the flat vector, in order."""
+        from transfer.namm.features.joined import get_feature
         from transfer.namm.recency import RECENCY
 
-        width = RECENCY + FEATURES.get(self.features).width
+        width = RECENCY + get_feature(self.features).width
         return SCORERS.get(self.scorer).shapes(width, self.hidden, self.bias)
 
     @property

@@ -8,18 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from transfer.arguments import typed
 from transfer.errors import UserError
 from transfer.namm.checkpoint import push_namm, read_namm, save_namm
 from transfer.namm.config import NAMMConfig
-from transfer.namm.features import Feature
+from transfer.namm.features import Tokens
+from transfer.namm.features.joined import get_feature
 from transfer.namm.recency import recency_embedding
 from transfer.namm.scorers import Scorer, split
 from transfer.namm.statistics import normalised
-from transfer.plugins import FEATURES, SCORERS
+from transfer.plugins import SCORERS
 
 __all__ = ["NAMM", "NAMMConfig"]
 
@@ -50,7 +51,7 @@ class NAMM:
         std: Float[Tensor, "_"] | None = None,
     ) -> None:
         self.config = config
-        self.feature: Feature = FEATURES.get(config.features)
+        self.feature = get_feature(config.features)
         self._scorer: Scorer = SCORERS.get(config.scorer)
         width = self.feature.width
         self.vector = torch.zeros(1, config.size) if vector is None else _plain(vector)
@@ -92,14 +93,30 @@ class NAMM:
         """How many members the vector holds."""
         return len(self.vector)
 
+    def read(
+        self,
+        features: Float[Tensor, "sequences tokens size"],
+        age: Int[Tensor, "sequences tokens"],
+        index: Int[Tensor, "sequences tokens"] | None = None,
+        valid: Bool[Tensor, "sequences tokens"] | None = None,
+        norms: Float[Tensor, "sequences tokens 2"] | None = None,
+    ) -> Float[Tensor, "sequences tokens width"]:
+        """What the feature makes of the tokens, before it is normalised; see `score`."""
+        if norms is None and self.feature.reads_norms:
+            raise ValueError(f"features {self.config.features} need the norms of keys and values")
+        index = age[:, :1] - age if index is None else index
+        valid = torch.ones_like(age, dtype=torch.bool) if valid is None else valid
+        return self.feature.read(Tokens(features, age, index, valid, norms, self.config.gamma))
+
     def embed(
         self,
         features: Float[Tensor, "sequences tokens size"],
         age: Int[Tensor, "sequences tokens"],
+        **told: Tensor,
     ) -> Float[Tensor, "sequences tokens width"]:
         """What the scorer reads: the ages' embedding, then the normalised features."""
         cast = self._on(features)
-        values = self.feature.transform(features.to(cast.dtype))
+        values = self.read(features.to(cast.dtype), age, **told)
         values = normalised(values, cast.mean, cast.std)
         return torch.cat([recency_embedding(age, cast.dtype), values], -1)
 
@@ -107,6 +124,7 @@ class NAMM:
         self,
         features: Float[Tensor, "sequences tokens size"],
         age: Int[Tensor, "sequences tokens"],
+        **told: Tensor,
     ) -> Float[Tensor, "sequences tokens"]:
         """Score every token of every sequence; a token below 0 is not worth keeping.
 
@@ -114,17 +132,20 @@ class NAMM:
             features: what `feature` keeps, newest token last. Shorter sequences are padded on the
                 left with anything finite; padding influences no real token.
             age: tokens since each token was seen, 0 for the newest.
+            told: what some features read beside, a row a sequence too. `index` of each token in its
+                sequence, by default from the oldest one given; `valid`, False at padding, by
+                default all True; `norms` of key and value, `[sequences, tokens, 2]`.
 
         With a population, each member scores an equal share of the sequences, in order. The
         inputs may be on any device; the parameters are copied there once.
 
         Raises:
-            ValueError: the sequences do not divide into the population.
+            ValueError: the sequences do not divide into the population, or norms are missing.
         """
         sequences = len(features)
         if sequences % self.population:
             raise ValueError(f"{sequences} sequences for a population of {self.population}")
-        inputs = self.embed(features, age)
+        inputs = self.embed(features, age, **told)
         members = inputs.unflatten(0, (self.population, sequences // self.population))
         return self._scorer.scores(members, self._on(features).parameters).flatten(0, 1)
 

@@ -7,7 +7,7 @@ attention, so a block of any size costs no copy of it and no complex numbers.
 from functools import cache
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 WINDOW = 32
@@ -35,11 +35,11 @@ def dft_matrix(dtype: torch.dtype, device: torch.device) -> Float[Tensor, "32 32
 
 @cache
 def _ema_weights(
-    frames: int, gamma: float, dtype: torch.dtype, device: torch.device
-) -> Float[Tensor, "1 frames"]:
-    per_hop = gamma**HOP
+    frames: int, gammas: tuple[float, ...], dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "gammas frames"]:
     ages = torch.arange(frames - 1, -1, -1, dtype=torch.float64)
-    return ((1 - per_hop) * per_hop**ages)[None].to(device, dtype)
+    rows = [(1 - per_hop) * per_hop**ages for per_hop in (gamma**HOP for gamma in gammas)]
+    return torch.stack(rows).to(device, dtype)
 
 
 def decay(gamma: float, queries: int) -> float:
@@ -52,8 +52,8 @@ def decay(gamma: float, queries: int) -> float:
 
 @torch.no_grad()
 def ema_spectrogram(
-    attention: Float[Tensor, "*lead rows tokens"], gamma: float
-) -> Float[Tensor, "*lead tokens 17"]:
+    attention: Float[Tensor, "*lead rows tokens"], *gammas: float
+) -> Float[Tensor, "*lead tokens bins"]:
     """EMA over hops of the magnitude spectrogram of each token's attention column (section 3.1).
 
     With a = gamma ** 16 and T = (rows - 16) / 16 frames of 32 rows, 16 apart, the result is
@@ -64,7 +64,7 @@ def ema_spectrogram(
         attention: float32 or float64 probabilities. The first 16 rows are the last queries of
             the window before (zeros when there was none, or for a token that was not cached
             then), the others the new queries, old to new.
-        gamma: decay a query.
+        gammas: decay a query; of several, 17 numbers each.
 
     Raises:
         ValueError: the new rows are not a positive multiple of 16.
@@ -76,18 +76,39 @@ def ema_spectrogram(
         )
     flat = attention.reshape(-1, rows, tokens)
     together = max(1, (_CPU_BLOCK if attention.is_cpu else _BLOCK) // (rows * tokens))
-    reduced = [_reduced(block, gamma).mT for block in flat.split(together)]
+    reduced = [_reduced(block, gammas).mT for block in flat.split(together)]
     whole = reduced[0] if len(reduced) == 1 else torch.cat(reduced)
-    return whole.reshape(*attention.shape[:-2], tokens, BINS)
+    return whole.reshape(*attention.shape[:-2], tokens, len(gammas) * BINS)
 
 
 def _reduced(
-    attention: Float[Tensor, "matrices rows tokens"], gamma: float
-) -> Float[Tensor, "matrices 17 tokens"]:
+    attention: Float[Tensor, "matrices rows tokens"], gammas: tuple[float, ...]
+) -> Float[Tensor, "matrices bins tokens"]:
     windows = attention.unfold(1, WINDOW, HOP).mT
     squares = torch.matmul(dft_matrix(attention.dtype, attention.device), windows).square_()
     squares[..., 1 : BINS - 1, :] += squares[..., BINS:, :]
     magnitudes = squares[..., :BINS, :].sqrt_().flatten(-2)
     frames = windows.shape[1]
-    weights = _ema_weights(frames, gamma, attention.dtype, attention.device)
-    return torch.matmul(weights, magnitudes).unflatten(-1, (BINS, -1)).squeeze(1)
+    weights = _ema_weights(frames, gammas, attention.dtype, attention.device)
+    return torch.matmul(weights, magnitudes).unflatten(-1, (BINS, -1)).flatten(1, 2)
+
+
+def ema_of_ones(age: Int[Tensor, "*tokens"], gamma: float) -> Float[Tensor, "*tokens"]:
+    """The first bin's EMA for a token that got an attention of 1 from every query since it came.
+
+    What a token got a query, with the weights of the EMA, is its first bin over this. Only the two
+    newest frames can hold part of a token's life; of the older ones the sum is geometric.
+
+    Args:
+        age: tokens since the token, 0 for the newest.
+        gamma: decay a query.
+    """
+    per_hop, hann = gamma**HOP, dft_matrix(torch.float64, age.device)[0]
+    newest = torch.cat([hann.new_zeros(1), hann.flip(0).cumsum(0)])
+    whole = ((age - HOP + 1) // HOP).clamp(min=0)
+    partial = sum(
+        per_hop ** (whole.double() + late)
+        * newest[(age - HOP * (whole + late) + 1).clamp(0, WINDOW).long()]
+        for late in (0, 1)
+    )
+    return newest[-1] * (1 - per_hop ** whole.double()) + (1 - per_hop) * partial

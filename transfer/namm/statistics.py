@@ -7,8 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from transfer.namm.features import Feature
-
 _SMALLEST_STD = 1e-7
 
 
@@ -22,24 +20,23 @@ def normalised(
 
 
 class FeatureStatistics:
-    """Mean and population variance of transformed features, merged batch by batch in float64.
+    """Mean and population variance of what is read, merged batch by batch in float64.
 
     A token that stays cached for k updates counts k times in every layer and head, as in the
     original implementation.
 
     Args:
-        feature: of which.
+        width: numbers that are read of a token.
     """
 
-    def __init__(self, feature: Feature) -> None:
-        self.feature = feature
+    def __init__(self, width: int) -> None:
         self.count = 0
-        self.mean = torch.zeros(feature.width, dtype=torch.float64)
-        self.var = torch.zeros(feature.width, dtype=torch.float64)
+        self.mean = torch.zeros(width, dtype=torch.float64)
+        self.var = torch.zeros(width, dtype=torch.float64)
 
-    def add(self, state: Float[Tensor, "tokens size"]) -> None:
-        """Merge the states of the tokens of one layer at one update; no padding among them."""
-        values = self.feature.transform(state.to("cpu", torch.float64))
+    def add(self, values: Float[Tensor, "tokens width"]) -> None:
+        """Merge what is read of the tokens of one layer at one update; no padding among them."""
+        values = values.to("cpu", torch.float64)
         batch_var, batch_mean = torch.var_mean(values, dim=0, correction=0)
         self.count += len(values)
         share = len(values) / self.count

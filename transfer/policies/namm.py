@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -52,22 +53,33 @@ class NAMMPolicy(Policy):
         lengths = window.lengths
         alike = max(lengths) <= SHORT or min(lengths) == max(lengths)
         # On a GPU many launches cost more than padding.
+        told = self.told(window, state)
         if self.namm.population > 1 or alike or not state.is_cpu:
-            features, age = state.flatten(0, 1), window.age.flatten(0, 1)
-            return self.namm.score(features, age).view(state.shape[:3]), state
-        return self._row_by_row(window, state, lengths), state
+            return self.namm.score(**told).view(state.shape[:3]), state
+        return self._row_by_row(told, lengths).view(state.shape[:3]), state
+
+    def told(
+        self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens size"]
+    ) -> dict[str, Tensor]:
+        """The arguments of `NAMM.score`, a row for each head of each sequence."""
+        told = {
+            "features": state,
+            "age": window.age,
+            "index": window.positions - window.first,
+            "valid": window.valid,
+        }
+        if self.namm.feature.reads_norms:
+            told["norms"] = torch.stack([window.key_norms, window.value_norms], -1)
+        return {name: tensor.flatten(0, 1) for name, tensor in told.items()}
 
     def _row_by_row(
-        self,
-        window: AttentionWindow,
-        state: Float[Tensor, "batch kv_heads tokens size"],
-        lengths: list[int],
-    ) -> Float[Tensor, "batch kv_heads tokens"]:
+        self, told: dict[str, Tensor], lengths: list[int]
+    ) -> Float[Tensor, "rows tokens"]:
         """Quadratic in each head's own length, not in that of the longest."""
-        features, age = state.flatten(0, 1), window.age.flatten(0, 1)
-        scores = state.new_zeros(features.shape[:2])
+        rows, tokens = told["age"].shape
+        scores = told["features"].new_zeros(rows, tokens)
         for row, length in enumerate(lengths):
-            own = slice(row, row + 1), slice(features.shape[1] - length, None)
+            own = slice(row, row + 1), slice(tokens - length, None)
             if length:
-                scores[own] = self.namm.score(features[own], age[own])
-        return scores.view(state.shape[:3])
+                scores[own] = self.namm.score(**{name: x[own] for name, x in told.items()})
+        return scores

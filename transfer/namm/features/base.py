@@ -1,10 +1,11 @@
 """What a kind of feature has to say of itself, and what it may ask of the attention."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from transfer.ragged import RaggedAttention
@@ -37,15 +38,37 @@ class Attention(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Tokens:
+    """The cached tokens of some heads at an update, padded on the left, newest token last.
+
+    Attributes:
+        state: what the feature keeps of each; anything finite at padding, as everything here.
+        age: tokens seen since each, 0 for the newest; evicted ones count.
+        index: of each in its sequence, 0 for the first; evicted ones count.
+        valid: False at padding.
+        norms: Euclidean norms of key and value, where the feature `reads_norms`.
+        gamma: decay a query.
+    """
+
+    state: Float[Tensor, "rows tokens size"]
+    age: Int[Tensor, "rows tokens"]
+    index: Int[Tensor, "rows tokens"]
+    valid: Bool[Tensor, "rows tokens"]
+    norms: Float[Tensor, "rows tokens 2"] | None
+    gamma: float
+
+
 class Feature(ABC):
     """A few floats a token, made of the attention it receives, query after query.
 
     Attributes:
         state_size: floats kept with every cached token.
-        width: floats that the scorer reads of them, after `transform`.
+        width: floats that the scorer reads of them.
         looks_back: queries before the new ones that `accumulate` asks for.
         multiple_of: new queries come in multiples of so many; update intervals have to fit.
         half_state: whether the state may be float16 where the model is of half precision.
+        reads_norms: whether `read` looks at the norms of keys and values, beside the attention.
     """
 
     state_size: int
@@ -53,6 +76,15 @@ class Feature(ABC):
     looks_back: int = 0
     multiple_of: int = 1
     half_state: bool = False
+    reads_norms: bool = False
+
+    @property
+    def family(self) -> Hashable:
+        """What the state is; joined features of one family share that of the largest.
+
+        The states of a family begin with the same numbers.
+        """
+        return self
 
     @abstractmethod
     def accumulate(
@@ -69,3 +101,10 @@ class Feature(ABC):
     def transform(self, state: Float[Tensor, "*tokens size"]) -> Float[Tensor, "*tokens width"]:
         """What is normalised and then scored; the state itself is left as it is."""
         return state
+
+    def read(self, tokens: Tokens) -> Float[Tensor, "rows tokens width"]:
+        """The same for a feature that needs more than a token's own state.
+
+        A row must not influence another, nor padding any token.
+        """
+        return self.transform(tokens.state)
