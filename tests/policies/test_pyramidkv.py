@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from transformers import Gemma3TextConfig
 
 from transfer import attach
+from transfer.cache import footprint
 from transfer.cache.cache import PrunedCache
+from transfer.cache.footprint import LayerShape
 from transfer.cache.policy import Depth, Pruning
 from transfer.errors import UserError
 from transfer.policies import get_policy
@@ -50,6 +52,10 @@ def test_layers_of_a_model_hold_a_pyramid_whether_it_has_a_cache_or_not(budget, 
     with attach(model, "pyramidkv", **asked) as memory, torch.no_grad():
         cache = memory.new_cache()
         logits = model(IDS, cache=cache).logits
+        # So what holds for an even budget holds for the whole.
+        shape = LayerShape.of(model.config, torch.float32, batch=2)
+        assert cache.bytes() == 3 * footprint.held(shape, memory.pruning, 120).total
+        assert cache.peak_bytes() == 3 * footprint.peak(shape, memory.pruning, 120).total
         assert [layer[0] for layer in cache.kept()] == [[tokens] * 2 for tokens in held]
         pieces = memory.new_cache()
         parts = [model(piece, cache=pieces).logits for piece in IDS.split(37, 1)]

@@ -31,7 +31,7 @@ class LagKV(Policy):
     two chunks holds recent tokens alone.
 
     Args:
-        lag: tokens of a chunk (the paper: 128 and more, of thousands).
+        lag: tokens of a chunk (kvpress: 128, of thousands).
         sinks: first tokens that always stay, within the budget.
     """
 
