@@ -183,16 +183,22 @@ POLICIES: Registry[type] = Registry(
     base="transfer.cache.policy:Policy",
     required=("name",),
     built_in={
+        "criticalkv": "transfer.policies.criticalkv:CriticalKV",
+        "expected_attention": "transfer.policies.expected_attention:ExpectedAttention",
         "fastgen": "transfer.policies.fastgen:FastGen",
         "full": "transfer.policies.full:Full",
         "h2o": "transfer.policies.h2o:H2O",
         "h2o_age": "transfer.policies.h2o_age:H2OAge",
+        "keydiff": "transfer.policies.keydiff:KeyDiff",
         "l2_norm": "transfer.policies.l2_norm:L2Norm",
+        "lagkv": "transfer.policies.lagkv:LagKV",
         "namm": "transfer.policies.namm:NAMMPolicy",
+        "pyramidkv": "transfer.policies.pyramidkv:PyramidKV",
         "random": "transfer.policies.random:Random",
         "recency": "transfer.policies.recency:Recency",
         "snapkv": "transfer.policies.snapkv:SnapKV",
         "tova": "transfer.policies.tova:TOVA",
+        "vatp": "transfer.policies.vatp:VATP",
     },
 )
 #: By `config.model_type`.

@@ -1,5 +1,7 @@
 """Pruned logits equal a dense forward with every token's visibility as an explicit mask."""
 
+import itertools
+
 import pytest
 import tiny
 import torch
@@ -96,8 +98,15 @@ def test_budgets_and_evictions_stay_exact(eviction, budget, double_norm):
     assert (logits - dense_logits(model, memory.cache, ids)).abs().max() <= 1e-6
 
 
-@pytest.mark.parametrize("name", ["h2o", "h2o_age", "tova", "snapkv", "fastgen"])
-@pytest.mark.parametrize("update_interval", [1, 7, 20, 100])
+RULES = ["h2o", "h2o_age", "tova", "snapkv", "fastgen"]
+#: Of rules that share their kind with one of these, or read no attention, two intervals will do.
+CASES = [
+    *itertools.product(RULES, [1, 7, 20, 100]),
+    *itertools.product(["criticalkv", "expected_attention", "lagkv", "vatp"], [7, 100]),
+]
+
+
+@pytest.mark.parametrize(("name", "update_interval"), CASES)
 def test_policies_that_read_attention_prune_at_any_interval(name, update_interval, double_norm):
     model = tiny.llama(layers=2).double()
     ids = torch.randint(3, 97, (2, TOKENS))

@@ -18,7 +18,9 @@ def make(name):
 
 @settings(max_examples=40)
 @given(
-    policy=st.sampled_from(["namm", "h2o", "snapkv", "tova", "fastgen", "recency", "random"]),
+    policy=st.sampled_from(
+        ["namm", "h2o", "snapkv", "tova", "fastgen", "recency", "random", "lagkv", "keydiff"]
+    ),
     budget=st.sampled_from([5, 0.1, 0.25, 0.5, 1.0]),
     update_interval=st.sampled_from([1, 7, 16, 20, 48, 64, 100, 128, 160]),
     seen=st.integers(1, 700),

@@ -8,7 +8,7 @@ from transfer import NAMM, attach
 from transfer.policies import POLICIES
 
 PROMPTS = [70, 33, 64]
-NEW = 40
+NEW = 24
 
 
 def settings(name):

@@ -142,7 +142,8 @@ def test_an_interval_that_is_no_multiple_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("policy", "rows"), [("h2o", 0), ("snapkv", 16), ("tova", 1), ("fastgen", 0)]
+    ("policy", "rows"),
+    [("h2o", 0), ("snapkv", 16), ("tova", 1), ("fastgen", 0), ("expected_attention", 64)],
 )
 @pytest.mark.parametrize("update_interval", [32, 512])
 def test_only_as_many_queries_are_held_as_the_policy_looks_back_at(policy, rows, update_interval):

@@ -22,12 +22,15 @@ def inputs():
     return query, key
 
 
+def values():
+    return torch.randn(1, HEADS, N_UP * UPDATES, DIM, generator=torch.Generator().manual_seed(9))
+
+
 def kept_by(policy, budget=None):
     """Positions kept after each update, `[update][head]`."""
     query, key = inputs()
     layer = PrunedLayer(Pruning(policy, N_UP, budget, trace=True), 1)
-    layer.update(key, key)
-    layer.attend(query, key, key, None, SCALE)
+    layer.attend(query, key, values().double(), None, SCALE)
     return [[head.tolist() for head in kept] for _, kept in layer.kept_positions[0]]
 
 
@@ -107,6 +110,84 @@ def recency(sinks):
     return lambda rows, alive, *_: [math.inf if p < sinks else p for p in alive]
 
 
+def keydiff(rows, alive, head, seen, memory):
+    units = [key / key.norm() for key in inputs()[1][0, head][alive]]
+    anchor = sum(units) / len(units)
+    return [-float(unit @ anchor) for unit in units]
+
+
+def loudness(head, position):
+    return float(values()[0, head, position].double().abs().sum())
+
+
+def vatp(budget, sinks):
+    def rule(rows, alive, head, seen, memory):
+        sums = accumulated(rows, alive, head, memory)
+        return [
+            math.inf if p < sinks or len(alive) - j <= budget // 2 else s * loudness(head, p)
+            for j, (s, p) in enumerate(zip(sums, alive))
+        ]
+
+    return rule
+
+
+def criticalkv(budget, observe, share):
+    def rule(rows, alive, head, seen, memory):
+        mean = (rows[-observe:].sum(0) / observe)[:-observe]
+        pooled = [float(sum(mean[max(0, j - 2) : j + 3]) / 5) for j in range(len(mean))]
+        order = sorted(range(len(pooled)), key=lambda j: -pooled[j])
+        first = order[: round((budget - observe) * share)]
+        return [
+            math.inf if j in first or j >= len(pooled) else (pooled[j] + 1e-4) * loudness(head, p)
+            for j, p in enumerate(alive)
+        ]
+
+    return rule
+
+
+def expected_attention(observe, sinks):
+    def rule(rows, alive, head, seen, memory):
+        shares = torch.zeros(len(alive)).double()
+        outside = torch.tensor([p < sinks for p in alive])
+        for query in inputs()[0][0, head * GROUPS : (head + 1) * GROUPS, :seen]:
+            newest = query[-observe:]
+            mean, spread = newest.mean(0), newest.T.cov(correction=0)
+            logits = torch.stack(
+                [
+                    SCALE * mean @ key + SCALE**2 / 2 * key @ spread @ key
+                    for key in inputs()[1][0, head][alive]
+                ]
+            )
+            shares += logits.masked_fill(outside, -math.inf).softmax(0) / GROUPS
+        norms = values()[0, head][alive].double().norm(dim=-1)
+        return torch.where(outside, math.inf, shares * norms)
+
+    return rule
+
+
+def lagkv(lag, sinks):
+    def spread(states, chunk, after):
+        low, high = states[after].amin(0), states[after].amax(0)
+        return ((states[chunk] - low) / (high - low)).std(-1).softmax(0)
+
+    def rule(rows, alive, head, seen, memory):
+        ranks, chunk = memory[head].setdefault("ranks", {}), 0
+        while (end := sinks + (chunk + 2) * lag) <= seen:
+            own, after = (
+                [p for p in alive if start <= p < start + lag]
+                for start in (end - 2 * lag, end - lag)
+            )
+            if own and not ranks.keys() & set(own):
+                both = [inputs()[1][0, head], values()[0, head].double()]
+                score = sum(spread(states, own, after) for states in both)
+                order = sorted(range(len(own)), key=lambda j: float(score[j]))
+                ranks |= {own[j]: lag - len(own) + place for place, j in enumerate(order)}
+            chunk += 1
+        return [math.inf if p < sinks else ranks.get(p, lag) for p in alive]
+
+    return rule
+
+
 @pytest.mark.parametrize(
     ("policy", "settings", "budget", "rule"),
     [
@@ -117,6 +198,20 @@ def recency(sinks):
         ("l2_norm", {}, 0.25, l2_norm),
         ("tova", {}, 20, tova),
         ("snapkv", {}, 24, snapkv),
+        ("keydiff", {}, 20, keydiff),
+        ("keydiff", {}, 0.25, keydiff),
+        ("vatp", {}, 20, vatp(20, 4)),
+        ("vatp", {"sinks": 0}, 9, vatp(9, 0)),
+        ("criticalkv", {}, 26, criticalkv(26, 16, 0.5)),
+        ("criticalkv", {"observe": 4, "first_stage": 0.2}, 19, criticalkv(19, 4, 0.2)),
+        ("criticalkv", {"observe": 4, "first_stage": 1.0}, 19, criticalkv(19, 4, 1)),
+        ("expected_attention", {}, 20, expected_attention(64, 4)),
+        ("expected_attention", {"observe": 9, "sinks": 0}, 0.25, expected_attention(9, 0)),
+        ("lagkv", {"lag": 8}, 28, lagkv(8, 4)),
+        ("lagkv", {"lag": 5, "sinks": 2}, 30, lagkv(5, 2)),
+        # Chunks of which an earlier update left little.
+        ("lagkv", {"lag": 8}, 14, lagkv(8, 4)),
+        ("pyramidkv", {}, 24, snapkv),
         ("recency", {}, 20, recency(4)),
         ("recency", {"sinks": 0}, 20, recency(0)),
     ],
@@ -278,6 +373,14 @@ def test_an_unknown_policy_is_answered_with_the_nearest():
         ("fastgen", {"first": -1}),
         ("random", {"seed": None}),
         ("recency", {"sinks": True}),
+        ("vatp", {"sinks": -1}),
+        ("lagkv", {"sinks": -1}),
+        ("lagkv", {"lag": 1}),
+        ("expected_attention", {"sinks": -1}),
+        ("expected_attention", {"observe": 0}),
+        ("criticalkv", {"first_stage": 1.5}),
+        ("criticalkv", {"kernel": 2}),
+        ("pyramidkv", {"beta": 0}),
     ],
 )
 def test_settings_out_of_range_are_refused(name, settings):

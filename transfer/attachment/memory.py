@@ -47,9 +47,10 @@ class Memory:
         # Refuses a model without a layer to prune before anything is changed.
         layers = PrunedCache(adapter.config, pruning).layers
         stock = {i for i, layer in enumerate(layers) if not isinstance(layer, PrunedLayer)}
+        depths = {layer.index: layer.depth for layer in layers if isinstance(layer, PrunedLayer)}
         register()
         self._before: str | None = adapter.set_attention(IMPLEMENTATION)
-        self._binding = Binding(adapter.config, pruning, IMPLEMENTATION)
+        self._binding = Binding(adapter.config, pruning, IMPLEMENTATION, depths)
         # A rank of a pipeline has only some of the layers.
         indices = (getattr(module, "layer_idx", None) for module in adapter.model.modules())
         self._local = {index for index in indices if isinstance(index, int)}

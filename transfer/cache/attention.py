@@ -134,7 +134,8 @@ def _layer_for_one_call(module: nn.Module, query: Tensor, key: Tensor) -> Pruned
     assert binding is not None
     if query.shape[2] != key.shape[2]:
         raise UserError(_NOT_PRUNED)
-    return PrunedLayer(binding.pruning, int(getattr(module, "layer_idx", 0)))
+    index = int(getattr(module, "layer_idx", 0))
+    return PrunedLayer(binding.pruning, index, depth=binding.depths.get(index))
 
 
 #: What models hand to the attention function that changes what a query sees of a token.

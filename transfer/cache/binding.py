@@ -1,5 +1,6 @@
 """Which model a pruned cache belongs to, and until when."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 from uuid import uuid4
@@ -7,7 +8,7 @@ from weakref import WeakValueDictionary
 
 from transformers import PreTrainedConfig
 
-from transfer.cache.policy import Pruning
+from transfer.cache.policy import Depth, Pruning
 from transfer.errors import UserError
 
 _ALL: WeakValueDictionary[str, "Binding"] = WeakValueDictionary()
@@ -20,15 +21,23 @@ class Binding:
         config: of the text decoder.
         pruning: of its caches.
         implementation: the attention that the model has as long as it is attached.
+        depths: of its pruned layers, by their index in the model.
 
     Attributes:
         attached: False from `detach` on.
     """
 
-    def __init__(self, config: PreTrainedConfig, pruning: Pruning, implementation: str) -> None:
+    def __init__(
+        self,
+        config: PreTrainedConfig,
+        pruning: Pruning,
+        implementation: str,
+        depths: Mapping[int, Depth],
+    ) -> None:
         self.config = config
         self.pruning = pruning
         self.implementation = implementation
+        self.depths = depths
         self.attached = True
         self._name = uuid4().hex
         _ALL[self._name] = self

@@ -23,7 +23,7 @@ from transfer.cache.binding import Binding
 from transfer.cache.forward import Pass, current
 from transfer.cache.layer import PrunedLayer, another_batch
 from transfer.cache.parked import Parked
-from transfer.cache.policy import Pruning
+from transfer.cache.policy import Depth, Pruning
 from transfer.cache.protected import Protected
 from transfer.errors import UserError
 
@@ -58,10 +58,9 @@ class PrunedCache(DynamicCache):
     ) -> None:
         super().__init__(config=config)
         # Exactly DynamicLayer: its subclasses (sliding windows, quantised) store otherwise.
-        self.layers = [
-            PrunedLayer(pruning, index, alone=False) if type(layer) is DynamicLayer else layer
-            for index, layer in enumerate(self.layers)
-        ]
+        full = [index for index, layer in enumerate(self.layers) if type(layer) is DynamicLayer]
+        for place, index in enumerate(full):
+            self.layers[index] = PrunedLayer(pruning, index, False, Depth(place, len(full)))
         if not self.pruned:
             raise UserError(
                 f"{config.model_type} has no full-attention layer to prune; "

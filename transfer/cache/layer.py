@@ -30,7 +30,7 @@ from transfer.cache.columns import Columns
 from transfer.cache.eviction import select
 from transfer.cache.packed import PackedTokens
 from transfer.cache.pieces import Piece, assembled, cut
-from transfer.cache.policy import Pruning, accumulated, scored
+from transfer.cache.policy import Depth, Pruning, accumulated, scored
 from transfer.cache.protected import Protected, protection
 from transfer.cache.queries import STRIDE, Queries, QueryLog
 from transfer.cache.window import AttentionWindow
@@ -95,6 +95,7 @@ class PrunedLayer(CacheLayerMixin):
 
     Attributes:
         index: of the layer in the model.
+        depth: its place among the layers that are pruned.
         now: what is held.
         under_way: whether a call is, of which it is not said yet that all layers have taken it.
         before: what was held before it.
@@ -107,10 +108,13 @@ class PrunedLayer(CacheLayerMixin):
     is_sliding = False
     supports_early_init = False
 
-    def __init__(self, pruning: Pruning, index: int, alone: bool = True) -> None:
+    def __init__(
+        self, pruning: Pruning, index: int, alone: bool = True, depth: Depth | None = None
+    ) -> None:
         super().__init__()
         self._given = pruning
         self.index = index
+        self.depth = depth or Depth()
         self.alone = alone
         self.reset()
 
@@ -489,7 +493,7 @@ class PrunedLayer(CacheLayerMixin):
         """Which tokens of sequences that are alike stay, and their state."""
         assert self.now is not None
         pruning, part = self.pruning, self._part(sequences)
-        tokens = pruning.tokens(self.now.counts[sequences[0]])
+        tokens = pruning.tokens(self.now.counts[sequences[0]], self.depth)
         budget = None
         if tokens is not None:
             budget = torch.full((len(sequences),), tokens, device=part.keys.device)

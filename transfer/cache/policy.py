@@ -7,7 +7,7 @@ returns one score a token; what leaves is decided in `transfer.cache.eviction`.
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,18 @@ from transfer.arguments import check_fields, shown
 from transfer.cache.queries import STRIDE, TILE
 from transfer.cache.window import AttentionWindow
 from transfer.errors import MOST_TOKENS, UserError
+
+
+class Depth(NamedTuple):
+    """Where a layer is among those of its model that are pruned.
+
+    Attributes:
+        place: from 0 on, the first of them reads the embeddings or what is nearest to them.
+        layers: how many there are.
+    """
+
+    place: int = 0
+    layers: int = 1
 
 
 class Policy(ABC):
@@ -46,6 +58,17 @@ class Policy(ABC):
         For a policy that does not `accumulate`: all of its window.
         """
         return update_interval if self.reads_attention else 0
+
+    def layer_budget(self, even: int, seen: int, least: int, depth: "Depth") -> int:
+        """How many of a budget's tokens each head of one layer keeps; over all layers `even`.
+
+        Args:
+            even: what each would keep if all kept alike, up to `seen`, at least `least`.
+            seen: tokens that came.
+            least: those of a layer that stay whatever the policy says.
+            depth: of the layer.
+        """
+        return even
 
     def accumulate(
         self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens size"]
@@ -386,13 +409,29 @@ class Pruning:
         """Itself: copies of a cache are pruned by the same policy, with the same weights."""
         return self
 
-    def tokens(self, seen: int) -> int | None:
-        """The budget in tokens for a sequence of `seen` tokens; None without a budget."""
+    def tokens(self, seen: int, depth: Depth | None = None) -> int | None:
+        """The budget in tokens for a sequence of `seen` tokens; None without a budget.
+
+        Args:
+            seen: tokens that came.
+            depth: of the layer that asks; None: what layers keep on average.
+
+        Raises:
+            UserError: the policy shares the budget over the layers by something else than numbers.
+        """
         if self.budget is None:
             return None
-        if self.is_share:
-            return max(self.protected, math.ceil(round(self.budget * seen, 9)))
-        return int(self.budget)
+        share = math.ceil(round(self.budget * seen, 9)) if self.is_share else int(self.budget)
+        even = max(self.protected, share)
+        if depth is None or depth.layers == 1 or even >= seen:
+            return even
+        own = self.policy.layer_budget(even, seen, self.protected, depth)
+        if not _is_whole(own, 1):
+            raise UserError(
+                f"layer_budget of policy {self.policy.name} is {shown(own)}; use a whole number "
+                "from 1 on"
+            )
+        return own
 
 
 def _is_whole(value: Any, least: int) -> bool:

@@ -77,6 +77,19 @@ class AttentionWindow:
         return self.seen - 1 - self.positions
 
     @cached_property
+    def keys(self) -> Float[Tensor, "batch kv_heads tokens dim"]:
+        """Each cached key as it is attended to, positions in it; 0 at padding.
+
+        A copy, in single precision at least: for rules that need more than norms.
+        """
+        return self._by_head(self._store.padded(self._store.keys).to(self._store.exact))
+
+    @cached_property
+    def values(self) -> Float[Tensor, "batch kv_heads tokens value_dim"]:
+        """Each cached value, likewise."""
+        return self._by_head(self._store.padded(self._store.values).to(self._store.exact))
+
+    @cached_property
     def key_norms(self) -> Float[Tensor, "batch kv_heads tokens"]:
         """Euclidean norm of each cached key."""
         keys = self._store.keys.to(self._store.exact)
@@ -87,6 +100,11 @@ class AttentionWindow:
         """Euclidean norm of each cached value."""
         values = self._store.values.to(self._store.exact)
         return self._by_head(self._store.padded(values.norm(dim=-1)))
+
+    @property
+    def scale(self) -> float:
+        """What products of queries and keys are multiplied by before the softmax."""
+        return self._scale
 
     @property
     def lengths(self) -> list[int]:
@@ -174,6 +192,28 @@ class AttentionWindow:
             ValueError: the policy looks back at fewer.
         """
         return self._by_head(self._whole(self._last(count)))
+
+    def query_moments(
+        self, count: int
+    ) -> tuple[
+        Float[Tensor, "batch kv_heads groups dim"], Float[Tensor, "batch kv_heads groups dim dim"]
+    ]:
+        """Mean and covariance of the last `count` queries of each query head, as they attended.
+
+        Of a sequence with fewer queries those that came; sums are divided by their number.
+
+        Raises:
+            ValueError: the policy looks back at fewer.
+        """
+        queries = self._last(count)
+        real = queries.lse.isfinite()[..., None]
+        query = queries.query.to(queries.lse.dtype).masked_fill(~real, 0)
+        number = real.sum(2, keepdim=True).clamp(min=1)
+        mean = query.sum(2, keepdim=True) / number
+        centred = (query - mean).masked_fill(~real, 0)
+        groups = (self._shape[1], query.shape[1] // self._shape[1])
+        covariance = centred.mT @ centred / number
+        return mean[:, :, 0].unflatten(1, groups), covariance.unflatten(1, groups)
 
     def matrix(self) -> Float[Tensor, "batch heads queries tokens"]:
         """Attention of every query head onto the tokens still cached."""

@@ -25,10 +25,11 @@ class ContenderOptions:
     """Who is compared.
 
     Args:
-        policy: who prunes the cache: fastgen, full, h2o, h2o_age, l2_norm, namm, random, recency,
-            snapkv, tova, fifo (which is recency:sinks=0), namm:NAME for one NAMM, or
-            package.module:Class for a policy of your own; `all`: every one of ours. Settings follow
-            a colon: h2o:budget=32, recency:sinks=0,update_interval=64, namm:recall:keep_recent=8.
+        policy: who prunes the cache: criticalkv, expected_attention, fastgen, full, h2o, h2o_age,
+            keydiff, l2_norm, lagkv, namm, pyramidkv, random, recency, snapkv, tova, vatp, fifo
+            (which is recency:sinks=0), namm:NAME for one NAMM, or package.module:Class for a policy
+            of your own; `all`: every one of ours. Settings follow a colon: h2o:budget=32,
+            recency:sinks=0,update_interval=64, namm:recall:keep_recent=8.
         namm: NAMMs of the policy namm: shipped names, folders or hub ids.
         budget: tokens each head keeps, or fractions (0.25) of the tokens seen; each is run. None:
             the policy's own threshold, where it has one.
@@ -38,8 +39,8 @@ class ContenderOptions:
         eviction: exact, or the original implementation's rule.
         keep_recent: newest tokens of each head that no policy evicts; they count within the budget,
             of which a fraction is never less than what is protected.
-        sinks: first tokens that no policy evicts, likewise; recency has its own number of them, and
-            fifo none.
+        sinks: first tokens that no policy evicts, likewise; recency, vatp, lagkv and
+            expected_attention have their own number of them, and fifo none.
         share: who shares a budget; head: nobody. layer: the heads of a layer hold together what
             they would hold each, the best of all. model: one threshold and no budget.
         share_floor: of a layer's budget, the part of the even share that each head keeps.

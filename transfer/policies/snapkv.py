@@ -22,7 +22,7 @@ class SnapKV(Policy):
 
     Args:
         observe: queries in the observation window.
-        kernel: width of the average pooling over neighbouring tokens, odd.
+        kernel: width of the average pooling over neighbouring tokens of the cache, odd.
     """
 
     observe: int = 16
@@ -34,9 +34,9 @@ class SnapKV(Policy):
     def __post_init__(self) -> None:
         check_fields(self)
         if self.observe < 1:
-            raise UserError(f"snapkv cannot observe {self.observe} queries; use 1 or more")
+            raise UserError(f"{self.name} cannot observe {self.observe} queries; use 1 or more")
         if self.kernel < 1 or self.kernel % 2 == 0:
-            raise UserError(f"snapkv cannot pool over {self.kernel} tokens; use an odd number")
+            raise UserError(f"{self.name} cannot pool over {self.kernel} tokens; use an odd number")
 
     def looks_back(self, update_interval: int) -> int:
         """The observation window."""
