@@ -58,6 +58,7 @@ _MIXED = {"layer_types": ["sliding_attention", "full_attention"] * 2}
 _RECURRENT = {"layer_types": ["linear_attention", "full_attention"] * 2}
 _CONVOLVED = {"layer_types": ["conv", "full_attention"] * 2}
 _HYBRID = {"layer_types": ["linear_attention", "hybrid"] * 2}
+_WINDOWED = {"layer_types": ["hybrid_sliding", "hybrid"] * 2}
 _LATENT = {
     "kv_lora_rank": 16,
     "q_lora_rank": 16,
@@ -89,6 +90,9 @@ MORE: dict[str, dict[str, Any]] = {
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
     "gptj": {"rotary_dim": 8},
     "granitemoehybrid": _RECURRENT,
+    "inkling2_loop_text": _WINDOWED,
+    "inkling2_text": _WINDOWED,
+    "inkling_text": _WINDOWED,
     "jamba": {"attn_layer_offset": 1, "attn_layer_period": 2},
     "lfm2": _CONVOLVED,
     "lfm2_moe": _CONVOLVED,

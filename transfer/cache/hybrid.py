@@ -1,0 +1,50 @@
+"""A layer with attention, which is pruned, and beside it a recurrent state, which is left alone."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import LinearAttentionLayer
+
+from transfer.cache.layer import PrunedLayer
+from transfer.cache.policy import Pruning
+from transfer.cache.stock import states
+
+
+class PrunedHybridLayer(LinearAttentionLayer, PrunedLayer):
+    """`PrunedLayer` whose model also writes a state into it (Falcon-H1).
+
+    The state never grows, so it counts among the bytes of the stock cache too.
+    """
+
+    is_compileable = False
+
+    def __init__(self, pruning: Pruning, index: int, number_of_states: int = 1) -> None:
+        LinearAttentionLayer.__init__(self, number_of_states)
+        PrunedLayer.__init__(self, pruning, index, alone=False)
+
+    def reset(self) -> None:
+        """Forget everything, of the state the size of its batch too."""
+        LinearAttentionLayer.__init__(self, self.number_of_states)
+        PrunedLayer.reset(self)
+
+    def lazy_initialization(self, *args: Tensor, **kwargs: Any) -> None:
+        """Of the state; the attention's comes with its first call."""
+        LinearAttentionLayer.lazy_initialization(self, *args, **kwargs)
+
+    @torch.no_grad()
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Follow beams."""
+        LinearAttentionLayer.reorder_cache(self, beam_idx)
+        PrunedLayer.reorder_cache(self, beam_idx)
+
+    def bytes(self) -> int:
+        """Bytes of everything held, the state included."""
+        return PrunedLayer.bytes(self) + self._state_bytes()
+
+    def full_bytes(self) -> int:
+        """Bytes the stock cache would hold after the same tokens, the state included."""
+        return PrunedLayer.full_bytes(self) + self._state_bytes()
+
+    def _state_bytes(self) -> int:
+        return sum(state.untyped_storage().nbytes() for state in states(self))
