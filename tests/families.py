@@ -77,12 +77,12 @@ _ROPE = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 3,
 _ROPES = {"sliding_attention": _ROPE, "full_attention": _ROPE}
 #: What a family needs beside small sizes, to be built or to have layers that can be pruned.
 MORE: dict[str, dict[str, Any]] = {
-    "bamba": {"attn_layer_indices": [1, 3]},
+    "bamba": {"attn_layer_indices": [1, 3], "mamba_chunk_size": 32},
     "codegen": {"rotary_dim": 8},
     "cohere_compass_text": {"rope_parameters": _ROPES},
     "deepseek_v32": _LATENT,
     "doge": _FULL,
-    "falcon_h1": {"mamba_d_ssm": 64, "mamba_n_heads": 4},
+    "falcon_h1": {"mamba_d_ssm": 64, "mamba_n_heads": 4, "mamba_chunk_size": 32},
     "gemma2": {"attn_logit_softcapping": None},
     "gemma3_text": _MIXED,
     "gemma3n_text": {**_MIXED, "num_kv_shared_layers": 2, "activation_sparsity_pattern": [0.0] * 4},
