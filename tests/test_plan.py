@@ -121,8 +121,8 @@ def test_what_a_refused_model_caches_can_be_told_all_the_same():
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("family", ["gemma3_text", "llama4_text", "bamba", "falcon_h1", "lfm2"])
-@pytest.mark.parametrize("tokens", [40, 700])
+@pytest.mark.parametrize("family", ["gemma3_text", "llama4_text", "falcon_h1"])
+@pytest.mark.parametrize("tokens", [40, 300])
 def test_a_mixed_model_holds_what_the_plan_says(family, tokens, tmp_path):
     model = families.build(family)
     model.config.max_position_embeddings = 1024
@@ -190,9 +190,9 @@ def test_the_command_prints_a_table_or_json(capsys):
     table = capsys.readouterr().out
     assert "llama-3-8b, 16384 tokens, 25% kept by namm every 512" in table
     assert table.split()[-9:-7] == ["all", "32"]
-    assert cli.main(["plan", "--json"]) == 0
+    assert cli.main(["plan", "--model", "llama-3-1b", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert printed["plan"]["model"] == "llama-3-70b"
-    assert printed["devices"][0]["full"] == 80 * 8 * 131072 * 512
+    assert printed["plan"]["model"] == "llama-3-1b"
+    assert printed["devices"][0]["full"] == 16 * 8 * 131072 * 256
     assert cli.main(["plan", "--kept", "2"]) == 2
     assert "error: budget 2.0" in capsys.readouterr().err

@@ -84,9 +84,14 @@ class Adapter:
                 "load it with attn_logit_softcapping=None or use another model"
             )
         if getattr(config, "kv_lora_rank", None) is not None:
-            raise UserError(f"{kind} caches latents instead of keys, which cannot be pruned yet")
+            raise UserError(
+                f"{kind} caches latents instead of keys, which cannot be pruned yet; use a model "
+                "that caches keys"
+            )
         if any(hasattr(module, "sinks") for module in self.attention_modules):
-            raise UserError(f"{kind} has attention sinks, which a pruned cache cannot follow")
+            raise UserError(
+                f"{kind} has attention sinks, which a pruned cache cannot follow; use another model"
+            )
         if getattr(config, "output_attentions", False):
             raise UserError(
                 "a pruned model does not return its attention; set output_attentions=False in the "
@@ -100,11 +105,14 @@ class Adapter:
         kinds = {type(layer) for layer in layers}
         if "reuse" in (getattr(self.config, "kv_sharing_modes", None) or ()):
             raise UserError(
-                f"{kind} has layers that read the keys of other layers, which cannot be pruned yet"
+                f"{kind} has layers that read the keys of other layers, which cannot be pruned "
+                "yet; use another model"
             )
         for unknown in kinds - {*_PRUNED, *LEFT_ALONE}:
             what = _REFUSED_LAYERS.get(unknown, f"a cache of their own ({unknown.__name__})")
-            raise UserError(f"{kind} has layers with {what}, which cannot be pruned yet")
+            raise UserError(
+                f"{kind} has layers with {what}, which cannot be pruned yet; use another model"
+            )
         if not kinds & _PRUNED:
             left = " and ".join(sorted(f"layers with {LEFT_ALONE[each]}" for each in kinds))
             raise UserError(
