@@ -165,6 +165,7 @@ def test_states_are_not_left_behind_when_sequences_are_chosen(how):
         with pytest.raises(UserError, match="recurrent state, of which sequences cannot be chosen"):
             getattr(cache, how)(2 if how == "batch_repeat_interleave" else torch.tensor([1]))
         cache.reorder_cache(torch.tensor([1, 0]))
+    assert not cache.is_compileable
     layer = cache.layers[0]
     assert isinstance(layer, PrunedHybridLayer)
     assert layer.recurrent_states[0].shape[0] == layer.sequences == 2

@@ -1,7 +1,5 @@
 """A layer with attention, which is pruned, and beside it a recurrent state, which is left alone."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from transformers.cache_utils import LinearAttentionLayer
@@ -17,8 +15,6 @@ class PrunedHybridLayer(LinearAttentionLayer, PrunedLayer):
     The state never grows, so it counts among the bytes of the stock cache too.
     """
 
-    is_compileable = False
-
     def __init__(self, pruning: Pruning, index: int, number_of_states: int = 1) -> None:
         LinearAttentionLayer.__init__(self, number_of_states)
         PrunedLayer.__init__(self, pruning, index, alone=False)
@@ -28,14 +24,15 @@ class PrunedHybridLayer(LinearAttentionLayer, PrunedLayer):
         LinearAttentionLayer.__init__(self, self.number_of_states)
         PrunedLayer.reset(self)
 
-    def lazy_initialization(self, *args: Tensor, **kwargs: Any) -> None:
-        """Of the state; the attention's comes with its first call."""
-        LinearAttentionLayer.lazy_initialization(self, *args, **kwargs)
+    @property
+    def is_compileable(self) -> bool:
+        """False: what is held differs from head to head."""
+        return False
 
     @torch.no_grad()
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Follow beams."""
-        LinearAttentionLayer.reorder_cache(self, beam_idx)
+        LinearAttentionLayer.reorder_cache(self, beam_idx)  # pyright: ignore[reportArgumentType]
         PrunedLayer.reorder_cache(self, beam_idx)
 
     def bytes(self) -> int:
