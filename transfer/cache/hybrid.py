@@ -9,7 +9,7 @@ from transfer.cache.policy import Pruning
 from transfer.cache.stock import states
 
 
-class PrunedHybridLayer(LinearAttentionLayer, PrunedLayer):
+class PrunedHybridLayer(LinearAttentionLayer, PrunedLayer):  # pyright: ignore[reportIncompatibleMethodOverride]
     """`PrunedLayer` whose model also writes a state into it (Falcon-H1).
 
     The state never grows, so it counts among the bytes of the stock cache too.
