@@ -31,6 +31,7 @@ from benchmarks import (
     gpu,
     kvpress,
     layer_70b,
+    mixed,
     real,
     scoring,
 )
@@ -50,6 +51,7 @@ BENCHMARKS: dict[str, tuple[str, Callable[..., list[Row]]]] = {
     "generate": (generate.TITLE, generate.run),
     "real": (real.TITLE, real.run),
     "control": (control.TITLE, control.run),
+    "mixed": (mixed.TITLE, mixed.run),
     "kvpress": (kvpress.TITLE, kvpress.run),
     "gpu-features": (gpu.FEATURES_TITLE, gpu.run_features),
     "gpu-decode": (gpu.DECODE_TITLE, gpu.run_decode),

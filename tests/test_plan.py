@@ -2,12 +2,12 @@
 
 import json
 
+import families
 import pytest
 import tiny
 import torch
 from transformers import (
     DeepseekV3Config,
-    JambaConfig,
     LlavaNextVideoConfig,
     MambaConfig,
     MistralConfig,
@@ -17,8 +17,11 @@ from transfer import NAMM, NAMMConfig, attach, cli
 from transfer.adapters.control_model import load_control_model
 from transfer.adapters.language_model import load_language_model
 from transfer.adapters.video_model import load_video_model
+from transfer.cache.stock import held_bytes
 from transfer.errors import UserError
-from transfer.plan import Plan, plan_cache
+from transfer.plan import Plan, plan_cache, plan_layers
+
+WINDOW = families.SIZES["sliding_window"]
 
 
 def test_llama_70b_by_hand():
@@ -54,12 +57,12 @@ def test_a_model_holds_what_the_plan_says(policy, dtype, tokens, tmp_path):
 
 
 def test_layers_and_heads_are_shared_out():
-    [whole] = plan_cache(Plan())
-    parts = plan_cache(Plan(devices=3))
-    assert [part.layers for part in parts] == [27, 27, 26]
+    [whole] = plan_cache(Plan("llama-3-1b"))
+    parts = plan_cache(Plan("llama-3-1b", devices=3))
+    assert [part.layers for part in parts] == [6, 5, 5]
     for field in ("full", "cache", "state", "peak"):
         assert sum(getattr(part, field) for part in parts) == getattr(whole, field)
-    [rank] = plan_cache(Plan(tensor_parallel=8))
+    [rank] = plan_cache(Plan("llama-3-1b", tensor_parallel=8))
     assert (8 * rank.full, 8 * rank.cache, 8 * rank.state) == (whole.full, whole.cache, whole.state)
 
 
@@ -104,22 +107,49 @@ def test_the_type_of_a_model_of_two_parts_is_that_of_the_whole(tmp_path):
     assert found.full == 1024 * layers * heads * 2 * dim * 2
 
 
-def test_latents_and_recurrent_states_are_refused(tmp_path):
-    for number, config in enumerate((DeepseekV3Config(), MambaConfig(), JambaConfig())):
-        config.save_pretrained(tmp_path / str(number))
-        with pytest.raises(UserError, match=r"latents|no cache to plan|something else than keys"):
-            plan_cache(Plan(str(tmp_path / str(number)), "512"))
-
-
-def test_sliding_windows_hold_their_window(tmp_path):
-    config = MistralConfig(
-        hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2
-    )
-    config.sliding_window = 100
+@pytest.mark.parametrize("config", [DeepseekV3Config(), MambaConfig(), MistralConfig()])
+def test_what_attach_refuses_is_refused(config, tmp_path):
     config.save_pretrained(tmp_path)
-    [found] = plan_cache(Plan(str(tmp_path), "1000", dtype="float32"))
-    assert found.pruned_layers == found.state == 0
-    assert found.full == found.cache == 2 * 2 * 100 * 2 * 16 * 4
+    with pytest.raises(UserError, match=r"latents|no cache to plan|no full-attention layer"):
+        plan_cache(Plan(str(tmp_path), "512"))
+
+
+def test_what_a_refused_model_caches_can_be_told_all_the_same():
+    layers = plan_layers(Plan("deepseek-v3"), refuse=False)
+    # A latent of 512 numbers and a key of 64, both of one head.
+    assert [layer.full_bytes(1000) for layer in layers] == [1000 * (512 + 64) * 2] * 61
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("family", ["gemma3_text", "llama4_text", "falcon_h1"])
+@pytest.mark.parametrize("tokens", [40, 300])
+def test_a_mixed_model_holds_what_the_plan_says(family, tokens, tmp_path):
+    model = families.build(family)
+    model.config.max_position_embeddings = 1024
+    model.save_pretrained(tmp_path)
+    [found] = plan_cache(Plan(str(tmp_path), str(tokens), 0.25, "h2o", update_interval=32, batch=2))
+    ids = torch.randint(3, 97, (2, tokens + 1))
+    with attach(model, "h2o", update_interval=32, budget=0.25) as memory, torch.no_grad():
+        cache = memory.new_cache()
+        model(ids[:, :tokens], cache=cache)
+        assert found.pruned_layers == len(cache.pruned)
+        # After a long call a window holds all but the token that comes next.
+        spare = sum(held_bytes(w) // (w.sliding_window - 1) for w in cache.left_alone if long(w))
+        assert found.peak == cache.peak_bytes() + spare
+        assert found.full == cache.full_bytes() + spare
+        model(ids[:, tokens:], cache=cache)
+    held = cache.bytes() if tokens > 48 else cache.bytes() - _one_token(cache)
+    assert found.cache + found.state == held
+
+
+def long(layer):
+    """Whether it has an attention window that is full."""
+    return getattr(layer, "keys", None) is not None and layer.keys.shape[2] == WINDOW - 1
+
+
+def _one_token(cache):
+    windows = [layer for layer in cache.left_alone if getattr(layer, "keys", None) is not None]
+    return sum(held_bytes(layer) // layer.keys.shape[2] for layer in windows)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +173,8 @@ def test_settings_out_of_range_are_refused(settings, sentence):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"devices": 81}, "has 80 layers"),
+        ({"model": "llama-3-1b", "devices": 17}, "has 16 layers"),
+        ({"model": "bamba-9b", "tensor_parallel": 2}, "shares out its recurrent states"),
         ({"tensor_parallel": 3}, "does not divide the 64 heads"),
         ({"tensor_parallel": 16}, "does not divide the 8 KV heads"),
         ({"model": "./nowhere"}, r"no configuration of ./nowhere .*llama-3-70b"),
@@ -159,9 +190,9 @@ def test_the_command_prints_a_table_or_json(capsys):
     table = capsys.readouterr().out
     assert "llama-3-8b, 16384 tokens, 25% kept by namm every 512" in table
     assert table.split()[-9:-7] == ["all", "32"]
-    assert cli.main(["plan", "--json"]) == 0
+    assert cli.main(["plan", "--model", "llama-3-1b", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert printed["plan"]["model"] == "llama-3-70b"
-    assert printed["devices"][0]["full"] == 80 * 8 * 131072 * 512
+    assert printed["plan"]["model"] == "llama-3-1b"
+    assert printed["devices"][0]["full"] == 16 * 8 * 131072 * 256
     assert cli.main(["plan", "--kept", "2"]) == 2
     assert "error: budget 2.0" in capsys.readouterr().err

@@ -1,41 +1,34 @@
 """What a cache will weigh, full and pruned, from a model's configuration alone.
 
-No weights are loaded. The sums are those of `transfer.cache.footprint`, which tests compare with
-measured bytes.
+No weights are loaded: a model without any says what is cached (`transfer.weightless`). The sums are
+those of `transfer.cache.footprint`, which tests compare with measured bytes.
 """
 
 import json
 import re
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
-from transformers import AutoConfig, DynamicCache, LlamaConfig, PreTrainedConfig
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers import AutoConfig, PreTrainedConfig
 
 from transfer.adapters.gguf_files import gguf_config
 from transfer.adapters.kinds import Source
 from transfer.adapters.loading import first_line, quiet
 from transfer.arguments import check_fields, typed
-from transfer.cache.footprint import LayerShape, held, peak
+from transfer.attachment.memory import attach
+from transfer.cache.footprint import held, peak
 from transfer.cache.policy import Pruning
 from transfer.errors import UserError, check_at_least, unknown_name
 from transfer.evaluation.tables import WIDTH, new_table
+from transfer.known_models import KNOWN
 from transfer.namm.network import NAMM, NAMMConfig
 from transfer.policies import POLICIES, get_policy
-
-_LLAMA_3 = {"vocab_size": 128256, "num_key_value_heads": 8, "max_position_embeddings": 131072}
-#: Shapes that need no download.
-KNOWN: dict[str, dict[str, int]] = {
-    "llama-3-1b": {"hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32},
-    "llama-3-8b": {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32},
-    "llama-3-70b": {"hidden_size": 8192, "num_hidden_layers": 80, "num_attention_heads": 64},
-    "llama-3-405b": {"hidden_size": 16384, "num_hidden_layers": 126, "num_attention_heads": 128},
-}
+from transfer.weightless import CachedLayer, cached_layers, weightless
 
 
 @dataclass(frozen=True)
@@ -43,8 +36,8 @@ class Plan:
     """Say what a model's cache will weigh, full and pruned, without loading the model.
 
     Args:
-        model: llama-3-1b, llama-3-8b, llama-3-70b, llama-3-405b, a shipped model, a folder, a GGUF
-            file or a hub id; only its configuration is read.
+        model: llama-3-70b, gemma-3-27b, bamba-9b or another whose sizes are known, a shipped model,
+            a folder, a GGUF file or a hub id; only its configuration is read.
         context: tokens of the prompt, such as 4096 or 128k (times 1024).
         budget: share of the tokens that each head keeps.
         policy: who prunes; the state it keeps counts.
@@ -107,13 +100,13 @@ class DevicePlan:
     Attributes:
         device: its number.
         layers: how many layers it holds, all of them.
-        pruned_layers: how many are pruned; the others have sliding windows.
-        full: keys and values of the stock cache after the prompt.
-        cache: keys, values and positions of the pruned one when it begins to generate, sliding
-            windows included.
+        pruned_layers: how many are pruned.
+        full: keys, values and states of the stock cache after the prompt, of attention windows only
+            themselves.
+        cache: keys, values and positions of the pruned one when it begins to generate, and what
+            the other layers hold.
         state: what the policy holds beside them.
-        peak: the most that is held while the prompt is read, in chunks where layers have sliding
-            windows (transformers lets those hold all of one call's tokens).
+        peak: the most that is held while the prompt is read.
     """
 
     device: int
@@ -132,47 +125,59 @@ def plan_cache(plan: Plan) -> list[DevicePlan]:
     Raises:
         UserError: no such model, or its heads or layers cannot be shared out that way.
     """
-    config = _config(plan.model, plan.trust_remote_code)
-    windows = [_window(layer, plan.model) for layer in DynamicCache(config=config).layers]
-    shape = _shape(config, plan)
-    if plan.devices > len(windows):
-        raise UserError(f"devices {plan.devices}: {plan.model} has {len(windows)} layers to share")
-    each, more = divmod(len(windows), plan.devices)
+    layers = plan_layers(plan)
+    if plan.devices > len(layers):
+        raise UserError(f"devices {plan.devices}: {plan.model} has {len(layers)} layers to share")
+    each, more = divmod(len(layers), plan.devices)
     cuts = [device * each + min(device, more) for device in range(plan.devices + 1)]
-    shares = [windows[start:stop] for start, stop in pairwise(cuts)]
-    return [_device(number, share, shape, plan) for number, share in enumerate(shares)]
+    shares = [layers[start:stop] for start, stop in pairwise(cuts)]
+    return [plan_device(number, share, plan) for number, share in enumerate(shares)]
 
 
-def _device(number: int, windows: list[int | None], shape: LayerShape, plan: Plan) -> DevicePlan:
-    pruned = windows.count(None)
-    sliding = sum(shape.full_bytes(min(size, plan.tokens)) for size in windows if size is not None)
+def plan_layers(plan: Plan, refuse: bool = True) -> list[CachedLayer]:
+    """What each layer of the plan's model caches, on each of its ranks.
+
+    Raises:
+        UserError: no such model, its heads cannot be shared out that way, or (unless `refuse` is
+            False) attach would refuse it.
+    """
+    config = _config(plan.model, plan.trust_remote_code)
+    config.dtype = _dtype(plan.dtype) if plan.dtype else config.dtype
+    _check_ranks(config, plan)
+    model = weightless(config, plan.trust_remote_code)
+    if refuse:
+        attach(model, "full").detach()
+    layers = cached_layers(model, plan.batch, plan.tensor_parallel)
+    if plan.tensor_parallel > 1 and any(layer.state for layer in layers):
+        raise UserError(
+            f"tensor_parallel {plan.tensor_parallel}: how {plan.model} shares out its recurrent "
+            "states is not known; plan it with --devices"
+        )
+    return layers
+
+
+def plan_device(number: int, layers: list[CachedLayer], plan: Plan) -> DevicePlan:
+    """What a device weighs that has these layers."""
+    pruned = [layer for layer in layers if layer.pruned]
+    # A layer may have a state beside its attention.
+    fixed = sum(layer.state for layer in pruned)
+    fixed += sum(layer.full_bytes(plan.tokens) for layer in layers if not layer.pruned)
+    shapes = [layer.shape for layer in pruned if layer.shape]
     # The first generated token is when the room for another window of the prompt is given back.
-    rest = held(shape, plan.pruning, plan.tokens + 1)
-    most = peak(shape, plan.pruning, plan.tokens)
+    rest = [held(shape, plan.pruning, plan.tokens + 1) for shape in shapes]
+    most = [peak(shape, plan.pruning, plan.tokens) for shape in shapes]
     return DevicePlan(
         device=number,
-        layers=len(windows),
-        pruned_layers=pruned,
-        full=pruned * shape.full_bytes(plan.tokens) + sliding,
-        cache=pruned * rest.tokens + sliding,
-        state=pruned * rest.state,
-        peak=pruned * most.total + sliding,
+        layers=len(layers),
+        pruned_layers=len(pruned),
+        full=sum(layer.full_bytes(plan.tokens) for layer in layers),
+        cache=sum(each.tokens for each in rest) + fixed,
+        state=sum(each.state for each in rest),
+        peak=sum(each.total for each in most) + fixed,
     )
 
 
-def _window(layer: Any, model: str) -> int | None:
-    """Tokens that a layer's own window holds; None where the layer is pruned."""
-    if type(layer) is DynamicLayer:
-        return None
-    if type(layer) is not DynamicSlidingWindowLayer:
-        raise UserError(
-            f"{model} has layers that cache something else than keys and values "
-            f"({type(layer).__name__}), which cannot be planned"
-        )
-    return int(layer.sliding_window)
-
-
-def _shape(config: PreTrainedConfig, plan: Plan) -> LayerShape:
+def _check_ranks(config: PreTrainedConfig, plan: Plan) -> None:
     heads = config.num_attention_heads
     kv_heads = getattr(config, "num_key_value_heads", None) or heads
     for name, count in (("heads", heads), ("KV heads", kv_heads)):
@@ -181,11 +186,6 @@ def _shape(config: PreTrainedConfig, plan: Plan) -> LayerShape:
                 f"tensor_parallel {plan.tensor_parallel} does not divide the {count} {name} of "
                 f"{plan.model}"
             )
-    if getattr(config, "kv_lora_rank", None) is not None:
-        raise UserError(f"{plan.model} caches latents instead of keys, which cannot be pruned yet")
-    dtype = _dtype(plan.dtype) if plan.dtype else config.dtype
-    assert isinstance(dtype, torch.dtype), "_config gave it one"
-    return LayerShape.of(config, dtype, plan.batch, plan.tensor_parallel)
 
 
 def _dtype(name: str) -> torch.dtype:
@@ -198,7 +198,7 @@ def _dtype(name: str) -> torch.dtype:
 def _config(model: str, trust_remote_code: bool) -> PreTrainedConfig:
     """The text decoder's configuration, with the type that the model is loaded as."""
     if model in KNOWN:
-        return LlamaConfig(**{**_LLAMA_3, **KNOWN[model]}, dtype=torch.bfloat16)  # pyright: ignore[reportArgumentType]
+        return KNOWN[model].config
     try:
         source = Source(model)
         if source.gguf is not None:

@@ -217,7 +217,10 @@ ADAPTERS: Registry[type] = Registry(
             "transfer.adapters.causal_lm:CausalLMAdapter",
         ),
         **dict.fromkeys(
-            ("diffllama", "dory", "hrm_text", "jetmoe", "minimax", "xlstm"),
+            (
+                "diffllama", "dory", "hrm_text", "inkling2_loop_text", "inkling2_text", "jetmoe",
+                "minimax", "xlstm", "zamba", "zamba2",
+            ),
             "transfer.adapters.refused:RefusedAdapter",
         ),
     },

@@ -89,7 +89,8 @@ def test_family_is_pruned_and_exact(family):
     assert check.pruned_layers == PRUNED_LAYERS.get(family, 4)
     assert check.model_type == family
     assert f"{family}: pruned and exact" in str(check)
-    assert check.bytes < 0.6 * check.full_bytes
+    # Half of the layers have a window of 64 of the 164 tokens, which is held whatever is pruned.
+    assert check.bytes < (0.6 if check.pruned_layers == 4 else 0.7) * check.full_bytes
 
 
 def test_decision_transformer_is_pruned_and_exact():

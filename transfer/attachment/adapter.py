@@ -12,32 +12,23 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import (
-    DummyLayer,
     DynamicIndexedLayer,
     DynamicLayer,
-    DynamicSlidingWindowLayer,
     LinearAttentionAndFullAttentionLayer,
-    LinearAttentionAndSlidingWindowAttentionLayer,
-    LinearAttentionLayer,
 )
 
 from transfer.arguments import typed
 from transfer.cache.cache import PrunedCache
 from transfer.cache.layer import PrunedLayer
+from transfer.cache.stock import LEFT_ALONE
 from transfer.errors import UserError
 from transfer.plugins import ADAPTERS
 
 #: What modules that attend to an encoder are called.
 _CROSS_ATTENTION = ("encoder_attn", "cross_attn", "crossattention")
-#: Cache layers that keep their stock cache, and those nothing is pruned for.
-_LEFT_ALONE: dict[type, str] = {
-    DynamicSlidingWindowLayer: "sliding windows",
-    LinearAttentionLayer: "recurrent states",
-    DummyLayer: "layers without attention",
-}
+#: Cache layers that are pruned, and those that are neither pruned nor left alone.
+_PRUNED = {DynamicLayer, LinearAttentionAndFullAttentionLayer}
 _REFUSED_LAYERS: dict[type, str] = {
-    LinearAttentionAndFullAttentionLayer: "both attention and a recurrent state",
-    LinearAttentionAndSlidingWindowAttentionLayer: "both attention and a recurrent state",
     DynamicIndexedLayer: "attention to tokens chosen by each query",
 }
 
@@ -93,9 +84,14 @@ class Adapter:
                 "load it with attn_logit_softcapping=None or use another model"
             )
         if getattr(config, "kv_lora_rank", None) is not None:
-            raise UserError(f"{kind} caches latents instead of keys, which cannot be pruned yet")
+            raise UserError(
+                f"{kind} caches latents instead of keys, which cannot be pruned yet; use a model "
+                "that caches keys"
+            )
         if any(hasattr(module, "sinks") for module in self.attention_modules):
-            raise UserError(f"{kind} has attention sinks, which a pruned cache cannot follow")
+            raise UserError(
+                f"{kind} has attention sinks, which a pruned cache cannot follow; use another model"
+            )
         if getattr(config, "output_attentions", False):
             raise UserError(
                 "a pruned model does not return its attention; set output_attentions=False in the "
@@ -109,13 +105,16 @@ class Adapter:
         kinds = {type(layer) for layer in layers}
         if "reuse" in (getattr(self.config, "kv_sharing_modes", None) or ()):
             raise UserError(
-                f"{kind} has layers that read the keys of other layers, which cannot be pruned yet"
+                f"{kind} has layers that read the keys of other layers, which cannot be pruned "
+                "yet; use another model"
             )
-        for unknown in kinds - {DynamicLayer, *_LEFT_ALONE}:
+        for unknown in kinds - {*_PRUNED, *LEFT_ALONE}:
             what = _REFUSED_LAYERS.get(unknown, f"a cache of their own ({unknown.__name__})")
-            raise UserError(f"{kind} has layers with {what}, which cannot be pruned yet")
-        if DynamicLayer not in kinds:
-            left = " and ".join(sorted(_LEFT_ALONE[each] for each in kinds))
+            raise UserError(
+                f"{kind} has layers with {what}, which cannot be pruned yet; use another model"
+            )
+        if not kinds & _PRUNED:
+            left = " and ".join(sorted(f"layers with {LEFT_ALONE[each]}" for each in kinds))
             raise UserError(
                 f"{kind} has no full-attention layer to prune, only {left}; "
                 "its cache is bounded already, use the model as it is"

@@ -1,11 +1,13 @@
 """What a pruned cache holds, as numbers and as a table."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Column, Table
 
 from transfer.cache.cache import PrunedCache
+from transfer.cache.stock import described
 
 
 @dataclass(frozen=True)
@@ -18,10 +20,12 @@ class Report:
         last: of them, how many had come at its last update; 0: there was none yet.
         interval: tokens between two updates; None: nothing is ever evicted.
         layers: index of each pruned layer that tokens went through.
+        pruned_layers: how many layers are pruned.
+        others: what each layer has that is not, such as "a recurrent state".
         kept: tokens held, `[layer][batch][kv_head]`.
-        bytes: held now, all state included.
+        bytes: held now by all layers, all state included.
         peak_bytes: the most ever held.
-        full_bytes: what the stock cache would hold now.
+        full_bytes: what the stock cache would hold now, of windows only themselves.
     """
 
     seen: int
@@ -29,6 +33,8 @@ class Report:
     last: list[int]
     interval: int | None
     layers: list[int]
+    pruned_layers: int
+    others: list[str]
     kept: list[list[list[int]]]
     bytes: int
     peak_bytes: int
@@ -45,6 +51,8 @@ class Report:
             last=used[0].last_updates(),
             interval=used[0].pruning.interval if used[0].pruning.policy.evicts else None,
             layers=[layer.index for layer in used],
+            pruned_layers=len(cache.pruned),
+            others=[described(layer) for layer in cache.left_alone],
             kept=[layer.kept() for layer in used],
             bytes=cache.bytes(),
             peak_bytes=cache.peak_bytes(),
@@ -75,8 +83,17 @@ class Report:
             f"{self.seen} tokens seen, {self.kept_fraction:.1%} kept; "
             f"{self.bytes / 1e6:.2f} MB held (peak {self.peak_bytes / 1e6:.2f}), "
             f"{self.full_bytes / 1e6:.2f} MB by the full cache\n"
-            f"{self.updates}\n{capture.get()}"
+            f"{self.scope}{self.updates}\n{capture.get()}"
         )
+
+    @property
+    def scope(self) -> str:
+        """How many layers are pruned, and why not the others; nothing if all are."""
+        if not self.others:
+            return ""
+        have = ", ".join(f"{what} ({count})" for what, count in Counter(self.others).items())
+        layers = self.pruned_layers + len(self.others)
+        return f"{self.pruned_layers} of {layers} layers pruned; the others have {have}\n"
 
     @property
     def updates(self) -> str:

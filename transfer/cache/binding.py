@@ -94,9 +94,14 @@ def tie_of(module: Any) -> Tie:
     """The tie of an attention module.
 
     Raises:
-        UserError: its model is not attached.
+        UserError: its model is not attached, or it is no layer's.
     """
     tie = getattr(module, "transfer_tie", None)
+    if tie is None and not isinstance(getattr(module, "layer_idx", None), int):
+        raise UserError(
+            f"{type(module).__name__} attends for no layer of its own (for several, or beside all "
+            "of them), which a pruned cache cannot follow; use another model"
+        )
     if tie is None or tie.binding is None or not tie.binding.attached:
         raise UserError(
             "this model computes the attention of pruned caches and is not attached: it shares the "

@@ -15,24 +15,28 @@ from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import (
     CacheLayerMixin,
     DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionAndFullAttentionLayer,
     LinearAttentionCacheLayerMixin,
 )
 
 from transfer.arguments import shown
 from transfer.cache.binding import Binding
 from transfer.cache.forward import Pass, current
+from transfer.cache.hybrid import PrunedHybridLayer
 from transfer.cache.layer import PrunedLayer, another_batch
 from transfer.cache.parked import Parked
 from transfer.cache.policy import Depth, Pruning
 from transfer.cache.protected import Protected
+from transfer.cache.stock import compact, held_bytes
 from transfer.errors import UserError
 
 
 class PrunedCache(DynamicCache):
     """Cache of one batch of sequences, pruned layer by layer while the model runs.
 
-    Sliding-window layers keep their stock cache: they already forget. Works only inside
-    `attach(model, policy)`, whose attention function does the pruning.
+    Layers with an attention window or a recurrent state keep their stock cache: they already
+    forget. Works only inside `attach(model, policy)`, whose attention function does the pruning.
 
     Args:
         config: of the text decoder.
@@ -57,10 +61,9 @@ class PrunedCache(DynamicCache):
         local: Collection[int] | None = None,
     ) -> None:
         super().__init__(config=config)
-        # Exactly DynamicLayer: its subclasses (sliding windows, quantised) store otherwise.
-        full = [index for index, layer in enumerate(self.layers) if type(layer) is DynamicLayer]
-        for place, index in enumerate(full):
-            self.layers[index] = PrunedLayer(pruning, index, False, Depth(place, len(full)))
+        self.layers = [_pruned(layer, pruning, index) for index, layer in enumerate(self.layers)]
+        for place, one in enumerate(self.pruned):
+            one.depth = Depth(place, len(self.pruned))
         if not self.pruned:
             raise UserError(
                 f"{config.model_type} has no full-attention layer to prune; "
@@ -70,9 +73,7 @@ class PrunedCache(DynamicCache):
         self._order = [
             index
             for index, layer in enumerate(self.layers)
-            if isinstance(layer, CacheLayerMixin)
-            and not isinstance(layer, LinearAttentionCacheLayerMixin)
-            and (local is None or index in local)
+            if isinstance(layer, CacheLayerMixin) and (local is None or index in local)
         ]
         # As they are before the first token.
         self._new = {
@@ -85,32 +86,42 @@ class PrunedCache(DynamicCache):
         self._done, self._touched, self._ended = 0, False, False
         self._pass: Pass | None = None
         self._stock: dict[int, Any] = {}
+        self._most_elsewhere = 0
 
     @property
     def pruned(self) -> list[PrunedLayer]:
         """The layers that are pruned."""
         return [layer for layer in self.layers if isinstance(layer, PrunedLayer)]
 
+    @property
+    def left_alone(self) -> list[Any]:
+        """The layers that keep their stock cache."""
+        return [layer for layer in self.layers if not isinstance(layer, PrunedLayer)]
+
     def kept(self) -> list[list[list[int]]]:
         """Tokens held, `[layer][batch][kv_head]`."""
         return [layer.kept() for layer in self.pruned]
 
     def bytes(self) -> int:
-        """Bytes the pruned layers hold, all their state included."""
-        return sum(layer.bytes() for layer in self.pruned)
+        """Bytes that all layers hold: what is pruned with all its state, windows, and states."""
+        return sum(layer.bytes() for layer in self.pruned) + self._bytes_elsewhere()
 
     def peak_bytes(self) -> int:
-        """The most the pruned layers held, summed over layers.
+        """The most the layers held, each at its own worst moment between two of its calls.
 
         Not counted, as other memory of a forward pass, is what layers keep until its end to be able
         to go back: nothing, unless an update falls into the middle of a call, and then at most what
         they held before.
         """
-        return sum(layer.peak_bytes for layer in self.pruned)
+        elsewhere = max(self._most_elsewhere, self._bytes_elsewhere())
+        return sum(layer.peak_bytes for layer in self.pruned) + elsewhere
 
     def full_bytes(self) -> int:
-        """Bytes of keys and values the stock cache would hold after the same tokens."""
-        return sum(layer.full_bytes() for layer in self.pruned)
+        """Bytes the stock cache would hold after the same tokens, of windows only themselves."""
+        return sum(layer.full_bytes() for layer in self.pruned) + self._bytes_elsewhere()
+
+    def _bytes_elsewhere(self) -> int:
+        return sum(map(held_bytes, self.left_alone))
 
     def policy_seconds(self) -> float:
         """Seconds spent observing, scoring and evicting."""
@@ -179,6 +190,8 @@ class PrunedCache(DynamicCache):
             return Parked.of(key_states, layer, self), value_states
         self._stock[layer_idx] = copy(layer)
         found = super().update(key_states, value_states, layer_idx, *args, **kwargs)
+        if isinstance(layer, DynamicSlidingWindowLayer) and key_states.shape[2] > 1:
+            compact(layer)
         self.leave()
         return found
 
@@ -255,6 +268,7 @@ class PrunedCache(DynamicCache):
         self._ended = True
         for layer in self.pruned:
             layer.settle()
+        self._most_elsewhere = max(self._most_elsewhere, self._bytes_elsewhere())
         self._stock, self._done, self._touched, self._pass = {}, 0, False, None
         self._ended = False
 
@@ -266,7 +280,7 @@ class PrunedCache(DynamicCache):
         for index, layer in self._new.items():
             self.layers[index] = deepcopy(layer)
         self._stock, self._done, self._touched, self._pass = {}, 0, False, None
-        self._ended = False
+        self._ended, self._most_elsewhere = False, 0
 
     def crop(self, tokens_to_remove: int) -> None:
         """Refused: what was evicted cannot come back."""
@@ -311,7 +325,7 @@ class PrunedCache(DynamicCache):
             for layer in self.layers
         ]
         for index, layer in enumerate(layers):
-            if not hasattr(layer, how):
+            if isinstance(layer, LinearAttentionCacheLayerMixin) and how != "reorder_cache":
                 raise UserError(
                     f"layer {index} of this model has a recurrent state, of which sequences cannot "
                     "be chosen or repeated; pass the batch as it should be from the start"
@@ -382,3 +396,13 @@ class PrunedCache(DynamicCache):
             "pass, or this model does not call each layer once, in order; rollback() to the last "
             "whole step, reset() the cache, or make a new one"
         )
+
+
+def _pruned(layer: Any, pruning: Pruning, index: int) -> Any:
+    """What stands in for a layer of the stock cache; itself, if it is left alone."""
+    # Exactly these: their subclasses (sliding windows, quantised) store otherwise.
+    if type(layer) is DynamicLayer:
+        return PrunedLayer(pruning, index, alone=False)
+    if type(layer) is LinearAttentionAndFullAttentionLayer:
+        return PrunedHybridLayer(pruning, index, layer.number_of_states)
+    return layer

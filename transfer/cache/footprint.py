@@ -18,8 +18,9 @@ class LayerShape:
     Attributes:
         batch: sequences.
         heads, kv_heads: query heads and KV heads.
-        dim: of a key, and of a value.
+        dim: of a key.
         dtype: of the model.
+        value_dim: of a value; None: as of a key.
     """
 
     batch: int
@@ -27,6 +28,12 @@ class LayerShape:
     kv_heads: int
     dim: int
     dtype: torch.dtype
+    value_dim: int | None = None
+
+    @property
+    def width(self) -> int:
+        """Numbers in a key and a value together."""
+        return self.dim + (self.dim if self.value_dim is None else self.value_dim)
 
     @classmethod
     def of(
@@ -40,7 +47,7 @@ class LayerShape:
 
     def full_bytes(self, tokens: int) -> int:
         """Keys and values of so many tokens in every head."""
-        return self.batch * self.kv_heads * tokens * 2 * self.dim * self.dtype.itemsize
+        return self.batch * self.kv_heads * tokens * self.width * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,7 @@ def _footprint(
 ) -> Footprint:
     rows, each, policy = shape.batch * shape.kv_heads, shape.dtype.itemsize, pruning.policy
     exact = max(4, each)
-    slots = rows * (tokens + room) * (2 * shape.dim * each + _POSITION) + rows * _BOUNDS
+    slots = rows * (tokens + room) * (shape.width * each + _POSITION) + rows * _BOUNDS
     small = policy.half_state and each == 2
     state = rows * observed * policy.state_size * (2 if small else exact)
     queries = 0
