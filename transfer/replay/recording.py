@@ -9,12 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from transfer.attachment.adapter import Adapter
+from transfer.cache.cache import PrunedCache
+from transfer.cache.policy import Pruning
 from transfer.errors import UserError
+from transfer.policies.full import Full
 
 #: Must not contain sdpa, flash or flex, see `transfer.cache.attention`.
 _IMPLEMENTATION = "transfer_recording"
@@ -42,8 +44,7 @@ class LayerStates:
 
 def full_attention_layers(adapter: Adapter) -> list[int]:
     """Indices of the layers that a pruned cache prunes."""
-    layers = DynamicCache(config=adapter.config).layers
-    return [index for index, layer in enumerate(layers) if type(layer) is DynamicLayer]
+    return [layer.index for layer in PrunedCache(adapter.config, Pruning(Full())).pruned]
 
 
 def record_layers(
