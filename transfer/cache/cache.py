@@ -21,6 +21,7 @@ from transformers.cache_utils import (
 from transfer.arguments import shown
 from transfer.cache.binding import Binding
 from transfer.cache.forward import Pass, current
+from transfer.cache.held import Held, over_layers
 from transfer.cache.layer import PrunedLayer, another_batch
 from transfer.cache.parked import Parked
 from transfer.cache.policy import Pruning
@@ -95,6 +96,10 @@ class PrunedCache(DynamicCache):
     def kept(self) -> list[list[list[int]]]:
         """Tokens held, `[layer][batch][kv_head]`."""
         return [layer.kept() for layer in self.pruned]
+
+    def held(self, sequence: int = 0) -> Held:
+        """How much a sequence has held so far, from its first token on."""
+        return over_layers([layer.held()[sequence] for layer in self.pruned])
 
     def bytes(self) -> int:
         """Bytes the pruned layers hold, all their state included."""

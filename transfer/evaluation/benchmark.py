@@ -15,7 +15,8 @@ from transfer.evaluation.store import Row
 #: What every row says, whoever made it; a failed row has None where nothing was measured.
 ROW_FIELDS = (
     "model", "task", "item", "cluster", "policy", "budget", "update_interval", "eviction",
-    "keep_recent", "sinks", "failure", "tokens", "kept_tokens", "kept", "cache_bytes",
+    "keep_recent", "sinks", "nominal", "failure", "tokens", "kept_tokens", "kept", "held_mean",
+    "held_mean_share", "held_peak", "held_peak_share", "held_end", "bytes_mean", "cache_bytes",
     "peak_bytes", "full_bytes", "policy_seconds", "seconds",
 )  # fmt: skip
 
@@ -88,9 +89,10 @@ class Benchmark(ABC):
         """The items of a block under one contender, each as soon as it has ended.
 
         A row has `item`, the metrics, what `means` and `sums` name, and as many of `tokens`,
-        `kept_tokens`, `cache_bytes` (at the end), `peak_bytes`, `full_bytes` and `policy_seconds`
-        as there are; `failure`, a sentence, where the item failed. An item that is not yielded
-        before a `UserError` or a lack of memory has failed too.
+        `kept_tokens`, `cache_bytes` (both at the end), `held_mean`, `held_peak`, `bytes_mean`,
+        `peak_bytes`, `full_bytes` and `policy_seconds` as there are, see `transfer.evaluation.held`
+        for those of a cache; `failure`, a sentence, where the item failed. An item that is not
+        yielded before a `UserError` or a lack of memory has failed too.
 
         Args:
             ready: what `prepared` made.

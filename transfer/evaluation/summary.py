@@ -28,7 +28,10 @@ _NUMBER = re.compile(r"\d+(\.\d+)?")
 ALL, FAMILY = "all", "family"
 #: Metric of a family: the mean over its tasks of a score as a share of the full cache's.
 NORMALISED = "normalised"
-_COSTS = ("kept", "kept_tokens", "tokens", "cache_bytes", "peak_bytes", "full_bytes")
+_COSTS = (
+    "kept", "kept_tokens", "tokens", "held_mean", "held_mean_share", "held_peak",
+    "held_peak_share", "held_end", "bytes_mean", "cache_bytes", "peak_bytes", "full_bytes",
+)  # fmt: skip
 _SUMS = ("policy_seconds", "seconds")
 
 Key = tuple[str, Budget]
@@ -165,7 +168,7 @@ class _Cell:
 
     def _common(self, rows: Sequence[Row], failed: Sequence[Row]) -> dict[str, Any]:
         benchmark, first = self.benchmark, rows[0]
-        names = (*benchmark.keys, "update_interval", "eviction", *PROTECTING)
+        names = (*benchmark.keys, "update_interval", "eviction", *PROTECTING, "nominal")
         return {
             "failed": len(failed),
             **{name: first[name] for name in names},

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from transfer.cache.equal_bytes import at_equal_bytes
+from transfer.cache.equal import at_equal_bytes
 from transfer.cache.footprint import LayerShape, peak
 from transfer.cache.policy import Pruning
 from transfer.evaluation.language import LanguageEval
