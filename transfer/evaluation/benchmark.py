@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from transfer.evaluation.contenders import Contender
-from transfer.evaluation.store import Row
+from transfer.evaluation.store import HELD_FIELDS, Row
 
 #: What every row says, whoever made it; a failed row has None where nothing was measured.
 ROW_FIELDS = (
     "model", "task", "item", "cluster", "policy", "budget", "update_interval", "eviction",
-    "keep_recent", "sinks", "nominal", "failure", "tokens", "kept_tokens", "kept", "held_mean",
-    "held_mean_share", "held_peak", "held_peak_share", "held_end", "bytes_mean", "cache_bytes",
-    "peak_bytes", "full_bytes", "policy_seconds", "seconds",
+    "keep_recent", "sinks", "nominal", "failure", "tokens", "kept_tokens", "kept", *HELD_FIELDS,
+    "cache_bytes", "peak_bytes", "full_bytes", "policy_seconds", "seconds",
 )  # fmt: skip
 
 

@@ -336,6 +336,12 @@ class _Equals:
         return at_equal_tokens(pruning, like, str(equal), self.lengths)
 
 
+def is_unbounded_namm(one: Contender) -> bool:
+    """Whether it is a NAMM that prunes by a threshold."""
+    pruning = one.pruning
+    return pruning is not None and _is_namm(pruning.policy) and pruning.budget is None
+
+
 def _is_namm(policy: Policy) -> bool:
     return isinstance(policy, NAMMPolicy)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from transfer.errors import UserError
 from transfer.evaluation.benchmark import Row
-from transfer.evaluation.contenders import Spelling
+from transfer.evaluation.contenders import Spelling, is_unbounded_namm
 from transfer.evaluation.options import ContenderOptions, EvalConfig, MeasuredOptions
 from transfer.evaluation.worker import BlockWorker, Job
 
@@ -34,24 +34,28 @@ def measured(config: EvalConfig) -> EvalConfig:
     alone = replace(
         options, policy=(first.text,), namm=options.namm[:1], budget=(None,), equal=None
     )
-    rows = _rows(replace(config, contenders=alone), first.text)
+    rows = _rows(replace(config, contenders=alone))
     goal = fmean(row[_FIELDS[options.equal_in]] for row in rows)
     lengths = tuple(row["tokens"] for row in rows)
     told = MeasuredOptions(**vars(options), goal=goal, lengths=lengths)
     return replace(config, contenders=told)
 
 
-def _rows(config: EvalConfig, name: str) -> list[Row]:
-    """Those of one policy, in every block, that did not fail."""
-    print(f"first, what {name} holds without a budget", file=sys.stderr)
+def _rows(config: EvalConfig) -> list[Row]:
+    """Those of the first NAMM without a budget, in every block, that did not fail."""
     worker = BlockWorker(config)
     try:
-        [place] = (n for n, one in enumerate(worker.contenders) if one.name == name)
+        namms = (n for n, one in enumerate(worker.contenders) if is_unbounded_namm(one))
+        place = next(namms)
+        print(
+            f"first, what {worker.contenders[place].name} holds without a budget", file=sys.stderr
+        )
         jobs = (Job(block, (place,)) for block in range(len(worker.blocks)))
         rows = [row for job in jobs for row in worker.stream(job)]
     finally:
         worker.benchmark.close()
     whole = [row for row in rows if row["failure"] is None]
     if not whole:
-        raise UserError(f"{name} failed at every item ({rows[0]['failure']}); nothing can equal it")
+        name, reason = rows[0]["policy"], rows[0]["failure"]
+        raise UserError(f"{name} failed at every item ({reason}); nothing can be equal to it")
     return whole

@@ -22,15 +22,14 @@ from transfer.evaluation.statistics import (
     paired_difference,
     std,
 )
-from transfer.evaluation.store import Row
+from transfer.evaluation.store import HELD_FIELDS, Row
 
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 ALL, FAMILY = "all", "family"
 #: Metric of a family: the mean over its tasks of a score as a share of the full cache's.
 NORMALISED = "normalised"
 _COSTS = (
-    "kept", "kept_tokens", "tokens", "held_mean", "held_mean_share", "held_peak",
-    "held_peak_share", "held_end", "bytes_mean", "cache_bytes", "peak_bytes", "full_bytes",
+    "kept", "kept_tokens", "tokens", *HELD_FIELDS, "cache_bytes", "peak_bytes", "full_bytes",
 )  # fmt: skip
 _SUMS = ("policy_seconds", "seconds")
 
