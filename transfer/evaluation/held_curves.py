@@ -81,7 +81,7 @@ def draw_held(found: Sequence[HeldCurves], metric: str) -> "Figure":
     Raises:
         UserError: matplotlib is not installed.
     """
-    figure = new_figure(14, 1 + 3.5 * len(found))
+    figure = new_figure(14, 1 + 4 * len(found))
     grid = figure.subplots(len(found), len(ACROSS), squeeze=False)
     for row, curves in zip(grid, found):
         for axes, (field, words, unit) in zip(row, ACROSS):

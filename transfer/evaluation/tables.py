@@ -36,7 +36,7 @@ def with_share(title: str, field: str, share: str) -> Column:
 
     def text(line: Line) -> str:
         tokens, part = (any_entry(line).get(name) for name in (field, share))
-        return "-" if tokens is None else f"{tokens:.1f} {part:4.0%}"
+        return "-" if tokens is None else f"{tokens:.{int(tokens < 1000)}f} {part:4.0%}"
 
     return Column(title, text)
 
