@@ -1,12 +1,15 @@
-"""Rules get the tokens that fit into a NAMM's bytes: no more, and not one token less."""
+"""Rules hold as much as a NAMM: its bytes, its tokens on average, or its tokens at most."""
 
 from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from transfer.cache.equal import at_equal_bytes
+from transfer.cache.equal import AMOUNTS, at_equal_bytes, at_equal_tokens, foreseen
 from transfer.cache.footprint import LayerShape, peak
+from transfer.cache.layer import PrunedLayer
 from transfer.cache.policy import Pruning
 from transfer.evaluation.language import LanguageEval
 from transfer.evaluation.options import ContenderOptions
@@ -69,3 +72,57 @@ def test_a_namm_that_keeps_more_than_there_is_has_its_budget_matched():
     like = Pruning(NAMM_POLICY, 32, 600)
     found = at_equal_bytes(Pruning(get_policy("h2o"), 32, 600), like, SHAPE, 512)
     assert found.budget == 600
+
+
+def test_bytes_may_be_equal_under_another_kind_of_budget():
+    like = Pruning(NAMM_POLICY, 32, 0.25)
+    found = at_equal_bytes(Pruning(get_policy("h2o"), 32, 10_000), like, SHAPE, TOKENS)
+    assert isinstance(found.budget, int)
+    assert weight(found) <= weight(like) < weight(replace(found, budget=found.budget + 1))
+
+
+BUDGETS = st.one_of(st.integers(1, 300), st.floats(0.02, 1.0))
+
+
+@settings(max_examples=15)
+@given(budget=BUDGETS, interval=st.sampled_from([7, 32, 64]), tokens=st.integers(1, 300))
+def test_what_a_budget_holds_is_foreseen(budget, interval, tokens):
+    pruning = Pruning(get_policy("recency", sinks=0), interval, budget)
+    layer, keys = PrunedLayer(pruning, 0), torch.randn(1, 2, tokens, 4)
+    layer.update(keys, keys)
+    layer.attend(keys, keys, keys, None, 0.5)
+    for amount, of in AMOUNTS.items():
+        assert foreseen(pruning, amount, [tokens]) == pytest.approx(of(layer.held()[0]))
+
+
+@settings(max_examples=15)
+@given(
+    budget=st.one_of(st.integers(8, 200), st.floats(0.1, 0.9)),
+    kind=st.sampled_from([1.0, 10_000]),
+    amount=st.sampled_from(["held", "peak"]),
+    tokens=st.lists(st.integers(200, 700), min_size=1, max_size=3),
+)
+def test_kinds_of_budgets_hold_the_same_within_a_token(budget, kind, amount, tokens):
+    like = Pruning(NAMM_POLICY, 32, budget)
+    found = at_equal_tokens(Pruning(get_policy("h2o"), 32, kind), like, amount, tokens)
+    assert found.is_share == isinstance(kind, float)
+    both = [foreseen(pruning, amount, tokens) for pruning in (found, like)]
+    assert abs(both[0] - both[1]) <= 1
+    if found.is_share == like.is_share:
+        assert found.budget == budget
+
+
+def test_a_rule_that_is_pruned_more_often_is_given_more():
+    like = Pruning(NAMM_POLICY, 64, 64)
+    rule = Pruning(get_policy("h2o"), 16, 10_000)
+    found = at_equal_tokens(rule, like, "held", [1000])
+    assert found.budget > 64
+    held = foreseen(found, "held", [1000])
+    assert held == pytest.approx(foreseen(like, "held", [1000]), abs=0.5)
+
+
+def test_what_is_measured_decides_where_there_is_no_budget():
+    like = Pruning(NAMM_POLICY, 32)
+    found = at_equal_tokens(Pruning(get_policy("h2o"), 32, 10_000), like, "held", [256], 44.5)
+    # 32 tokens after every update: 16.5 on average before the first, 48.5 between the others.
+    assert found.budget == 32

@@ -66,6 +66,8 @@ def test_no_number_of_the_table_goes_on_in_another_line(config):
     rows = [line for line in printed(results).splitlines() if line.startswith((" h2o", " rec"))]
     # Scores, and what is held.
     assert len(rows) == 8
+    rows = [line for line in rows if "[" in line]
+    assert len(rows) == 4
     assert all(line.count("[") == line.count("]") == 3 for line in rows)
 
 

@@ -28,7 +28,11 @@ class Held:
     peak: float = 0.0
 
     def followed_by(
-        self, new: int, before: float, bytes_before: float, bytes_after: float
+        self,
+        new: int,
+        before: int | float,
+        bytes_before: int | float,
+        bytes_after: int | float,
     ) -> "Held":
         """With `new` tokens more, between which none leaves and bytes grow evenly.
 
@@ -43,8 +47,8 @@ class Held:
         return Held(
             self.tokens + new,
             self.token_steps + new * (before + half),
-            self.byte_steps + (new * bytes_before + (bytes_after - bytes_before) * half),
-            max(self.peak, before + new),
+            self.byte_steps + new * bytes_before + (bytes_after - bytes_before) * half,
+            max(self.peak, float(before + new)),
         )
 
     @property

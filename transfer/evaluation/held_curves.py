@@ -47,19 +47,24 @@ def held_curves(results: Results) -> list[HeldCurves]:
         if (entry.get("group_by"), entry["metric"]) == (ALL, results.metrics[0]):
             about = (entry["task"], *(f"{key} {entry[key]}" for key in results.keys))
             tasks.setdefault(about, []).append(entry)
-    found = [_of_task(", ".join(about), entries) for about, entries in tasks.items()]
-    several = any(len(line) > 1 for each in found for line in each.lines.values())
-    return found if several else []
+    several = (len(own) > 1 for each in tasks.values() for own in by_name(_pruned(each)).values())
+    if not any(several):
+        return []
+    return [_of_task(", ".join(about), entries) for about, entries in tasks.items()]
 
 
 def _of_task(about: str, entries: Sequence[Row]) -> HeldCurves:
-    # Earlier versions have not measured it; of who has no score there is nothing to draw.
-    measured = [one for one in entries if one["mean"] is not None]
-    flat = {one["policy"]: one for one in measured if budget_kind(one) is None}
-    drawn = [
-        one for one in measured if one["policy"] not in flat and one.get("held_mean") is not None
+    scored = (one for one in entries if one["mean"] is not None and budget_kind(one) is None)
+    return HeldCurves(about, dict(_lines(_pruned(entries))), {one["policy"]: one for one in scored})
+
+
+def _pruned(entries: Sequence[Row]) -> list[Row]:
+    """Those of who evicts that have a score; earlier versions have not measured what is held."""
+    return [
+        one
+        for one in entries
+        if one["mean"] is not None and budget_kind(one) and one.get("held_mean") is not None
     ]
-    return HeldCurves(about, dict(_lines(drawn)), flat)
 
 
 def _lines(entries: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
