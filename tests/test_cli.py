@@ -290,6 +290,7 @@ def test_version(capsys):
         (("eval", "suite"), "--dtype"),
         (("eval", "video"), "--device-map"),
         (("get",), "package registry"),
+        (("calibrate",), "--kept"),
     ],
 )
 def test_help_documents_every_command(words, said, capsys):
@@ -306,7 +307,17 @@ def test_help_does_not_wait_for_torch():
     )
     video = ("eval", "--model", "llava-next-video")
     kinds = [("eval", kind) for kind in ("language", "video", "control", "suite")]
-    for words in ((), ("eval",), *kinds, video, ("inspect",), ("import",), ("doctor",), ("get",)):
+    for words in (
+        (),
+        ("eval",),
+        *kinds,
+        video,
+        ("inspect",),
+        ("import",),
+        ("doctor",),
+        ("get",),
+        ("calibrate",),
+    ):
         done = subprocess.run(
             [sys.executable, "-c", code, *words, "--help"], capture_output=True, text=True
         )

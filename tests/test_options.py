@@ -40,6 +40,7 @@ NEEDED = {
     "pretrain recall": "--out x",
     "pretrain video-llava": "--out x",
     "evolve": "--out x",
+    "calibrate": "--model x --kept 0.5 --task recall",
     "inspect": "--video x",
     "import": "x y",
     "report": "x",

@@ -28,6 +28,13 @@ class Own(Policy):
         return (window.positions % self.every == 0).to(state.dtype), state
 
 
+@dataclass(frozen=True)
+class Cut(Own):
+    """The same; its threshold is its own setting."""
+
+    threshold: float = 0.5  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
 class Toy(Benchmark):
     """Throws numbers that depend on the item and who is asked; no model, no time.
 

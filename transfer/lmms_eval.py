@@ -56,6 +56,9 @@ class PrunedVideoModel(lmms):
         eviction: exact or reference.
         keep_recent: newest tokens of each head that never leave.
         sinks: first tokens that never leave; of recency, how many it keeps.
+        share: head, layer or model, see `Pruning`.
+        share_floor: the part of its budget that a head does not share in its layer.
+        threshold: tokens that score below it leave, where there is no budget.
         frames: of a video.
         sampling: how they are chosen, see `read_clip`.
         chunk: tokens of the prompt that go through the model at once; None: all.
@@ -80,6 +83,9 @@ class PrunedVideoModel(lmms):
         eviction: str = "exact",
         keep_recent: int | None = None,
         sinks: int | None = None,
+        share: str | None = None,
+        share_floor: int | float | None = None,
+        threshold: int | float | None = None,
         frames: int = 32,
         sampling: str = "uniform",
         chunk: int | None = None,
@@ -94,7 +100,7 @@ class PrunedVideoModel(lmms):
         from transfer.attachment.memory import Memory
         from transfer.cache.policy import Pruning
         from transfer.namm.network import NAMM
-        from transfer.policies import get_policy, protecting
+        from transfer.policies import get_policy, of_policy
         from transfer.video.sampling import check_sampling
 
         super().__init__()
@@ -102,9 +108,11 @@ class PrunedVideoModel(lmms):
             raise UserError(f"batch_size is {batch_size}; this model takes one request at a time")
         check_sampling(frames, sampling, None)
         settings = {"namm": NAMM.from_pretrained(namm)} if policy == "namm" else {}
-        own, protected = protecting(policy, keep_recent=keep_recent, sinks=sinks)
+        asked = {"keep_recent": keep_recent, "sinks": sinks}
+        asked |= {"share": share, "share_floor": share_floor, "threshold": threshold}
+        own, rest = of_policy(policy, asked)
         rule = get_policy(policy, **settings, **own)
-        pruning = Pruning(rule, update_interval, budget, eviction, **protected)
+        pruning = Pruning(rule, update_interval, budget, eviction, **rest)
         place = Placement(dtype, AUTO if device_map or device is None else device, device_map)
         self.video = load_video_model(
             pretrained, trust_remote_code=trust_remote_code, **place.settings

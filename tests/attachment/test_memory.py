@@ -290,7 +290,12 @@ def test_a_gradient_through_the_values_alone_is_refused_too():
 
 
 @pytest.mark.parametrize(
-    ("policy", "settings"), [("tova", {"budget": 8}), ("namm", {"eviction": "reference"})]
+    ("policy", "settings"),
+    [
+        ("tova", {"budget": 8}),
+        ("namm", {"eviction": "reference"}),
+        ("h2o", {"budget": 8, "share": "layer"}),
+    ],
 )
 def test_rules_that_compare_heads_are_refused_where_a_process_has_only_some(
     policy, settings, monkeypatch

@@ -9,7 +9,7 @@ from toy_benchmark import Own
 from transfer import NAMM, NAMMConfig
 from transfer.cache.equal import at_equal_bytes
 from transfer.cache.footprint import LayerShape
-from transfer.cache.policy import Pruning
+from transfer.cache.policy import SHARING, Pruning
 from transfer.errors import UserError
 from transfer.evaluation.contenders import full, plan
 from transfer.evaluation.control import ControlEval
@@ -49,6 +49,9 @@ def names(*policy, **options):
         ("h2o:keep_recent=8,sinks=2", Pruning(H2O(), 64, 24, keep_recent=8, sinks=2)),
         ("recency:keep_recent=8,sinks=2", Pruning(Recency(2), 64, 24, keep_recent=8)),
         ("toy_benchmark:Own:every=3,sinks=2", Pruning(Own(3), 64, 24, sinks=2)),
+        ("h2o:share=layer", Pruning(H2O(), 64, 24, share="layer")),
+        ("h2o:share=layer,share_floor=0", Pruning(H2O(), 64, 24, share="layer", share_floor=0)),
+        ("recency:share=layer:sinks=2", Pruning(Recency(2), 64, 24, share="layer")),
     ],
 )
 def test_a_spelling_is_a_policy_its_settings_and_how_it_prunes(spelling, pruning):
@@ -62,6 +65,10 @@ def test_a_spelling_is_a_policy_its_settings_and_how_it_prunes(spelling, pruning
         "keep_recent": pruning.keep_recent,
         "sinks": pruning.sinks,
         "nominal": pruning.budget,
+        "pair": None,
+        "share": pruning.share,
+        "share_floor": pruning.share_floor if pruning.share == "layer" else None,
+        "threshold": None,
     }
 
 
@@ -74,6 +81,33 @@ def test_protected_tokens_are_those_of_the_options_but_where_a_spelling_says_oth
     # First in, first out is that under all options.
     assert found[4].policy == Recency(0)
     assert names("h2o", "h2o:keep_recent=6", keep_recent=6) == ["h2o"]
+
+
+def test_sharing_is_that_of_the_options_but_where_a_spelling_says_another():
+    spelled = ("namm", "h2o", "tova:share=head", "namm:share_floor=0.5", "namm:recall:share=model")
+    found = [one.pruning for one in planned(*spelled, share="layer", share_floor=0.125)]
+    assert [(one.share, one.share_floor, one.budget) for one in found] == [
+        ("layer", 0.125, 24), ("layer", 0.125, 24), ("head", 0.125, 24), ("layer", 0.5, 24),
+        ("model", 0.125, None),
+    ]  # fmt: skip
+
+
+def test_who_says_a_threshold_has_no_budget_and_is_there_once():
+    found = planned("tova:threshold=0.02", "namm", "namm:threshold=-1", budget=(24, 0.25, None))
+    assert [(*one.key, one.settings["share"], one.settings["threshold"]) for one in found] == [
+        ("tova:threshold=0.02", None, "model", 0.02),
+        ("namm", 24, "head", None),
+        ("namm:threshold=-1", None, "model", -1),
+        ("namm", 0.25, "head", None),
+        ("namm", None, "model", 0.0),
+    ]
+    # A policy's own setting of that name stays its own.
+    [own] = planned("toy_benchmark:Cut:every=2,threshold=3")
+    assert (own.pruning.policy.threshold, own.pruning.threshold, own.pruning.budget) == (
+        3,
+        None,
+        24,
+    )
 
 
 @pytest.mark.parametrize("spelling", ["namm:recall", "namm:recall:eviction=reference"])
@@ -122,7 +156,16 @@ def test_all_are_ours_and_without_a_budget_those_with_a_threshold():
 def test_full_is_left_to_the_benchmark_and_prunes_nothing():
     assert names("full", "h2o") == ["h2o"]
     assert full().settings == dict.fromkeys(
-        ("budget", "update_interval", "eviction", "keep_recent", "sinks", "nominal")
+        (
+            "budget",
+            "update_interval",
+            "eviction",
+            "keep_recent",
+            "sinks",
+            *SHARING,
+            "nominal",
+            "pair",
+        )
     )
     assert full(32).pruning.update_interval == 32
 
@@ -171,6 +214,16 @@ def test_rules_have_the_bytes_of_the_first_namm_and_namms_their_tokens():
             r"^update interval 20 does not fit policy namm; use a",
         ),
         ("recency:eviction=exakt", r"^unknown eviction 'exakt'; use exact or reference$"),
+        ("h2o:share=heads", r"^unknown share 'heads'; use head, layer, model$"),
+        ("h2o:share=3", r"^policy 'h2o:share=3' has the share 3; use head or layer or model$"),
+        ("h2o:share=layer,share_floor=2", r"^share_floor is 2; use a part of the even share"),
+        ("h2o:share_floor=few", r"has the share_floor 'few'; use a number from 0 to 1$"),
+        ("h2o:share=layer,budget=None", r"^share layer is of a budget, and there is none; give"),
+        ("h2o:share=model", r"^policy h2o has no threshold of its own; give it a budget"),
+        ("namm:share=model,budget=9", r"^share model goes by one threshold, and budget 9 was"),
+        ("namm:threshold=0,budget=9", r"^threshold 0 and budget 9 say both what leaves; give one"),
+        ("tova:threshold=low", r"^policy 'tova:threshold=low' has the threshold 'low'; use a nu"),
+        ("h2o:threshold=1", r"^the scores of policy h2o are of one budget or moment, so that no"),
         ("recency:sinks=many", r"^sinks of policy recency is 'many'; use a number, such as 4$"),
         ("namm:recal", r"^unknown NAMM 'recal'; did you mean recall"),
         ("sinks=0:budget=8", r"^policy 'sinks=0:budget=8' begins with a setting; begin with a"),
@@ -195,7 +248,7 @@ def test_rules_have_the_bytes_of_the_first_namm_and_namms_their_tokens():
             r"^policy 'namm:sinks=1.5' has the sinks 1.5; use a whole number of tok",
         ),
         ("h2o:sinks=-1", r"^sinks is -1; use 0 to [0-9,]+ tokens$"),
-        ("h2o:keep_recents=8", r"^policy h2o has no setting of its own, .* keep_recent, sinks$"),
+        ("h2o:keep_recents=8", r"^policy h2o has no setting of its own, .* sinks, share, share_f"),
         (
             "snapkv:keep_recents=8",
             r"^unknown setting of policy snapkv .*; did you mean keep_recent",

@@ -28,6 +28,10 @@ from transfer.errors import UserError
         ({"likelihood_weight": float("nan")}, "--likelihood-weight is nan"),
         ({"update_interval": (16, 40)}, "update interval 40 does not fit"),
         ({"budget": (12, 0)}, "budget 0 keeps nothing"),
+        ({"share": ()}, "--share names none"),
+        ({"share": ("head", "heads")}, "unknown share 'heads'; use head, layer, model"),
+        ({"share": ("head", "layer"), "budget": ()}, "share layer is of a budget, and there is"),
+        ({"share": ("model",)}, "share model goes by one threshold, and budget 12 was given"),
         ({"eviction": "exacct"}, "unknown eviction 'exacct'"),
     ],
 )

@@ -184,6 +184,29 @@ def test_every_budget_and_interval_has_its_turn(configured):
         assert {getattr(case, name) for case in validation_cases(config)} == wanted
 
 
+def test_sharing_is_drawn_has_its_turn_and_leaves_other_draws_as_they_were(configured):
+    apart, both = configured(), configured(share=("head", "layer"), tasks=("recall", "decoys"))
+    drawn = [fitness_cases(both, 0, generation)[0] for generation in range(30)]
+    assert {case.share for case in drawn} == {"head", "layer"}
+    assert {case.share for case in validation_cases(both)} == {"head", "layer"}
+    first = [fitness_cases(apart, 0, generation)[0] for generation in range(30)]
+    assert [replace(case, share="head") for case in drawn] == first
+
+
+@pytest.mark.parametrize("budget", [12, 0.25])
+def test_heads_that_share_score_otherwise_and_hold_as_much(engine, llama_folder, budget):
+    genome = genome_of(engine, llama_folder)
+    vectors = population(genome)
+    apart, shared = (
+        evaluate(engine, genome, vectors, [case], Weights(0.0, 0.5), rows=8)
+        for case in (
+            make_case(llama_folder, budget=budget, share=share) for share in ("head", "layer")
+        )
+    )
+    assert np.allclose(apart.kept, shared.kept)
+    assert not np.allclose(apart.fitness, shared.fitness)
+
+
 def test_a_nan_of_the_model_is_a_nan_of_the_fitness(engine, llama_folder):
     genome = genome_of(engine, llama_folder)
     model = engine._worker._made._models[llama_folder]

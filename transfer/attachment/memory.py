@@ -18,7 +18,7 @@ from transfer.cache.layer import PrunedLayer
 from transfer.cache.policy import Policy, Pruning
 from transfer.errors import UserError
 from transfer.namm.network import NAMM
-from transfer.policies import get_policy, protecting
+from transfer.policies import get_policy, of_policy
 
 
 class Memory:
@@ -40,9 +40,9 @@ class Memory:
             raise UserError("this model is attached already; detach it before attaching it again")
         if pruning.compares_heads and (adapter.model.tp_size or 1) > 1:
             raise UserError(
-                f"{pruning.policy.name} with {pruning.eviction} eviction compares all heads of a "
-                "layer, and a tensor parallel process has only some of them; shard by layers "
-                "instead (device_map)"
+                f"{pruning.policy.name} with {pruning.eviction} eviction, budgets shared by "
+                f"{pruning.shared_by}, compares all heads of a layer, and a tensor parallel "
+                "process has only some of them; shard by layers instead (device_map)"
             )
         # Refuses a model without a layer to prune before anything is changed.
         layers = PrunedCache(adapter.config, pruning).layers
@@ -135,6 +135,9 @@ def attach(
     n_up: int | None = None,
     keep_recent: int | None = None,
     sinks: int | None = None,
+    share: str | None = None,
+    share_floor: int | float | None = None,
+    threshold: int | float | None = None,
     **settings: Any,
 ) -> Memory:
     """Lay a policy on a model: its cache is pruned from now on, in every way it can be called.
@@ -154,6 +157,11 @@ def attach(
         keep_recent: newest tokens of each head that never leave, whatever the policy says; see
             `Pruning`. (`PrunedCache.protect` names any others.)
         sinks: first tokens that never leave; of `recency`, given by name, how many it keeps.
+        share: `head` (by default), `layer` (the heads of a layer share their budgets) or `model`
+            (one threshold, no budget); see `Pruning`.
+        share_floor: of a layer's budget, the part of the even share (a quarter) that each head
+            keeps for itself.
+        threshold: tokens that score below it leave, where there is no budget; None: the policy's.
         settings: of the policy, when given by name.
 
     Returns:
@@ -163,9 +171,10 @@ def attach(
         UserError: unknown policy, a setting of the wrong type or out of range, or a model that
             would be silently wrong.
     """
-    protected: dict[str, Any] = {"keep_recent": keep_recent or 0, "sinks": sinks or 0}
+    asked = {"keep_recent": keep_recent, "sinks": sinks}
+    asked |= {"share": share, "share_floor": share_floor, "threshold": threshold}
+    own, asked = of_policy(policy if isinstance(policy, str) else None, asked)
     if isinstance(policy, str):
-        own, protected = protecting(policy, keep_recent=keep_recent, sinks=sinks)
         policy = get_policy(policy, **settings, **own)
     elif isinstance(policy, NAMM):
         policy = get_policy("namm", namm=policy, **settings)
@@ -174,5 +183,5 @@ def attach(
             f"{', '.join(settings)}: settings go with a policy's name, not with a policy"
         )
     interval = update_interval if n_up is None else n_up
-    pruning = Pruning(policy, interval, budget, eviction, expose_attention, False, **protected)
+    pruning = Pruning(policy, interval, budget, eviction, expose_attention, False, **asked)
     return Memory(get_adapter(model), pruning)

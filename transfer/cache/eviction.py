@@ -8,10 +8,11 @@ from torch import Tensor
 def select(
     scores: Float[Tensor, "batch kv_heads tokens"],
     valid: Bool[Tensor, "batch kv_heads tokens"],
-    threshold: float | None,
+    threshold: int | float | None,
     budget: Int[Tensor, " batch"] | None,
     eviction: str,
     protected: Bool[Tensor, "batch kv_heads tokens"] | None = None,
+    floor: int | float | None = None,
 ) -> Bool[Tensor, "batch kv_heads tokens"]:
     """Which tokens stay. The newest token of a head always does (paper section 3.2).
 
@@ -22,12 +23,16 @@ def select(
         budget: tokens each head of a sequence keeps at most.
         eviction: `exact` or `reference`, see `Pruning`.
         protected: tokens that stay whatever they score; of a budget they take their places first.
+        floor: the heads of a layer share their budgets, and each keeps this part of its own; None:
+            no head gives any away.
     """
     scores = scores.masked_fill(~valid, -torch.inf)
     if protected is not None:
         # Above what a policy scores infinite.
         scores.clamp_(max=torch.finfo(scores.dtype).max).masked_fill_(protected & valid, torch.inf)
     scores[..., -1].masked_fill_(valid[..., -1], torch.inf)
+    if budget is not None and floor is not None:
+        return _best_of_layer(scores, valid, budget, floor, protected)
     if budget is not None:
         count = budget[:, None, None].expand(*scores.shape[:2], 1)
     else:
@@ -41,10 +46,35 @@ def select(
     return _best(scores, count) & valid
 
 
-def _best(
-    scores: Float[Tensor, "batch kv_heads tokens"], count: Int[Tensor, "batch kv_heads 1"]
+def _best_of_layer(
+    scores: Float[Tensor, "batch kv_heads tokens"],
+    valid: Bool[Tensor, "batch kv_heads tokens"],
+    budget: Int[Tensor, " batch"],
+    floor: int | float,
+    protected: Bool[Tensor, "batch kv_heads tokens"] | None,
 ) -> Bool[Tensor, "batch kv_heads tokens"]:
-    """The `count` highest scores of each head; among equals the newer token wins."""
+    """The best of all heads together, as many as the heads' budgets sum to.
+
+    Among equals the token with fewer newer ones in its head wins, then the later head: heads that
+    score alike keep alike.
+    """
+    batch, heads, _ = scores.shape
+    least = (budget.double() * floor - 1e-9).ceil().long().clamp(min=1)
+    sure = _best(scores, least[:, None, None].expand(batch, heads, 1))
+    if protected is not None:
+        sure |= protected
+    # What a policy scores infinite takes no place of what is sure, nor padding one of a token.
+    finite = torch.finfo(scores.dtype)
+    scores = scores.clamp(finite.min, finite.max).masked_fill(sure, torch.inf)
+    together = scores.masked_fill(~valid, -torch.inf).mT.reshape(batch, 1, -1)
+    kept = _best(together, (heads * budget)[:, None, None])
+    return kept.view(batch, -1, heads).mT & valid
+
+
+def _best(
+    scores: Float[Tensor, "batch rows tokens"], count: Int[Tensor, "batch rows 1"]
+) -> Bool[Tensor, "batch rows tokens"]:
+    """The `count` highest scores of each row; among equals the newer token wins."""
     order = scores.flip(-1).argsort(dim=-1, descending=True, stable=True)
     rank = torch.empty_like(order)
     places = torch.arange(scores.shape[-1], device=scores.device).expand_as(order)

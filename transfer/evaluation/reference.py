@@ -7,9 +7,12 @@ from typing import Any
 
 from transfer.errors import UserError
 from transfer.evaluation.benchmark import Row
-from transfer.evaluation.contenders import Spelling, is_unbounded_namm
+from transfer.evaluation.contenders import Spelling, plan
 from transfer.evaluation.options import ContenderOptions, EvalConfig, MeasuredOptions
+from transfer.evaluation.threshold import read_threshold
 from transfer.evaluation.worker import BlockWorker, Job
+
+NAMM = "namm"
 
 #: The field of the rows that says it.
 _FIELDS = {"held": "held_mean", "peak": "held_peak"}
@@ -24,38 +27,41 @@ def measured(config: EvalConfig) -> EvalConfig:
     options: Any = getattr(config, "contenders", None)
     if not isinstance(options, ContenderOptions) or options.equal_in not in _FIELDS:
         return config
-    spelled = (Spelling.of("namm" if name == "all" else name) for name in options.policy)
-    first = next((one for one in spelled if one.policy == "namm" and not one.kind), None)
-    budgets = (
-        (first.settings["budget"],) if first and "budget" in first.settings else options.budget
-    )
-    if first is None or None not in budgets:
+    alone = _namms_of(options)
+    namms = plan(alone) if alone.policy else []
+    names = [one.name for one in namms if one.key == (namms[0].name, None)]
+    if not names:
         return config
-    alone = replace(
-        options, policy=(first.text,), namm=options.namm[:1], budget=(None,), equal=None
-    )
-    rows = _rows(replace(config, contenders=alone))
+    rows = _rows(replace(config, contenders=alone), names[0])
     goal = fmean(row[_FIELDS[options.equal_in]] for row in rows)
     lengths = tuple(row["tokens"] for row in rows)
     told = MeasuredOptions(**vars(options), goal=goal, lengths=lengths)
     return replace(config, contenders=told)
 
 
-def _rows(config: EvalConfig) -> list[Row]:
-    """Those of the first NAMM without a budget, in every block, that did not fail."""
+def _namms_of(options: ContenderOptions) -> ContenderOptions:
+    """Those that others may be equal to, and how they prune."""
+    spelled = [Spelling.of("namm" if name == "all" else name) for name in options.policy]
+    names = tuple(one.text for one in spelled if one.policy == NAMM and not one.kind)
+    files = tuple(
+        path
+        for path in options.threshold
+        if Spelling.of(read_threshold(path).policy).policy == NAMM
+    )
+    return replace(options, policy=names, threshold=files, equal=None)
+
+
+def _rows(config: EvalConfig, name: str) -> list[Row]:
+    """Those of a NAMM without a budget, in every block, that did not fail."""
+    print(f"first, what {name} holds without a budget", file=sys.stderr)
     worker = BlockWorker(config)
     try:
-        namms = (n for n, one in enumerate(worker.contenders) if is_unbounded_namm(one))
-        place = next(namms)
-        print(
-            f"first, what {worker.contenders[place].name} holds without a budget", file=sys.stderr
-        )
+        place = [one.key for one in worker.contenders].index((name, None))
         jobs = (Job(block, (place,)) for block in range(len(worker.blocks)))
         rows = [row for job in jobs for row in worker.stream(job)]
     finally:
         worker.benchmark.close()
     whole = [row for row in rows if row["failure"] is None]
     if not whole:
-        name, reason = rows[0]["policy"], rows[0]["failure"]
-        raise UserError(f"{name} failed at every item ({reason}); nothing can be equal to it")
+        raise UserError(f"{name} failed at every item ({rows[0]['failure']}); nothing can equal it")
     return whole

@@ -73,6 +73,7 @@ def _settings(config: EvalConfig, worker: BlockWorker) -> Mapping[str, Any]:
         **worker.benchmark.computed(),
         "threads": torch.get_num_threads(),
         "namms": namm_digests(worker.contenders),
+        "thresholds": [one.settings["threshold"] for one in worker.contenders],
         "sources": source_digests(worker.benchmark, worker.contenders),
         **worker.benchmark.digest(),
         "versions": versions(**worker.benchmark.versions()),

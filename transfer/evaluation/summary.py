@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 from zlib import crc32
 
-from transfer.cache.policy import PROTECTING
+from transfer.cache.policy import PROTECTING, SHARING
 from transfer.evaluation.benchmark import Benchmark
 from transfer.evaluation.options import Budget
 from transfer.evaluation.statistics import (
@@ -167,7 +167,8 @@ class _Cell:
 
     def _common(self, rows: Sequence[Row], failed: Sequence[Row]) -> dict[str, Any]:
         benchmark, first = self.benchmark, rows[0]
-        names = (*benchmark.keys, "update_interval", "eviction", *PROTECTING, "nominal")
+        about = ("update_interval", "eviction", *PROTECTING, *SHARING, "nominal", "pair")
+        names = (*benchmark.keys, *about)
         return {
             "failed": len(failed),
             **{name: first[name] for name in names},

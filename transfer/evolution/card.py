@@ -53,7 +53,11 @@ def _making(run: dict[str, Any]) -> str:
         f"{name} {seconds[name] / seconds['total']:.0%}"
         for name in ("model", "features", "scoring", "simulator", "optimiser", "validation")
     )
-    budgets = f"budgets {_names(told['budget'])}" if told["budget"] else "no budget"
+    budgets = (
+        f"budgets {_names(told['budget'])} shared by {_names(told['share'])}"
+        if told["budget"]
+        else "no budget"
+    )
     commands = "\n".join(f"    {command}" for command in (*run["earlier_commands"], run["command"]))
     return f"""## How it was made
 

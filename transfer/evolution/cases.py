@@ -25,6 +25,7 @@ class Case:
         budget: tokens or share each head keeps; None: the NAMM's threshold.
         update_interval: tokens between two updates.
         eviction: `exact` or `reference`.
+        share: who shares the budget, see `Pruning`.
     """
 
     model: str
@@ -34,6 +35,7 @@ class Case:
     budget: int | float | None
     update_interval: int
     eviction: str
+    share: str = "head"
 
     def as_json(self) -> dict[str, Any]:
         """What the ledger says of it."""
@@ -69,10 +71,12 @@ def _fresh(
         budget=_drawn(rng, config.budget or (None,)),
         update_interval=_drawn(rng, config.update_interval),
         eviction=config.eviction,
+        share=_drawn(rng, config.share),
     )
 
 
 def _drawn(rng: np.random.Generator, values: tuple[Any, ...]) -> Any:
+    # (Of a single value numpy draws nothing, so an option more leaves other draws as they were.)
     return values[rng.integers(len(values))]
 
 
@@ -99,7 +103,7 @@ def _held_out(
     config: EvolveConfig, model: str, task: str, lengths: tuple[int, ...], count: int
 ) -> list[Case]:
     budgets = config.budget or (None,)
-    kinds = max(len(lengths), len(budgets), len(config.update_interval))
+    kinds = max(len(lengths), len(budgets), len(config.update_interval), len(config.share))
     return [
         Case(
             model,
@@ -109,6 +113,7 @@ def _held_out(
             budget=budgets[kind % len(budgets)],
             update_interval=config.update_interval[kind % len(config.update_interval)],
             eviction=config.eviction,
+            share=config.share[kind % len(config.share)],
         )
         for kind in range(min(kinds, count))
     ]

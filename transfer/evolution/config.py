@@ -1,6 +1,7 @@
 """Everything a run of evolution can be told."""
 
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -67,6 +68,8 @@ class EvolveConfig:
             tokens scored below 0 leave.
         update_interval: tokens between two updates, multiples of 16, drawn a generation.
         eviction: exact, or reference, the original implementation's rule.
+        share: who shares a budget: head (nobody), or layer (the heads of a layer); drawn a
+            generation.
         keep_cost: lambda, the price of the kept fraction; without a budget about 0.3 to 0.5.
         likelihood_weight: weight of the log-likelihood of all tokens.
         validate_every: generations between two validations of the mean and the best candidate.
@@ -107,6 +110,7 @@ class EvolveConfig:
     budget: Annotated[tuple[int | float, ...], arg(aliases=["--budgets"])] = (24, 32, 48, 64, 96)
     update_interval: Annotated[tuple[int, ...], arg(aliases=["--intervals"])] = (32, 48, 64)
     eviction: str = "exact"
+    share: tuple[str, ...] = ("head",)
     keep_cost: float = 0.0
     likelihood_weight: float = 0.5
     validate_every: int = 10
@@ -135,8 +139,8 @@ class EvolveConfig:
         self.device  # noqa: B018  (says that it is not there)
         policy = NAMMPolicy(NAMM(self.namm))
         for update_interval in self.update_interval:
-            for budget in self.budget or (None,):
-                Pruning(policy, update_interval, budget, self.eviction)
+            for budget, share in product(self.budget or (None,), self.share):
+                Pruning(policy, update_interval, budget, self.eviction, share=share)
 
     def _check_tasks(self) -> None:
         from transfer.tasks.recall import get_task
@@ -145,7 +149,7 @@ class EvolveConfig:
             get_task(task)
 
     def _check_numbers(self) -> None:
-        for name in ("tasks", "seeds", "lengths", "update_interval"):
+        for name in ("tasks", "seeds", "lengths", "update_interval", "share"):
             if not getattr(self, name):
                 raise UserError(f"{_flag(name)} names none; give one or more")
         if self.language_tasks and not self.models:

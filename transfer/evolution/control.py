@@ -147,9 +147,8 @@ class ControlTasks:
         control, count = self._controls[case.model], namm.population
         crowd = Crowd(namm, Casting(torch.arange(count).repeat_interleave(len(case.seeds))))
         seeds, target = list(case.seeds) * count, control.target_returns[0]
-        with attach(
-            control.model, crowd, case.update_interval, case.budget, case.eviction
-        ) as memory:
+        how = case.update_interval, case.budget, case.eviction
+        with attach(control.model, crowd, *how, share=case.share) as memory:
             controller = _CrowdController(control, memory.new_cache, crowd.casting)
             episodes, clock = rollout(
                 controller, self._envs_of(control, len(seeds)), seeds, target, control.scale,

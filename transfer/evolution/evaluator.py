@@ -116,8 +116,10 @@ class Evaluator:
             return _measured(scores, kept, Seconds(model=time.perf_counter() - began))
         namm = job.genome.namm(job.vectors)
         policy = TimedPolicy(namm)
-        budget, eviction = job.case.budget, job.case.eviction
-        with attach(model, policy, job.case.update_interval, budget, eviction) as memory:
+        case = job.case
+        with attach(
+            model, policy, case.update_interval, case.budget, case.eviction, share=case.share
+        ) as memory:
             cache = memory.new_cache()
             scores = score_batch(model, batch, cache, namm.population)
         kept = _kept(cache).reshape(namm.population, -1)

@@ -6,14 +6,14 @@ from numbers import Integral, Real
 from typing import Any
 
 from transfer.arguments import typed
-from transfer.cache.policy import PROTECTING, Policy
+from transfer.cache.policy import PROTECTING, SHARING, Policy
 from transfer.errors import MOST_TOKENS, UserError, unknown_name
 from transfer.plugins import POLICIES
 
-__all__ = ["POLICIES", "get_policy", "protecting", "settings_of"]
+__all__ = ["POLICIES", "get_policy", "of_policy", "settings_of"]
 
 #: Settings that go with every policy, and not to its constructor.
-_OF_ALL = ("budget", "update_interval", "eviction", *PROTECTING)
+_OF_ALL = ("budget", "update_interval", "eviction", *PROTECTING, *SHARING)
 
 
 def settings_of(name: str) -> Mapping[str, Any]:
@@ -29,15 +29,19 @@ def settings_of(name: str) -> Mapping[str, Any]:
     }
 
 
-def protecting(policy: str, **given: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is given of `PROTECTING`: what the policy of this name takes itself, and the rest.
+def of_policy(name: str | None, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is given of `PROTECTING` and `SHARING`: what a policy takes itself, and the rest.
+
+    Args:
+        name: of the policy, which has settings of its own; None: it has none any more.
+        given: None stands for nothing.
 
     Raises:
         UserError: no policy has this name.
     """
-    found = {name: count for name, count in given.items() if count is not None}
-    own = {name: found.pop(name) for name in found.keys() & settings_of(policy)}
-    return own, found
+    rest = {each: value for each, value in given.items() if value is not None}
+    own = rest.keys() & settings_of(name) if name else ()
+    return {each: rest.pop(each) for each in own}, rest
 
 
 @typed

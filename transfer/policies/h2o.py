@@ -20,6 +20,7 @@ class H2O(AttentionSum):
     """
 
     name: ClassVar[str] = "h2o"
+    takes_threshold: ClassVar[bool] = False
 
     def score(
         self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 1"]

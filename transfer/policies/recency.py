@@ -26,6 +26,7 @@ class Recency(Policy):
     sinks: int = 4
 
     name: ClassVar[str] = "recency"
+    takes_threshold: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -1,0 +1,223 @@
+"""`transfer calibrate`: the threshold at which a policy holds a share of the tokens, on average.
+
+What is held is averaged over every token of the texts, layers and heads: each token counts what is
+there while it attends, itself included. So a threshold that holds a quarter may hold more early and
+less late, and more in one layer than in another.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from transfer.adapters.language_model import LanguageModel, load_language_model
+from transfer.adapters.placement import computed
+from transfer.adapters.scoring import check_length
+from transfer.arguments import typed
+from transfer.attachment.adapter import Adapter, get_adapter
+from transfer.attachment.memory import Memory
+from transfer.cache.layer import PrunedLayer
+from transfer.cache.policy import Policy, Pruning
+from transfer.cache.window import AttentionWindow
+from transfer.errors import UserError
+from transfer.evaluation.calibrate import CalibrateConfig
+from transfer.evaluation.contenders import NAMMs, calibrated_pruning
+from transfer.evaluation.threads import torch_threads
+from transfer.evaluation.threshold import policy_digest
+from transfer.files import check_writable, content_digest, write_sealed
+from transfer.namm.config import DEFAULT_NAMM
+from transfer.provenance import command_line, versions
+from transfer.tasks.recall import get_task, make_batch
+from transfer.tasks.text import language_for
+from transfer.tasks.texts import read_texts
+
+#: The search ends this close to the share that is wanted, or after so many thresholds.
+_CLOSE, _MOST = 0.003, 14
+#: Tokens that are read at once, and of each document.
+_TOGETHER, _PIECE = 2048, 256
+#: Farther from it no threshold is written.
+_FAR = 0.01
+
+
+@typed
+def calibrate(config: CalibrateConfig) -> str:
+    """Find the threshold, write it, and say it in a line.
+
+    Raises:
+        UserError: the model, the policy or the texts cannot be had, the file cannot be written, or
+            no threshold holds that share.
+    """
+    check_writable(config.out, "threshold")
+    namms = NAMMs((DEFAULT_NAMM,))
+    policy, pruning = calibrated_pruning(config.policy, config.update_interval, 0.0, namms)
+    with torch_threads(config.threads):
+        language = load_language_model(
+            config.model, config.trust_remote_code, **config.place.settings
+        )
+        check_length(language.model, config.length, "a document")
+        reading = _Reading(get_adapter(language.model), _documents(config, language))
+        threshold, held = _search(config, reading, replace(pruning, trace=True))
+    content = {
+        "command": command_line("calibrate", config, public=True),
+        "model": language.name,
+        "policy": config.policy,
+        "namm": policy_digest(policy),
+        "threshold": threshold,
+        "kept": config.kept,
+        "held": held,
+        "update_interval": config.update_interval,
+        "length": config.length,
+        "documents": len(reading.documents),
+        "texts": content_digest(reading.documents),
+        "computed": computed(language.model),
+        "versions": versions(),
+    }
+    write_sealed(config.out, content)
+    return (
+        f"{config.out}: at the threshold {threshold:.6g} {config.policy} holds {held:.1%} of the "
+        f"tokens of {language.name} on average"
+    )
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A model, and the documents that it reads.
+
+    Attributes:
+        adapter: of the model.
+        documents: their token ids, all of one length.
+    """
+
+    adapter: Adapter
+    documents: Sequence[Sequence[int]]
+
+    @torch.inference_mode()
+    def held(self, pruning: Pruning) -> float:
+        """The share of all tokens that was held, averaged over time, layers and heads.
+
+        Args:
+            pruning: with a trace.
+        """
+        ids = torch.tensor(self.documents, device=self.adapter.model.device)
+        steps = []
+        with Memory(self.adapter, pruning) as memory:
+            for some in ids.split(max(1, _TOGETHER // ids.shape[1])):
+                cache = memory.new_cache()
+                for piece in some.split(_PIECE, dim=1):
+                    self.adapter.outputs({"input_ids": piece}, cache)
+                steps += [_token_steps(layer) for layer in cache.pruned]
+        return torch.cat(steps).mean().item() / (ids.shape[1] * (ids.shape[1] + 1) / 2)
+
+
+def _token_steps(layer: PrunedLayer) -> Float[Tensor, " sequences"]:
+    """The tokens that a head held while each token attended, summed; the mean over heads."""
+    found = []
+    for updates in layer.kept_positions:
+        steps = before = start = 0.0
+        for end, heads in [*updates, (layer.seen, [])]:
+            new = end - start
+            steps += new * (before + (new + 1) / 2)
+            start, before = end, fmean(map(len, heads)) if heads else 0.0
+        found.append(steps)
+    return torch.tensor(found, dtype=torch.float64)
+
+
+def _search(config: CalibrateConfig, reading: _Reading, pruning: Pruning) -> tuple[float, float]:
+    """The threshold that holds the share, and what it holds.
+
+    Scores change with what has left, so the thresholds that are tried are quantiles of the scores
+    where nothing has, and what each holds is measured.
+
+    Raises:
+        UserError: none holds it.
+    """
+    listening = _Listening(pruning.policy)
+    reading.held(replace(pruning, policy=listening, threshold=None))
+    scores = torch.cat(listening.scores).numpy()
+    scores = scores[np.isfinite(scores)]
+    if not len(scores):
+        raise UserError(f"policy {config.policy} scores no token with a number; use another")
+    low, high, middle = 0.0, 1.0, 1 - config.kept
+    tried: dict[float, float] = {}
+    for _ in range(_MOST):
+        threshold = float(np.quantile(scores, middle))
+        held = tried[threshold] = reading.held(replace(pruning, threshold=threshold))
+        if abs(held - config.kept) <= _CLOSE:
+            break
+        low, high = (middle, high) if held > config.kept else (low, middle)
+        middle = (low + high) / 2
+    best = min(tried, key=lambda threshold: abs(tried[threshold] - config.kept))
+    if abs(tried[best] - config.kept) > _FAR:
+        raise UserError(
+            f"no threshold of policy {config.policy} holds {config.kept:.1%} of the tokens on "
+            f"average, the nearest holds {tried[best]:.1%}; ask for another share, or use a "
+            "shorter --update-interval or a longer --length"
+        )
+    return best, tried[best]
+
+
+def _documents(config: CalibrateConfig, language: LanguageModel) -> Sequence[Sequence[int]]:
+    """Token ids of what is read, all of one length.
+
+    Raises:
+        UserError: the model reads no text, or no text is long enough.
+    """
+    tokenizer, length = language.tokenizer, config.length
+    if config.task:
+        vocabulary = language.model.config.get_text_config(decoder=True).vocab_size
+        says = language_for(tokenizer, vocabulary)
+        seeds = range(config.seed, config.seed + config.documents)
+        batches = [make_batch(get_task(task), length, seeds, says) for task in config.task]
+        return [ids for batch in batches for ids in batch.ids.tolist()]
+    if tokenizer is None:
+        raise UserError(
+            f"{config.model} has no tokenizer to read texts with; calibrate it on a --task"
+        )
+    texts = [text for path in config.text for text in read_texts(path).values()]
+    whole = [part for text in texts for part in _parts(tokenizer.encode(text), length)]
+    if not whole:
+        raise UserError(f"no text has {length} tokens; give longer ones, or a smaller --length")
+    # Spread over all that there is.
+    chosen = np.linspace(0, len(whole) - 1, min(config.documents, len(whole))).round()
+    return [whole[int(place)] for place in chosen]
+
+
+def _parts(ids: Sequence[int], length: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(ids) - length + 1, length):
+        yield ids[start : start + length]
+
+
+class _Listening(Policy):
+    """Keeps everything, and notes the scores of another policy."""
+
+    name: ClassVar[str] = "listening"
+    threshold: ClassVar[float | None] = 0.0
+
+    def __init__(self, inner: Policy) -> None:
+        self.inner = inner
+        self.scores: list[Tensor] = []
+        for name in ("reads_attention", "state_size", "half_state", "multiple_of"):
+            setattr(self, name, getattr(inner, name))
+
+    def looks_back(self, update_interval: int) -> int:
+        """As the other."""
+        return self.inner.looks_back(update_interval)
+
+    def accumulate(
+        self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens size"]
+    ) -> Float[Tensor, "batch kv_heads tokens size"]:
+        """As the other."""
+        return self.inner.accumulate(window, state)
+
+    def score(
+        self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens size"]
+    ) -> tuple[Float[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens size"]]:
+        """Every token at the threshold."""
+        scores, after = self.inner.score(window, state)
+        self.scores.append(scores[window.valid].double().cpu())
+        return state.new_zeros(scores.shape), after
