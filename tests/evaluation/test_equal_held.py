@@ -1,17 +1,20 @@
 """Three kinds of budget give three rankings; what is held equally can be compared."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from evaluated import changed, printed
 
 from transfer.cli import main
 from transfer.errors import UserError
+from transfer.evaluation.better import better_shared
 from transfer.evaluation.held_curves import draw_held, held_curves
 from transfer.evaluation.language import LanguageEval
 from transfer.evaluation.options import ContenderOptions, MeasuredOptions
 from transfer.evaluation.reference import measured
 from transfer.evaluation.runner import evaluate
+from transfer.evaluation.store import SUMMARY_FIELDS, Results, read_results
 
 NAMED = {"policy": ("namm", "h2o"), "update_interval": 32}
 
@@ -148,3 +151,70 @@ def test_what_cannot_be_equal_is_one_sentence(options, sentence):
     with pytest.raises(UserError, match=f"^{sentence}") as caught:
         evaluate(config(**options))
     assert "\n" not in str(caught.value)
+
+
+def test_under_both_shares_the_better_is_shown_and_both_are_kept(tmp_path):
+    asked = config(policy=("namm", "h2o", "recency:share=head"), budget=(8, 16), share="both")
+    results = evaluate(changed(asked, out=tmp_path))
+    found = entries(results)
+    for policy in ("namm", "h2o"):
+        for budget in (8, 16):
+            head, layer = found[policy, budget], found[f"{policy}:share=layer", budget]
+            assert head["pair"] == layer["pair"] == policy
+            assert (head["share"], layer["share"]) == ("head", "layer")
+            # The heads of a layer hold together what they would hold each.
+            assert head["held_mean"] == pytest.approx(layer["held_mean"])
+    text = printed(results)
+    for budget, tokens in ((8, " 8.0"), (16, "16.0")):
+        better = max(
+            (found["h2o", budget], found["h2o:share=layer", budget]), key=lambda one: one["mean"]
+        )
+        [line] = [each for each in text.splitlines() if each.startswith(" h2o") and "[" in each
+                  and tokens in each]  # fmt: skip
+        assert line.startswith(f" h2o ({better['share']})")
+        assert f"{100 * better['mean']:.1f}" in line
+    # Who says its share has one.
+    assert " recency:share=head " in text and "recency:share=head:share" not in text
+    assert "the better by correct is shown of each policy" in text
+    assert len(read_results(tmp_path).summary) == len(results.summary) == 3 * (1 + 5 * 2)
+
+
+def test_the_better_one_is_that_of_each_task():
+    def entry(task, policy, mean, group_by="all", **more):
+        about = {"task": task, "policy": policy, "budget": 8, "nominal": 8, "mean": mean}
+        pair = None if policy == "full" else "h2o"
+        share = "layer" if "layer" in policy else "head"
+        kind = {"metric": "points", "group_by": group_by, "pair": pair, "share": share}
+        return dict.fromkeys(SUMMARY_FIELDS) | about | kind | more
+
+    summary = [
+        entry("a", "full", 1.0),
+        entry("a", "h2o", 0.4), entry("a", "h2o:share=layer", 0.5),
+        entry("a", "h2o", 0.9, "depth"), entry("a", "h2o:share=layer", 0.1, "depth"),
+        entry("b", "h2o", 0.4), entry("b", "h2o:share=layer", None),
+        # A budget of another kind is another pair.
+        entry("b", "h2o", 0.1, budget=0.25, nominal=0.25),
+        entry("b", "h2o:share=layer", 0.2, budget=0.25, nominal=0.25),
+    ]  # fmt: skip
+    results = Results(
+        kind="toy", command="", versions={}, rows=[], metrics=["points"], keys=[], summary=summary
+    )
+    shown = [(e["task"], e["policy"], e["mean"]) for e in better_shared(results).summary]
+    assert shown == [
+        ("a", "full", 1.0), ("a", "h2o (layer)", 0.5), ("a", "h2o (layer)", 0.1),
+        ("b", "h2o (head)", 0.4), ("b", "h2o (layer)", 0.2),
+    ]  # fmt: skip
+    without = replace(results, summary=summary[:1])
+    assert better_shared(without) is without
+
+
+def test_rules_are_equal_to_a_namm_under_a_threshold_of_a_file(tmp_path):
+    file = tmp_path / "threshold.json"
+    words = ["calibrate", "--model", "llama-recall", "--kept", "0.25", "--out", str(file)]
+    words += ["--task", "recall", "--length", "256", "--documents", "1", "--threads", "1"]
+    assert main([*words, "--update-interval", "32"]) == 0
+    asked = config(threshold=(file,), budget=(0.5,), equal="held", documents=2)
+    found = entries(evaluate(asked))
+    namm, h2o = found["namm", None], found["h2o", None]
+    assert isinstance(h2o["budget"], int) and namm["budget"] is None
+    assert h2o["held_mean"] == pytest.approx(namm["held_mean"], abs=1)
