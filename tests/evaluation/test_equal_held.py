@@ -175,7 +175,7 @@ def test_under_both_shares_the_better_is_shown_and_both_are_kept(tmp_path):
         assert f"{100 * better['mean']:.1f}" in line
     # Who says its share has one.
     assert " recency:share=head " in text and "recency:share=head:share" not in text
-    assert "the better by correct is shown of each policy" in text
+    assert "the better by correct is shown of each policy" in " ".join(text.split())
     assert len(read_results(tmp_path).summary) == len(results.summary) == 3 * (1 + 5 * 2)
 
 
