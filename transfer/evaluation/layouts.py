@@ -64,7 +64,7 @@ def tables(results: Results) -> Group:
         layout = _LAYOUTS.get(results.kind, partial(_plain, results.keys))
         for words, own in _by_kind(whole):
             parts += [Text(f"{words}\n")] if words else []
-            parts += [*layout(own), _held(own)]
+            parts += [*layout(own), *_held(own)]
         parts += _by_groups(cell, results.metrics[0], _GROUPED.get(results.kind, _Grouped()))
     parts += map(_pivot, pictured)
     budgets = budget_words(entry["budget"] for entry in results.summary)
@@ -92,8 +92,10 @@ def _by_kind(entries: Sequence[Entry]) -> Iterator[tuple[str, list[Entry]]]:
         yield KINDS[kind] if kind else "", own
 
 
-def _held(entries: Sequence[Entry]) -> Table:
-    """What is held by each, by which they may be compared."""
+def _held(entries: Sequence[Entry]) -> Iterator[Table]:
+    """What is held by each, by which they may be compared; nothing where nobody measured it."""
+    if not _says(entries, "kept_tokens"):
+        return
     unit, size = _unit(entries)
     columns = (
         POLICY,
@@ -109,7 +111,7 @@ def _held(entries: Sequence[Entry]) -> Table:
     title = (
         "Tokens of a head, % of the full cache's, and bytes: mean over the tokens seen, peak, end"
     )
-    return build(title, columns, lines(entries))
+    yield build(title, columns, lines(entries))
 
 
 def _unit(entries: Sequence[Entry]) -> tuple[str, float]:
