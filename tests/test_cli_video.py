@@ -37,13 +37,15 @@ def test_eval_prints_tables_and_report_prints_them_again(words, tmp_path, capsys
     assert cli.main([*words, "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     lines = [line.split()[:2] for line in printed.splitlines()]
-    # Accuracy, costs, and accuracy by category.
-    for reader in (["full", "-"], ["tova", "50%"], ["tova", "20"]):
-        assert lines.count(reader) == 3
+    # Accuracy, costs, what is held, and accuracy by category; the full cache beside either kind of
+    # budget.
+    for reader, times in ((["full", "-"], 7), (["tova", "50%"], 4), (["tova", "20"], 4)):
+        assert lines.count(reader) == times
     title = "model on jsonl: 1 questions, 1 videos, 4 frames, chance 50.0%; % right [95%]"
-    assert printed.startswith(title)
+    assert printed.startswith(f"Budgets that are a fraction of the tokens seen\n\n{title}")
+    assert f"Budgets that are a number of tokens\n\n{title}" in printed
     assert cli.main(["report", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == printed
+    assert capsys.readouterr().out in (printed, f"{printed}{tmp_path / 'held.png'}\n")
 
 
 def test_json_is_all_that_reaches_standard_output(words, tmp_path, capfd):

@@ -7,7 +7,7 @@ import torch
 from toy_benchmark import Own
 
 from transfer import NAMM, NAMMConfig
-from transfer.cache.equal_bytes import at_equal_bytes
+from transfer.cache.equal import at_equal_bytes
 from transfer.cache.footprint import LayerShape
 from transfer.cache.policy import SHARING, Pruning
 from transfer.errors import UserError
@@ -64,6 +64,8 @@ def test_a_spelling_is_a_policy_its_settings_and_how_it_prunes(spelling, pruning
         "eviction": pruning.eviction,
         "keep_recent": pruning.keep_recent,
         "sinks": pruning.sinks,
+        "nominal": pruning.budget,
+        "pair": None,
         "share": pruning.share,
         "share_floor": pruning.share_floor if pruning.share == "layer" else None,
         "threshold": None,
@@ -155,7 +157,16 @@ def test_all_are_ours_and_without_a_budget_those_with_a_threshold():
 def test_full_is_left_to_the_benchmark_and_prunes_nothing():
     assert names("full", "h2o") == ["h2o"]
     assert full().settings == dict.fromkeys(
-        ("budget", "update_interval", "eviction", "keep_recent", "sinks", *SHARING)
+        (
+            "budget",
+            "update_interval",
+            "eviction",
+            "keep_recent",
+            "sinks",
+            *SHARING,
+            "nominal",
+            "pair",
+        )
     )
     assert full(32).pruning.update_interval == 32
 

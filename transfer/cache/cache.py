@@ -23,6 +23,7 @@ from transformers.cache_utils import (
 from transfer.arguments import shown
 from transfer.cache.binding import Binding
 from transfer.cache.forward import Pass, current
+from transfer.cache.held import Held, over_layers
 from transfer.cache.hybrid import PrunedHybridLayer
 from transfer.cache.layer import PrunedLayer, another_batch
 from transfer.cache.parked import Parked
@@ -101,6 +102,10 @@ class PrunedCache(DynamicCache):
     def kept(self) -> list[list[list[int]]]:
         """Tokens held, `[layer][batch][kv_head]`."""
         return [layer.kept() for layer in self.pruned]
+
+    def held(self, sequence: int = 0) -> Held:
+        """How much a sequence has held so far, from its first token on."""
+        return over_layers([layer.held()[sequence] for layer in self.pruned])
 
     def bytes(self) -> int:
         """Bytes that all layers hold: what is pruned with all its state, windows, and states."""

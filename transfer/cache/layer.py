@@ -28,6 +28,7 @@ from transformers.cache_utils import CacheLayerMixin
 from transfer.cache.attend import attend
 from transfer.cache.columns import Columns
 from transfer.cache.eviction import select
+from transfer.cache.held import Held
 from transfer.cache.packed import PackedTokens
 from transfer.cache.pieces import Piece, assembled, cut
 from transfer.cache.policy import Depth, Pruning, accumulated, scored
@@ -67,6 +68,7 @@ class Contents:
         last: what `counts()` was at the last update of each sequence; 0: there was none.
         updates: with `Pruning.trace`, for each sequence `(seen, columns)` after every update: how
             many columns had come, and those of the tokens kept, a tensor for each KV head.
+        held: how much each sequence has held so far.
     """
 
     store: PackedTokens
@@ -76,6 +78,7 @@ class Contents:
     last: list[int]
     due: list[int] = field(default_factory=list)
     updates: list[list[tuple[int, list[Tensor]]]] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
 
     def copied(self) -> "Contents":
         """Another that shares the buffers, which are only ever written behind what they hold."""
@@ -87,6 +90,7 @@ class Contents:
             list(self.last),
             list(self.due),
             [list(updates) for updates in self.updates],
+            list(self.held),
         )
 
 
@@ -156,7 +160,8 @@ class PrunedLayer(CacheLayerMixin):
         slack = min(self.pruning.interval, STRIDE) if policy.evicts else None
         store = PackedTokens(key_states, value_states, policy.state_size, policy.half_state, slack)
         updates: list[list[tuple[int, list[Tensor]]]] = [[] for _ in range(batch)]
-        self.now = Contents(store, None, Columns(), [0] * batch, [0] * batch, updates=updates)
+        zeros, held = [0] * batch, [Held()] * batch
+        self.now = Contents(store, None, Columns(), zeros, zeros, updates=updates, held=held)
         self.is_initialized = True
 
     @property
@@ -226,6 +231,7 @@ class PrunedLayer(CacheLayerMixin):
         now.counts = [now.counts[b] for b in chosen]
         now.last = [now.last[b] for b in chosen]
         now.updates = [list(now.updates[b]) for b in chosen]
+        now.held = [now.held[b] for b in chosen]
         self.now, self.batch_size = now, len(chosen)
 
     def offload(self) -> None:
@@ -272,6 +278,10 @@ class PrunedLayer(CacheLayerMixin):
         heads = self.kv_heads
         lengths = self.store.lengths
         return [lengths[start : start + heads] for start in range(0, len(lengths), heads)]
+
+    def held(self) -> list[Held]:
+        """How much each sequence has held so far."""
+        return list(self.now.held) if self.now else []
 
     def counts(self) -> list[int]:
         """Tokens of each sequence that came, padding left out; they decide when updates come."""
@@ -389,7 +399,7 @@ class PrunedLayer(CacheLayerMixin):
         assert self.now is not None
         now, first = self.now, list(map(self._at, range(self.batch_size)))
         query, key, value = (piece.of(states) for states in (query, key, value))
-        past = now.store.lengths
+        past, bytes_before = now.store.lengths, self.bytes()
         now.store.append(key, value, first, piece.valid)
         if self.before and any(past) and self.before.store.lengths is past:
             # Nothing has left since: what was held before can be read here, wherever it was moved.
@@ -402,8 +412,19 @@ class PrunedLayer(CacheLayerMixin):
         now.due = [b for b, new in enumerate(piece.counts) if new and self._at(b) % at_update == 0]
         # Where a long piece came another may follow, and would have to move everything.
         self._room = at_update if query.shape[2] > STRIDE else min(at_update, STRIDE)
-        self.peak_bytes = max(self.peak_bytes, self.bytes())
+        self._note(piece, past, bytes_before)
         return out
+
+    def _note(self, piece: Piece, past: list[int], bytes_before: int) -> None:
+        """Count what is held while the tokens of a piece attend."""
+        assert self.now is not None
+        now, heads, bytes_after = self.now, self.kv_heads, self.bytes()
+        self.peak_bytes = max(self.peak_bytes, bytes_after)
+        before, after = bytes_before / self.batch_size, bytes_after / self.batch_size
+        now.held = [
+            held.followed_by(new, sum(past[b * heads : (b + 1) * heads]) / heads, before, after)
+            for b, (held, new) in enumerate(zip(now.held, piece.counts))
+        ]
 
     def _remember(self, piece: Piece, query: Tensor, lse: Tensor) -> None:
         """Keep the queries until there are enough for the policy; of many, show it most at once."""

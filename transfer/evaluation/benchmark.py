@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from transfer.evaluation.contenders import Contender
-from transfer.evaluation.store import Row
+from transfer.evaluation.store import HELD_FIELDS, Row
 
 #: What every row says, whoever made it; a failed row has None where nothing was measured.
 ROW_FIELDS = (
     "model", "task", "item", "cluster", "policy", "budget", "update_interval", "eviction",
-    "keep_recent", "sinks", "share", "share_floor", "threshold", "failure", "tokens",
-    "kept_tokens", "kept", "cache_bytes", "peak_bytes", "full_bytes", "policy_seconds", "seconds",
+    "keep_recent", "sinks", "share", "share_floor", "threshold", "nominal", "pair", "failure",
+    "tokens", "kept_tokens", "kept", *HELD_FIELDS, "cache_bytes", "peak_bytes", "full_bytes",
+    "policy_seconds", "seconds",
 )  # fmt: skip
 
 
@@ -88,9 +89,10 @@ class Benchmark(ABC):
         """The items of a block under one contender, each as soon as it has ended.
 
         A row has `item`, the metrics, what `means` and `sums` name, and as many of `tokens`,
-        `kept_tokens`, `cache_bytes` (at the end), `peak_bytes`, `full_bytes` and `policy_seconds`
-        as there are; `failure`, a sentence, where the item failed. An item that is not yielded
-        before a `UserError` or a lack of memory has failed too.
+        `kept_tokens`, `cache_bytes` (both at the end), `held_mean`, `held_peak`, `bytes_mean`,
+        `peak_bytes`, `full_bytes` and `policy_seconds` as there are, see `transfer.evaluation.held`
+        for those of a cache; `failure`, a sentence, where the item failed. An item that is not
+        yielded before a `UserError` or a lack of memory has failed too.
 
         Args:
             ready: what `prepared` made.

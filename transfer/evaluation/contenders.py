@@ -2,7 +2,8 @@
 
 `h2o`, `recency:sinks=0` (also `fifo`), `namm:recall`, `package.module:Class`; after a colon
 settings of the policy, and of this contender alone `budget`, `update_interval`, `eviction`,
-`keep_recent`, `sinks`, `share`, `share_floor` and `threshold`.
+`keep_recent`, `sinks`, `share`, `share_floor` and `threshold`. Where contenders are made equal, a
+`budget` may name its kind alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,11 +13,11 @@ from types import UnionType
 from typing import Any
 
 from transfer.arguments import literal
-from transfer.cache.equal_bytes import at_equal_bytes
+from transfer.cache.equal import at_equal_bytes, at_equal_tokens
 from transfer.cache.footprint import LayerShape
 from transfer.cache.policy import PROTECTING, SHARES, SHARING, Policy, Pruning
-from transfer.errors import UserError
-from transfer.evaluation.options import Budget, ContenderOptions
+from transfer.errors import MOST_TOKENS, UserError
+from transfer.evaluation.options import Budget, ContenderOptions, MeasuredOptions
 from transfer.evaluation.threshold import read_threshold
 from transfer.namm.checkpoint import namm_place
 from transfer.namm.network import NAMM
@@ -35,6 +36,10 @@ _OF_PRUNING: Mapping[str, tuple[UnionType | type, str]] = {
     "share_floor": (int | float, "a number from 0 to 1"),
     "threshold": (int | float | None, "a number or None"),
 }
+#: Kinds of a budget whose number is that of equal memory.
+KINDS = ("fraction", "size")
+#: What is equal, in words.
+_EQUAL = {"held": "average tokens", "peak": "peak tokens", "bytes": "bytes"}
 
 
 @dataclass(frozen=True)
@@ -44,10 +49,14 @@ class Contender:
     Attributes:
         name: as it was spelled.
         pruning: of its cache; None: the model as it comes, without a cache of ours.
+        like: whose memory its budget makes it equal to.
+        pair: of who is run under two shares of a budget, the name without them.
     """
 
     name: str
     pruning: Pruning | None = None
+    like: Pruning | None = field(default=None, compare=False)
+    pair: str | None = field(default=None, compare=False)
 
     @property
     def key(self) -> tuple[str, Budget]:
@@ -56,12 +65,16 @@ class Contender:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """How it prunes, as rows say it; None for who never evicts."""
+        """How it prunes, as rows say it; None for who never evicts.
+
+        `nominal` is the budget that it has, or of the NAMM that it is equal to.
+        """
         if self.pruning is None or not self.pruning.policy.evicts:
-            return dict.fromkeys(_OF_PRUNING)
+            return dict.fromkeys((*_OF_PRUNING, "nominal", "pair"))
         own = {name: getattr(self.pruning, name) for name in _OF_PRUNING}
         shared = {"share": self.pruning.shared_by, "share_floor": self.pruning.floor}
-        return {**own, **shared, "threshold": self.pruning.cutoff}
+        told = {"nominal": (self.like or self.pruning).budget, "pair": self.pair}
+        return {**own, **shared, "threshold": self.pruning.cutoff, **told}
 
 
 def full(update_interval: int = 512) -> Contender:
@@ -129,6 +142,8 @@ class Spelling:
         asked |= dict.fromkeys(self._own.keys() & {*PROTECTING}, 0)
         said = self._of_contender
         spelled = {name: said[name] for name in _OF_PRUNING if name in said}
+        if self.kind:
+            del spelled["budget"]
         if spelled.get("budget", 0) is None:
             # What the options say is of those that have one.
             asked["share"] = "model"
@@ -137,6 +152,12 @@ class Spelling:
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise UserError(f"policy {self.text!r} has the {name} {value!r}; use {words}")
         return Pruning(policy, **{**asked, "budget": budget, **spelled})
+
+    @property
+    def kind(self) -> str | None:
+        """Of its budget, where the number is to be found; None: it says a number, or nothing."""
+        said = self.settings.get("budget")
+        return said if said in KINDS else None
 
     @property
     def _own(self) -> dict[str, Any]:
@@ -208,45 +229,82 @@ def _single(name: str) -> NAMM:
     return namm
 
 
+#: A spelling, the name of one policy of it, and that policy.
+_Named = tuple[Spelling, str, Policy]
+
+
 def plan(
-    options: ContenderOptions, shape: LayerShape | None = None, tokens: int = 0
+    options: ContenderOptions,
+    shape: LayerShape | None = None,
+    tokens: int = 0,
+    lengths: Sequence[int] = (),
 ) -> list[Contender]:
     """Every policy that is asked for, at every budget; `full` is left to the benchmark.
+
+    Where both shares of a budget are asked for, a policy is there under each.
 
     Args:
         options: of the command line.
         shape: of a layer; for equal bytes.
         tokens: of the longest sequence; for equal bytes.
+        lengths: tokens of all sequences, by default only of that one; for equal tokens.
 
     Raises:
         UserError: unknown policy or NAMM, settings a policy cannot work with, or nothing to equal.
     """
-    everyone = "all" in options.policy
+    everyone, equal, both = "all" in options.policy, options.equal_in, options.share == "both"
+    options = replace(options, share="head") if both else options
     names = [*(POLICIES.built_in if everyone else ()), *options.policy]
     spelled = [Spelling.of(name) for name in dict.fromkeys(names) if name not in ("all", "full")]
     namms = NAMMs(options.namm)
     named = [(one, *pair) for one in spelled for pair in one.policies(namms)]
     for path in options.threshold:
         named = _cut(named, path, namms, options)
+    _check_kinds(spelled, equal)
+    equals = _Equals(options, shape, tokens, lengths or (tokens,)) if equal else None
     found: list[Contender] = []
     for place, budget in enumerate(options.budget):
         same = [
-            Contender(label, one.pruning(policy, budget, options))
+            (one, label, policy)
             for one, label, policy in named
             # Without a budget, `all` means those that have a threshold of their own.
             if budget is not None
             or policy.threshold is not None
             or not everyone
             or "budget" in one.settings
+            or equal
             # Who has a budget of its own is there once.
-            if place == 0 or "budget" not in one.settings
+            if place == 0 or "budget" not in one.settings or one.kind
         ]
-        found += _at_equal_bytes(same, shape, tokens) if options.equal_bytes and shape else same
+        made = (
+            equals.of(same, budget)
+            if equals
+            else [
+                Contender(label, one.pruning(policy, budget, options))
+                for one, label, policy in same
+            ]
+        )
+        found += [each for one in made for each in (_under_both(one) if both else [one])]
     return each_once(found)
 
 
-#: A spelling, the name of one policy of it, and that policy.
-_Named = tuple[Spelling, str, Policy]
+def _under_both(one: Contender) -> list[Contender]:
+    """A contender under either share of its budget, unless it says one or has no budget."""
+    pruning, said = one.pruning, Spelling.of(one.name).settings
+    if pruning is None or pruning.budget is None or "share" in said:
+        return [one]
+    shared = replace(pruning, share="layer")
+    layer = replace(one, name=f"{one.name}:share=layer", pruning=shared, pair=one.name)
+    return [replace(one, pair=one.name), layer]
+
+
+def _check_kinds(spelled: Sequence[Spelling], equal: str | None) -> None:
+    for one in spelled:
+        if one.kind and not equal:
+            raise UserError(
+                f"policy {one.text!r} leaves the number of its budget to what is equal; give "
+                "--equal held, peak or bytes, or a number"
+            )
 
 
 def _cut(
@@ -314,28 +372,65 @@ def _alike(one: Contender, other: Contender) -> bool:
     return one.pruning == other.pruning and shares[0] == shares[1]
 
 
-def _at_equal_bytes(same: Sequence[Contender], shape: LayerShape, tokens: int) -> list[Contender]:
-    """The same with every rule without a budget of its own at the bytes of the first NAMM."""
-    namms = [one.pruning for one in same if one.pruning and _is_namm(one.pruning)]
-    if not namms:
-        raise UserError("equal bytes are those of the policy namm; add it to --policy")
-    if namms[0].budget is None:
-        raise UserError("equal bytes need a budget of the NAMM; give --budget a number")
-    return [
-        one
-        if one.pruning is None or _has_own_budget(one, one.pruning)
-        else replace(one, pruning=at_equal_bytes(one.pruning, namms[0], shape, tokens))
-        for one in same
-    ]
+@dataclass(frozen=True)
+class _Equals:
+    """Makes every rule without a number of its own hold as much as the first NAMM."""
+
+    options: ContenderOptions
+    shape: LayerShape | None
+    tokens: int
+    lengths: Sequence[int]
+
+    def of(self, same: Sequence[_Named], budget: Budget) -> list[Contender]:
+        """Contenders of one budget.
+
+        Raises:
+            UserError: there is no NAMM, or nobody knows what it holds.
+        """
+        like = self._first(same, budget)
+        return [
+            Contender(label, self._equal(one, policy, like), like)
+            if one.kind or not (_is_namm(policy) or "budget" in one.settings)
+            else Contender(label, one.pruning(policy, budget, self.options))
+            for one, label, policy in same
+        ]
+
+    def _first(self, same: Sequence[_Named], budget: Budget) -> Pruning:
+        equal = f"equal {_EQUAL[self.options.equal_in or '']}"
+        if not self.shape or not self.tokens:
+            raise UserError(
+                f"{equal}: this benchmark does not say how long its sequences are; leave it out"
+            )
+        first = next((each for each in same if _is_namm(each[2]) and not each[0].kind), None)
+        if first is None:
+            raise UserError(f"{equal} are those of the policy namm; add it to --policy")
+        like = first[0].pruning(first[2], budget, self.options)
+        if like.budget is None and self._measured is None:
+            raise UserError(f"{equal} need a budget of the NAMM; give --budget a number")
+        return like
+
+    @property
+    def _measured(self) -> MeasuredOptions | None:
+        return self.options if isinstance(self.options, MeasuredOptions) else None
+
+    def _equal(self, one: Spelling, policy: Policy, like: Pruning) -> Pruning:
+        kind, equal = one.kind or ("fraction" if like.is_share else "size"), self.options.equal_in
+        # A threshold of the whole model is the NAMM's alone.
+        options = self.options
+        options = replace(options, share="head") if options.share == "model" else options
+        # Any number of this kind that protected tokens fit into.
+        pruning = one.pruning(policy, 1.0 if kind == "fraction" else MOST_TOKENS, options)
+        if equal == "bytes":
+            assert self.shape
+            return at_equal_bytes(pruning, like, self.shape, self.tokens)
+        if like.budget is None and self._measured:
+            goal, lengths = self._measured.goal, self._measured.lengths
+            return at_equal_tokens(pruning, like, str(equal), lengths, goal)
+        return at_equal_tokens(pruning, like, str(equal), self.lengths)
 
 
-def _has_own_budget(one: Contender, pruning: Pruning) -> bool:
-    threshold = pruning.budget is None
-    return _is_namm(pruning) or threshold or "budget" in Spelling.of(one.name).settings
-
-
-def _is_namm(pruning: Pruning) -> bool:
-    return isinstance(pruning.policy, NAMMPolicy)
+def _is_namm(policy: Policy) -> bool:
+    return isinstance(policy, NAMMPolicy)
 
 
 def _short(namms: Sequence[str]) -> Sequence[str]:

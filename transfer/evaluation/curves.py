@@ -55,7 +55,7 @@ def curves(results: Results) -> list[Curves]:
     ]
     entries = [one for one in entries if one["target_return"] == entries[0]["target_return"]]
     tasks = list(dict.fromkeys(entry["task"] for entry in entries))
-    named = _named([one for one in entries if one["task"] in tasks[:1]])
+    named = by_name([one for one in entries if one["task"] in tasks[:1]])
     several = [list(own) for own in named.values() if len(own) > 1]
     most = max(several, key=len, default=[])
     found = []
@@ -66,7 +66,7 @@ def curves(results: Results) -> list[Curves]:
     return found
 
 
-def _named(entries: Sequence[Row]) -> dict[str, dict[Budget, Row]]:
+def by_name(entries: Sequence[Row]) -> dict[str, dict[Budget, Row]]:
     """Of each policy its entries by budget; one spelled with several of its own is one policy."""
     short = {e["policy"]: re.sub(r"[:,]budget=[^,:]+", "", e["policy"]) for e in entries}
     spelled = [(short[e["policy"]], e["budget"]) for e in entries]
@@ -100,7 +100,7 @@ def _by_budget(named: Mapping[str, Mapping[Budget, Row]], budgets: Sequence[Budg
 
 def _by_task(entries: Mapping[str, Sequence[Row]]) -> Curves:
     largest = {
-        task: {name: own[max(own, key=lambda b: b or 0)] for name, own in _named(rows).items()}
+        task: {name: own[max(own, key=lambda b: b or 0)] for name, own in by_name(rows).items()}
         for task, rows in entries.items()
     }
     first = next(iter(next(iter(largest.values())).values()))
@@ -141,9 +141,10 @@ def draw_curves(found: Curves, metric: str) -> "Figure":
     figure = new_figure(8, 5)
     axes = figure.subplots()
     for number, (policy, entries) in enumerate(found.lines.items()):
-        _line(axes, policy, entries, number)
+        there = [(place, entry) for place, entry in enumerate(entries) if entry is not None]
+        draw_line(axes, policy, there, number)
     for policy, entry in found.flat.items():
-        axes.axhline(entry["mean"], color="black", linestyle=_FLAT.get(policy, "-."), label=policy)
+        draw_flat(axes, policy, entry)
     word, values = found.across
     axes.set_xticks(range(len(values)), values)
     axes.set_xlabel(word)
@@ -153,8 +154,22 @@ def draw_curves(found: Curves, metric: str) -> "Figure":
     return figure
 
 
-def _line(axes: "Axes", policy: str, entries: Sequence[Row | None], number: int) -> None:
-    there = [(place, entry) for place, entry in enumerate(entries) if entry is not None]
+def draw_flat(axes: "Axes", policy: str, entry: Row) -> None:
+    """Draw a score that is the same everywhere."""
+    axes.axhline(entry["mean"], color="black", linestyle=_FLAT.get(policy, "-."), label=policy)
+
+
+def draw_line(
+    axes: "Axes", label: str, there: Sequence[tuple[int | float, Row]], number: int
+) -> None:
+    """Draw the mean of each entry over its place, with its 95% interval.
+
+    Args:
+        axes: where.
+        label: of the line.
+        there: places and entries, from left to right.
+        number: of the line among all; says its colour and marker.
+    """
     places, means = [place for place, _ in there], [entry["mean"] for _, entry in there]
     # Of one episode there are no bounds.
     below, above = ([_distance(entry, bound) for _, entry in there] for bound in ("low", "high"))
@@ -165,8 +180,8 @@ def _line(axes: "Axes", policy: str, entries: Sequence[Row | None], number: int)
         means,
         [below, above],
         capsize=2,
-        label=policy,
-        linewidth=_THICK if policy.startswith("namm") else 1.0,
+        label=label,
+        linewidth=_THICK if label.startswith("namm") else 1.0,
         linestyle="--" if again else "-",
         marker=_MARKERS[marker],
     )

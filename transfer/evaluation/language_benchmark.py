@@ -14,6 +14,7 @@ from transfer.errors import UserError, unknown_name
 from transfer.evaluation.benchmark import Benchmark, Block, Row
 from transfer.evaluation.contenders import Contender, full, plan
 from transfer.evaluation.digest import model_digest
+from transfer.evaluation.held import held
 from transfer.evaluation.language import MADE, LanguageEval
 from transfer.evaluation.options import RECORDS
 from transfer.tasks.base import TokenBatch
@@ -83,7 +84,8 @@ class LanguageBenchmark(Benchmark):
         """The full cache, then every policy at every budget."""
         options, model = self.config.contenders, self.language.model
         shape = LayerShape.of(self.adapter.config, model.dtype)
-        return [full(options.update_interval), *plan(options, shape, max(self.config.length))]
+        lengths = self.config.length
+        return [full(options.update_interval), *plan(options, shape, max(lengths), lengths)]
 
     def blocks(self) -> Sequence[Block]:
         """Batches of documents."""
@@ -107,18 +109,11 @@ class LanguageBenchmark(Benchmark):
         with Memory(self.adapter, contender.pruning) as memory:
             cache = memory.new_cache()
             scores = score_batch(self.language.model, batch, cache)
-        count = len(items)
         for row, item in enumerate(items):
-            kept = [tokens for layer in cache.kept() for tokens in layer[row]]
             yield {
                 "item": item,
                 **{name: float(getattr(scores, name)[row]) for name in self.metrics},
-                "tokens": batch.ids.shape[1],
-                "kept_tokens": sum(kept) / len(kept),
-                "cache_bytes": cache.bytes() // count,
-                "peak_bytes": cache.peak_bytes() // count,
-                "full_bytes": cache.full_bytes() // count,
-                "policy_seconds": cache.policy_seconds() / count,
+                **held(cache, row),
             }
 
     def computed(self) -> dict[str, str]:

@@ -4,23 +4,27 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
+from typing import get_args
 
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from transfer.evaluation import suite_table
+from transfer.evaluation import better, suite_table
+from transfer.evaluation.control import Remembered
 from transfer.evaluation.curves import Curves, curves
 from transfer.evaluation.store import SUITE, Results
 from transfer.evaluation.summary import ALL, FAMILY, NORMALISED
 from transfer.evaluation.tables import (
     BUDGET,
+    KINDS,
     POLICY,
     WIDTH,
     Column,
     Entry,
     Line,
     any_entry,
+    budget_kind,
     budget_text,
     budget_words,
     build,
@@ -32,6 +36,7 @@ from transfer.evaluation.tables import (
     protected_words,
     score,
     shared_words,
+    with_share,
 )
 
 _UNEVEN = (
@@ -49,21 +54,72 @@ def tables(results: Results) -> Group:
     if results.kind == SUITE:
         return Group(suite_table.tables(results), *_failures(results))
     parts: list[Part] = []
+    pictured = curves(results)
+    notes = [better.words(results)] if better.has_pairs(results) else []
+    results = better.better_shared(results)
     for cell in _cells(results.summary, ("task", *results.keys)):
         whole = [entry for entry in cell if entry["group_by"] == ALL]
         if not whole:
             parts.append(_family(cell))
             continue
-        parts += _LAYOUTS.get(results.kind, partial(_plain, results.keys))(whole)
+        layout = _LAYOUTS.get(results.kind, partial(_plain, results.keys))
+        for words, own in _by_kind(whole):
+            parts += [Text(f"{words}\n")] if words else []
+            parts += [*layout(own), *_held(own)]
         parts += _by_groups(cell, results.metrics[0], _GROUPED.get(results.kind, _Grouped()))
-    parts += map(_pivot, curves(results))
+    parts += map(_pivot, pictured)
     budgets = budget_words(entry["budget"] for entry in results.summary)
     said = protected_words(results.summary), shared_words(results.summary)
-    notes = [note for note in (budgets, *said) if note]
+    notes += [note for note in (budgets, *said) if note]
     notes += [_UNEVEN] if _is_uneven(results.summary, ("task", *results.keys)) else []
     contexts = {entry.get("context") for entry in results.summary}
     notes += [_drift(context) for context in contexts if context]
     return Group(*parts, *_failures(results), *map(Text, notes))
+
+
+def _by_kind(entries: Sequence[Entry]) -> Iterator[tuple[str, list[Entry]]]:
+    """Entries of one kind of budget at a time, with those that have none; the kind in words.
+
+    Ranks under one say nothing of those under another. Where there is one kind there are no words.
+    """
+    kinds = {
+        (entry["policy"], entry["budget"]): None
+        if entry["policy"] in get_args(Remembered)
+        else budget_kind(entry)
+        for entry in entries
+    }
+    several = list(dict.fromkeys(filter(None, kinds.values())))
+    for kind in several if len(several) > 1 else [None]:
+        own = [e for e in entries if kinds[e["policy"], e["budget"]] in (kind, None) or not kind]
+        yield KINDS[kind] if kind else "", own
+
+
+def _held(entries: Sequence[Entry]) -> Iterator[Table]:
+    """What is held by each, by which they may be compared; nothing where nobody measured it."""
+    if not _says(entries, "kept_tokens"):
+        return
+    unit, size = _unit(entries)
+    columns = (
+        POLICY,
+        BUDGET,
+        with_share("mean", "held_mean", "held_mean_share"),
+        with_share("peak", "held_peak", "held_peak_share"),
+        with_share("end", "kept_tokens", "kept"),
+        number(f"mean {unit}", "bytes_mean", ".1f", size),
+        number(f"peak {unit}", "peak_bytes", ".1f", size),
+        number(f"end {unit}", "cache_bytes", ".1f", size),
+        number(f"full {unit}", "full_bytes", ".1f", size),
+    )
+    title = (
+        "Tokens of a head, % of the full cache's, and bytes: mean over the tokens seen, peak, end"
+    )
+    yield build(title, columns, lines(entries))
+
+
+def _unit(entries: Sequence[Entry]) -> tuple[str, float]:
+    """That of bytes, by what the full cache has."""
+    most = max((entry["full_bytes"] or 0 for entry in entries), default=0)
+    return ("MB", 1e6) if most >= 1e7 else ("KB", 1e3)
 
 
 def _cells(entries: Sequence[Entry], fields: Sequence[str]) -> list[list[Entry]]:
@@ -211,13 +267,8 @@ def _control(entries: Sequence[Entry]) -> Iterator[Part]:
     )
     costs = (
         number("steps", "length", ".0f"),
-        number("tokens", "kept_tokens", ".1f"),
-        number("of seen", "kept", ".1%"),
         number("age", "kept_age", ".0f"),
         *(number("cues", "kept_cues", ".0%") for _ in entries[:1] if _says(entries, "kept_cues")),
-        number("peak KB", "peak_bytes", ".1f", 1e3),
-        number("end KB", "cache_bytes", ".1f", 1e3),
-        number("full KB", "full_bytes", ".1f", 1e3),
         number("env s", "simulator_seconds", ".1f"),
         number("model s", "transformer_seconds", ".1f"),
         number("policy s", "policy_seconds", ".1f"),
@@ -226,8 +277,9 @@ def _control(entries: Sequence[Entry]) -> Iterator[Part]:
     names = [POLICY.text(line) for line in own]
     who = (POLICY,) if len(set(names)) == len(names) else (POLICY, BUDGET)
     yield build(title, (*who, *columns), own)
-    held = "Tokens of a layer and head at the end, their mean age in steps, bytes, wall time"
-    yield build(held, (*who, *costs), own)
+    yield build(
+        "Steps, mean age of the tokens held at the end in steps, wall time", (*who, *costs), own
+    )
 
 
 def _pivot(found: Curves) -> Table:
@@ -272,19 +324,18 @@ def _video(entries: Sequence[Entry]) -> Iterator[Part]:
         score("reply", "correct_reply", 100.0),
         number("unread", "unparsed", "d"),
     )
-    unit, size = ("MB", 1e6) if first["full_bytes"] >= 1e7 else ("KB", 1e3)
-    parts = {"video": "video", "text": "text", "all": "cache", "peak": "peak", "full": "full"}
+    unit, size = _unit(entries)
     costs = (
         POLICY,
         BUDGET,
         number("video", "kept_video_tokens", ".1f"),
         number("text", "kept_text_tokens", ".1f"),
-        *(number(f"{part} {unit}", f"{name}_bytes", ".1f", size) for part, name in parts.items()),
+        *(number(f"{part} {unit}", f"{part}_bytes", ".1f", size) for part in ("video", "text")),
         *(_milliseconds(part) for part in ("prefill", "answer")),
     )
     yield build(title, columns, own)
     yield build(
-        "Tokens of a layer and head after the prompt, bytes of the cache, time of a question",
+        "Tokens of a layer and head after the prompt and their bytes, time of a question",
         costs,
         own,
     )

@@ -14,6 +14,7 @@ from transfer.attachment.memory import Memory
 from transfer.cache.cache import PrunedCache
 from transfer.envs.rollout import Controller, Told
 from transfer.evaluation.benchmark import Row
+from transfer.evaluation.held import over_time
 
 #: Tokens of a step, newest first, as shares of what is held.
 KINDS = ("kept_states", "kept_returns", "kept_actions")
@@ -93,6 +94,7 @@ class MeasuredController:
         return {
             "tokens": self.cache.pruned[0].seen,
             "kept_tokens": fmean(length for layer in self._kept for length in layer[row]),
+            **over_time(self.cache, row),
             "cache_bytes": round(self.cache.bytes() / batch),
             "peak_bytes": round(self._peak[seed]),
             "full_bytes": round(self.cache.full_bytes() / batch),

@@ -33,8 +33,11 @@ class ContenderOptions:
         namm: NAMMs of the policy namm: shipped names, folders or hub ids.
         budget: tokens each head keeps, or fractions (0.25) of the tokens seen; each is run. None:
             the policy's own threshold, where it has one.
-        equal_bytes: rules get as many tokens as fit into the bytes of the first NAMM at --budget,
-            which keeps more for each token, instead of the same number.
+        equal: rules hold as much as the first NAMM at --budget instead of having the same number
+            for a budget; held: tokens, on average over those seen; peak: tokens, at most; bytes:
+            at most, of which a NAMM needs more for each token. A rule's budget is of the NAMM's
+            kind (tokens, if that has none), or as spelled: h2o:budget=size, h2o:budget=fraction.
+        equal_bytes: --equal bytes.
         update_interval: tokens between two evictions.
         eviction: exact, or the original implementation's rule.
         keep_recent: newest tokens of each head that no policy evicts; they count within the budget,
@@ -42,7 +45,8 @@ class ContenderOptions:
         sinks: first tokens that no policy evicts, likewise; recency, vatp, lagkv and
             expected_attention have their own number of them, and fifo none.
         share: who shares a budget; head: nobody. layer: the heads of a layer hold together what
-            they would hold each, the best of all. model: one threshold and no budget.
+            they would hold each, the best of all. model: one threshold and no budget. both: head
+            and layer, of which tables show the better for each policy.
         share_floor: of a layer's budget, the part of the even share that each head keeps.
         threshold: files of `transfer calibrate`, whose policies prune by what they say and have no
             budget.
@@ -51,12 +55,13 @@ class ContenderOptions:
     policy: tuple[str, ...] = ("all",)
     namm: tuple[str, ...] = (DEFAULT_NAMM,)
     budget: tuple[Budget, ...] = (0.25,)
+    equal: Literal["held", "peak", "bytes"] | None = None
     equal_bytes: bool = False
     update_interval: int = 64
     eviction: Literal["exact", "reference"] = "exact"
     keep_recent: int = 0
     sinks: int = 0
-    share: Literal["head", "layer", "model"] = "head"
+    share: Literal["head", "layer", "model", "both"] = "head"
     share_floor: float = 0.25
     threshold: tuple[Path, ...] = ()
 
@@ -71,9 +76,31 @@ class ContenderOptions:
                 "budget 1 is one token and budget 1.0 is all of them, and a table could not tell "
                 "them apart; run each alone"
             )
+        if self.equal_bytes and self.equal not in (None, "bytes"):
+            raise UserError(
+                f"--equal {self.equal} and --equal-bytes are two things to be equal in; give one"
+            )
         # Without a policy there are still those that a benchmark compares with.
         for name in ("policy", "namm", "budget") if self.policy else ("namm", "budget"):
             name_once(self, name)
+
+    @property
+    def equal_in(self) -> str | None:
+        """What is made equal, however it was said."""
+        return "bytes" if self.equal_bytes else self.equal
+
+
+@dataclass(frozen=True)
+class MeasuredOptions(ContenderOptions):
+    """The same after a first NAMM without a budget was run, which alone says what it holds.
+
+    Attributes:
+        goal: tokens, as `equal` means them.
+        lengths: tokens of the sequences over which that is averaged.
+    """
+
+    goal: float = 0.0
+    lengths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

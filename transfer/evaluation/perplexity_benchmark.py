@@ -20,6 +20,7 @@ from transfer.errors import UserError
 from transfer.evaluation.benchmark import Benchmark, Block, Row
 from transfer.evaluation.contenders import Contender, full, plan
 from transfer.evaluation.digest import model_digest
+from transfer.evaluation.held import held
 from transfer.evaluation.language import PERPLEXITY, LanguageEval
 from transfer.files import content_digest
 from transfer.tasks.texts import read_texts
@@ -76,7 +77,9 @@ class PerplexityBenchmark(Benchmark):
         """The full cache, then every policy at every budget."""
         options = self.config.contenders
         shape = LayerShape.of(self.adapter.config, self.language.model.dtype)
-        return [full(options.update_interval), *plan(options, shape, max(self.config.length))]
+        longest = max(self.config.length)
+        lengths = [len(block.content[1].ids) for block in self.blocks()]
+        return [full(options.update_interval), *plan(options, shape, longest, lengths)]
 
     def blocks(self) -> Sequence[Block]:
         """The windows of each length, the first of every text first; at most `documents`."""
@@ -107,17 +110,11 @@ class PerplexityBenchmark(Benchmark):
         with Memory(self.adapter, contender.pruning) as memory:
             cache = memory.new_cache()
             found = log_likelihoods(self.language.model, window.ids, cache)[window.scored - 1 :]
-        kept = [tokens for layer in cache.kept() for row in layer for tokens in row]
         yield {
             "item": item,
             "log_likelihood": float(found.mean()),
             "scored_tokens": len(found),
-            "tokens": len(window.ids),
-            "kept_tokens": sum(kept) / len(kept),
-            "cache_bytes": cache.bytes(),
-            "peak_bytes": cache.peak_bytes(),
-            "full_bytes": cache.full_bytes(),
-            "policy_seconds": cache.policy_seconds(),
+            **held(cache),
         }
 
     def about(self, rows: Sequence[Row], failed: Sequence[Row]) -> Row:

@@ -15,6 +15,7 @@ from transfer.arguments import typed
 from transfer.evaluation.benchmark import Row
 from transfer.evaluation.digest import namm_digests, source_digests
 from transfer.evaluation.options import FREE, EvalConfig, RunOptions, flat_options
+from transfer.evaluation.reference import measured
 from transfer.evaluation.store import Results, Store, lost_policies
 from transfer.evaluation.summary import summarise
 from transfer.evaluation.threads import torch_threads
@@ -35,7 +36,9 @@ def evaluate(config: EvalConfig) -> Results:
             read, or an output that cannot be written or holds another run; before the first item.
     """
     run: RunOptions = config.run
+    command = command_line(f"eval {config.kind}", config)
     with torch_threads(run.threads):
+        config = measured(config)
         worker = BlockWorker(config)
         benchmark = worker.benchmark
         try:
@@ -45,7 +48,7 @@ def evaluate(config: EvalConfig) -> Results:
                 rows = _ordered(worker, store.rows)
                 results = Results(
                     kind=benchmark.kind,
-                    command=command_line(f"eval {config.kind}", config),
+                    command=command,
                     versions=versions(**benchmark.versions()),
                     metrics=benchmark.metrics,
                     keys=benchmark.keys,

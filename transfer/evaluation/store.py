@@ -42,6 +42,10 @@ SUMMARY_FIELDS = (
     "delta_vs_full", "delta_low", "delta_high", "kept", "kept_tokens", "cache_bytes",
     "peak_bytes", "full_bytes", "seconds",
 )  # fmt: skip
+#: What rows and summaries say of what is held over time, see `transfer.evaluation.held`.
+HELD_FIELDS = (
+    "held_mean", "held_mean_share", "held_peak", "held_peak_share", "held_end", "bytes_mean",
+)  # fmt: skip
 
 #: One line of `rows.jsonl`: an item under a contender; or an entry of a summary.
 Row = dict[str, Any]

@@ -7,7 +7,7 @@ from typing import Any
 from zlib import crc32
 
 from transfer.evaluation.statistics import Change
-from transfer.evaluation.store import SUMMARY_FIELDS, Results, Row
+from transfer.evaluation.store import HELD_FIELDS, SUMMARY_FIELDS, Results, Row
 from transfer.evaluation.summary import ALL, named
 
 #: What a model is without pruning.
@@ -84,6 +84,8 @@ def _entry(task: Task, entry: Row) -> Row:
     against = (f"delta_vs_{base}", f"{bound}low", f"{bound}high")
     return {
         **{name: entry[name] for name in SUMMARY_FIELDS},
+        # Sections of earlier versions have none.
+        **{name: entry.get(name) for name in HELD_FIELDS},
         **scaled,
         "task": task.name,
         "metric": SCORE,

@@ -22,13 +22,15 @@ from transfer.evaluation.statistics import (
     paired_difference,
     std,
 )
-from transfer.evaluation.store import Row
+from transfer.evaluation.store import HELD_FIELDS, Row
 
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 ALL, FAMILY = "all", "family"
 #: Metric of a family: the mean over its tasks of a score as a share of the full cache's.
 NORMALISED = "normalised"
-_COSTS = ("kept", "kept_tokens", "tokens", "cache_bytes", "peak_bytes", "full_bytes")
+_COSTS = (
+    "kept", "kept_tokens", "tokens", *HELD_FIELDS, "cache_bytes", "peak_bytes", "full_bytes",
+)  # fmt: skip
 _SUMS = ("policy_seconds", "seconds")
 
 Key = tuple[str, Budget]
@@ -165,7 +167,8 @@ class _Cell:
 
     def _common(self, rows: Sequence[Row], failed: Sequence[Row]) -> dict[str, Any]:
         benchmark, first = self.benchmark, rows[0]
-        names = (*benchmark.keys, "update_interval", "eviction", *PROTECTING, *SHARING)
+        about = ("update_interval", "eviction", *PROTECTING, *SHARING, "nominal", "pair")
+        names = (*benchmark.keys, *about)
         return {
             "failed": len(failed),
             **{name: first[name] for name in names},

@@ -28,7 +28,17 @@ class Column:
 
 def number(title: str, field: str, form: str, unit: float = 1.0) -> Column:
     """A number that is the same for all metrics, in units of `unit`."""
-    return Column(title, lambda line: number_text(any_entry(line)[field], form, unit))
+    return Column(title, lambda line: number_text(any_entry(line).get(field), form, unit))
+
+
+def with_share(title: str, field: str, share: str) -> Column:
+    """A number of tokens, and its share of the full cache's."""
+
+    def text(line: Line) -> str:
+        tokens, part = (any_entry(line).get(name) for name in (field, share))
+        return "-" if tokens is None else f"{tokens:.{int(tokens < 1000)}f} {part:4.0%}"
+
+    return Column(title, text)
 
 
 def score(title: str, metric: str, scale: float = 1.0, digits: int = 1) -> Column:
@@ -129,6 +139,23 @@ def _budget_words(budget: int | float) -> str:
     if isinstance(budget, float) and budget <= 1:
         return f"{budget * 100:g} % of the tokens seen"
     return "1 token" if budget == 1 else f"{budget:g} tokens"
+
+
+#: Kinds of budgets, in words.
+KINDS = {
+    "fraction": "Budgets that are a fraction of the tokens seen",
+    "size": "Budgets that are a number of tokens",
+    "threshold": "No budget but a threshold, and what is made equal to it",
+}
+
+
+def budget_kind(entry: Entry) -> str | None:
+    """The kind of a contender's budget, or of the NAMM's that it is equal to; None: it has none."""
+    evicts = entry.get("update_interval") is not None
+    budget = entry.get("nominal", entry["budget"]) if evicts else entry["budget"]
+    if budget is None:
+        return "threshold" if evicts else None
+    return "fraction" if isinstance(budget, float) and budget <= 1 else "size"
 
 
 def protected_words(entries: Iterable[Entry]) -> str | None:

@@ -35,6 +35,7 @@ from transfer.errors import UserError, unknown_name
 from transfer.evaluation.benchmark import Benchmark, Block, Row
 from transfer.evaluation.contenders import Contender, full, plan
 from transfer.evaluation.digest import model_digest, samples_digest
+from transfer.evaluation.held import held
 from transfer.evaluation.language import MADE_TEXTS, LanguageEval
 from transfer.evaluation.options import RECORDS
 from transfer.tasks.benchmarks import FAMILIES, reading_tasks
@@ -148,17 +149,18 @@ class TextBenchmark(Benchmark):
         """The full cache, then every policy at every budget."""
         options = self.config.contenders
         shape = LayerShape.of(self.adapter.config, self.language.model.dtype)
-        return [full(options.update_interval), *plan(options, shape, self._longest)]
+        lengths = self._lengths if options.equal_in else [0]
+        return [full(options.update_interval), *plan(options, shape, max(lengths), lengths)]
 
     @cached_property
-    def _longest(self) -> int:
-        """Tokens of the longest prompt, for budgets of equal bytes."""
-        if not self.config.contenders.equal_bytes:
-            return 0
+    def _lengths(self) -> list[int]:
+        """Tokens of the prompts, for budgets of equal memory."""
         prompts = (
-            encode_prompt(self.tokenizer, one.sample, self._form(one.task)) for one in self._asked
+            encode_prompt(self.tokenizer, one.sample, self._form(one.task))
+            for one in self._asked
+            if not one.broken
         )
-        return max(len(prompt.ids) for prompt in prompts)
+        return [len(prompt.ids) for prompt in prompts]
 
     def blocks(self) -> Sequence[Block]:
         """The questions about one text; hidden and seen one after the other."""
@@ -225,7 +227,6 @@ class TextBenchmark(Benchmark):
         )
         room = self._room(one, prompt)
         reply = generate_reply(model, self.tokenizer, logits, cache, room, task.ends_at_newline)
-        kept = [tokens for layer in cache.kept() for row in layer for tokens in row]
         return {
             "score": task.score(reply.text, one.sample),
             "answer_log_likelihood": likelihood,
@@ -236,12 +237,7 @@ class TextBenchmark(Benchmark):
             "reply_tokens": reply.tokens,
             "read_seconds": between - began,
             "reply_seconds": time.perf_counter() - between,
-            "tokens": cache.pruned[0].seen,
-            "kept_tokens": sum(kept) / len(kept),
-            "cache_bytes": cache.bytes(),
-            "peak_bytes": cache.peak_bytes(),
-            "full_bytes": cache.full_bytes(),
-            "policy_seconds": cache.policy_seconds(),
+            **held(cache),
         }
 
     def about(self, rows: Sequence[Row], failed: Sequence[Row]) -> Row:

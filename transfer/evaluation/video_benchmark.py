@@ -100,7 +100,7 @@ class VideoBenchmark(Benchmark):
         """The full cache, then every policy at every budget."""
         options = self.config.contenders
         shape = LayerShape.of(self.video.adapter.config, self.video.model.dtype)
-        tokens = self._prompt_tokens() if options.equal_bytes else 0
+        tokens = self._prompt_tokens() if options.equal_in else 0
         return [full(options.update_interval), *plan(options, shape, tokens)]
 
     def _prompt_tokens(self) -> int:

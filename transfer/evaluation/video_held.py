@@ -9,6 +9,7 @@ from transformers.cache_utils import DynamicLayer
 
 from transfer.cache.cache import PrunedCache
 from transfer.evaluation.benchmark import Row
+from transfer.evaluation.held import over_time
 
 
 def held(cache: Cache, is_video: Bool[Tensor, " tokens"]) -> Row:
@@ -34,6 +35,10 @@ def _stock(cache: Cache, tokens: int, video: int) -> Row:
     total = sum(tensor.nbytes for tensor in stored if tensor is not None)
     return {
         "kept_tokens": float(tokens),
+        # As if token by token, like what is measured of pruned caches.
+        "held_mean": (tokens + 1) / 2,
+        "held_peak": float(tokens),
+        "bytes_mean": total * (tokens + 1) / (2 * tokens),
         "kept_video_tokens": float(video),
         "kept_text_tokens": float(tokens - video),
         "video_bytes": total * video // tokens,
@@ -64,6 +69,7 @@ def _pruned(cache: PrunedCache, is_video: Bool[Tensor, " tokens"]) -> Row:
             text_bytes += each * (counts[-1] - video_counts[-1]) + state[:1].nbytes * states[1]
     return {
         "kept_tokens": fmean(counts),
+        **over_time(cache),
         "kept_video_tokens": fmean(video_counts),
         "kept_text_tokens": fmean(counts) - fmean(video_counts),
         "video_bytes": video_bytes,

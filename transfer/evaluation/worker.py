@@ -104,13 +104,25 @@ class BlockWorker:
         metrics = self.benchmark.metrics
         if found.get("failure") is None:
             found = {**found, "failure": _not_finite(item, found, metrics)}
-        if found.get("kept_tokens") is not None:
-            found = {"kept": found["kept_tokens"] / found["tokens"], **found}
+        found = {**_shares(found), "held_end": found.get("kept_tokens"), **found}
         about = {"model": self.benchmark.model, **item, "policy": contender.name}
         row = {**about, **contender.settings, **found, "block": block.name}
         if row["failure"] is not None:
             row |= dict.fromkeys(metrics)
         return {**dict.fromkeys(ROW_FIELDS), **row}
+
+
+def _shares(found: Row) -> Row:
+    """What is held as shares of the full cache's: at the end, at the peak, on average."""
+    tokens = found.get("tokens") or 0
+    # The full cache holds 1, 2, 3 ... tokens.
+    of = {"kept_tokens": tokens, "held_peak": tokens, "held_mean": (tokens + 1) / 2}
+    shares = zip(("kept", "held_peak_share", "held_mean_share"), of.items())
+    return {
+        share: found[name] / full
+        for share, (name, full) in shares
+        if tokens and found.get(name) is not None
+    }
 
 
 def _check_shape(

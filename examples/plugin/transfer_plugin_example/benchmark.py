@@ -12,6 +12,7 @@ from transfer.attachment.memory import Memory
 from transfer.evaluation.benchmark import Block, Row
 from transfer.evaluation.contenders import Contender, full, plan
 from transfer.evaluation.digest import model_digest
+from transfer.evaluation.held import held
 from transfer.evaluation.language import MADE, LanguageEval
 from transfer.tasks.recall import TASKS, make_batch
 
@@ -41,20 +42,12 @@ class Likelihood(Benchmark):
     def rows(self, ready: int, contender: Contender) -> Iterator[Row]:
         """One pass; the mean over the tokens of the second half, in nats."""
         ids = make_batch(TASKS["recall"], max(self.config.length), [ready]).ids
-        tokens = ids.shape[1]
         with Memory(self._adapter, contender.pruning) as memory, torch.inference_mode():
-            logits = self._model(ids, cache=memory.new_cache()).logits
+            cache = memory.new_cache()
+            logits = self._model(ids, cache=cache).logits
         chosen = logits[:, :-1].log_softmax(-1).gather(-1, ids[:, 1:, None])
-        report = memory.report()
-        yield {
-            "item": ready,
-            "log_likelihood": chosen[:, tokens // 2 :].mean().item(),
-            "tokens": tokens,
-            "kept_tokens": tokens * report.kept_fraction,
-            "cache_bytes": report.bytes,
-            "peak_bytes": report.peak_bytes,
-            "full_bytes": report.full_bytes,
-        }
+        half = chosen[:, ids.shape[1] // 2 :]
+        yield {"item": ready, "log_likelihood": half.mean().item(), **held(cache)}
 
     def digest(self) -> dict[str, Any]:
         """A run is resumed with the same model only."""

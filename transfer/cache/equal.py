@@ -1,0 +1,106 @@
+"""A budget under which one policy holds as much as another: in bytes, or in tokens over time.
+
+Fractions, fixed sizes and thresholds that end at the same hold different numbers on the way, and a
+NAMM keeps more for each token than a rule does: equal budgets are no equal memory.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from statistics import fmean
+
+from transfer.cache.footprint import LayerShape, peak
+from transfer.cache.held import Held
+from transfer.cache.policy import Pruning
+
+#: Fractions are matched in steps of these, in bytes and in tokens.
+_STEP, _FINE = 0.005, 0.0001
+
+#: What is made equal, of how much a sequence holds.
+AMOUNTS: dict[str, Callable[[Held], float]] = {
+    "held": lambda held: held.mean,
+    "peak": lambda held: held.peak,
+}
+
+
+def at_equal_bytes(pruning: Pruning, like: Pruning, shape: LayerShape, tokens: int) -> Pruning:
+    """The largest budget of `pruning` that fits into the bytes of `like`.
+
+    Bytes are the most a layer holds while it reads a sequence, all state included.
+
+    Args:
+        pruning: all but the number of what is returned. A fraction stays one; of the kind of
+            `like`, the number is at least the latter's.
+        like: whose bytes it may hold; it has a budget.
+        shape: of a layer.
+        tokens: of the sequence.
+    """
+
+    def weight(budget: int | float) -> int:
+        return peak(shape, replace(pruning, budget=budget), tokens).total
+
+    least = like.budget if pruning.is_share == like.is_share else None
+    budgets = _budgets(pruning, tokens, _STEP, least)
+    fit = bisect_right(budgets, peak(shape, like, tokens).total, key=weight)
+    return replace(pruning, budget=budgets[max(fit - 1, 0)])
+
+
+def at_equal_tokens(
+    pruning: Pruning, like: Pruning, amount: str, tokens: Sequence[int], goal: float | None = None
+) -> Pruning:
+    """The budget of `pruning` that holds as much as `like`, as nearly as there is one.
+
+    Args:
+        pruning: all but the number of what is returned; a fraction stays one.
+        like: whose tokens it may hold.
+        amount: `held`: on average over the tokens seen; `peak`: at most.
+        tokens: of the sequences; what they hold is averaged.
+        goal: what `like` holds, if it has no budget that would say it.
+    """
+
+    def weight(budget: int | float) -> float:
+        return foreseen(replace(pruning, budget=budget), amount, tokens)
+
+    goal = foreseen(like, amount, tokens) if goal is None else goal
+    budgets = _budgets(pruning, max(tokens), _FINE)
+    place = bisect_left(budgets, goal, key=weight)
+    near = budgets[max(place - 1, 0) : place + 1]
+    if like.budget is not None and pruning.is_share == like.is_share:
+        # Among those that hold the same.
+        near = [like.budget, *near]
+    return replace(pruning, budget=min(near, key=lambda budget: abs(weight(budget) - goal)))
+
+
+def foreseen(pruning: Pruning, amount: str, tokens: Sequence[int]) -> float:
+    """Tokens of a head that sequences hold under a budget, averaged over them.
+
+    Args:
+        pruning: with a budget.
+        amount: as of `at_equal_tokens`.
+        tokens: of the sequences.
+    """
+    return fmean(AMOUNTS[amount](_read(pruning, each)) for each in tokens)
+
+
+def _read(pruning: Pruning, tokens: int) -> Held:
+    """What a head holds of a sequence, from its first token to its last."""
+    held, left = Held(), 0
+    for start in range(0, tokens, pruning.interval):
+        new = min(pruning.interval, tokens - start)
+        held, seen = held.followed_by(new, left, 0, 0), start + new
+        left += new
+        if new == pruning.interval:
+            left = min(left, pruning.tokens(seen) or left)
+    return held
+
+
+def _budgets(
+    pruning: Pruning, most: int, step: float, least: int | float | None = None
+) -> Sequence[int | float]:
+    """Those of one kind in ascending order, from `least` on."""
+    if pruning.is_share:
+        return [
+            round(n * step, 4) for n in range(round((least or step) / step), round(1 / step) + 1)
+        ]
+    first = pruning.protected if least is None else int(least)
+    return range(first, max(most, first) + 1)
