@@ -18,11 +18,12 @@ from transfer.evolution.replay import (
     held_out_cases,
     replay_cases,
 )
+from transfer.files import write_sealed
 from transfer.namm.config import NAMMConfig
 from transfer.policies.namm import NAMMPolicy
 from transfer.policies.recency import Recency
 from transfer.replay.cost import replayed
-from transfer.replay.records import Record
+from transfer.replay.records import FILE, Record
 from transfer.workers.engines import make_engine
 
 
@@ -33,6 +34,8 @@ def folders(tmp_path):
         folder.mkdir()
         for number in range(2):
             saved(folder / f"{number}.safetensors", 3, tokens, layers=8, seed=10 * seed + number)
+        told = {"command": f"transfer record --out {folder.name}", "config": {"models": ["tiny"]}}
+        write_sealed(folder / FILE, told)
     return made
 
 
@@ -93,17 +96,20 @@ def test_fitness_is_that_of_each_candidate_alone_however_it_is_cut(replaying, ro
 
 
 def test_a_search_on_records_improves_on_held_out_ones_and_resumes(replaying, ledger_of, tmp_path):
-    told = {"generations": 12, "validate_every": 6, "sigma": 0.3}
+    told = {"generations": 6, "validate_every": 3, "sigma": 0.3}
     config, again = replaying(**told), tmp_path / "again"
     evolve(config)
     ledger = ledger_of(config.out)
     assert all(set(line["cases"][0]) >= {"record", "layers", "budget"} for line in ledger)
     assert "/" not in ledger[0]["cases"][0]["record"]
-    first, last = (line["validation"]["mean"]["replay"] for line in (ledger[5], ledger[-1]))
+    card = (config.out / "namm" / "CARD.md").read_text()
+    assert "    transfer record --out long\n    transfer record --out short\n" in card
+    assert "Evolved on the recorded attention\nof tiny; what was kept was chosen on lang" in card
+    first, last = (line["validation"]["mean"]["replay"] for line in (ledger[2], ledger[-1]))
     assert last > first
-    evolve(replaying(**told | {"generations": 7}, out=again))
+    evolve(replaying(**told | {"generations": 4}, out=again))
     path = again / "seed-0" / "ledger.jsonl"
-    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:5]))
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
     evolve(replaying(**told, out=again, resume=True))
     assert ledger_of(again) == ledger
 

@@ -22,28 +22,41 @@ def write_card(folder: Path, namm: NAMM, run: dict[str, Any]) -> None:
 
 
 def _introduction(namm: NAMM, run: dict[str, Any]) -> str:
-    config, told = namm.config, run["config"]
+    config = namm.config
     known = {"bam": "backward attention memory", "mlp": "perceptron"}
     scorer = known.get(config.scorer, f"scorer {config.scorer}")
     return f"""# An evolved NAMM
 
 {namm.vector.shape[-1]:,} parameters that score the tokens of any transformer's KV cache. `{config.features}` features,
-a {scorer} of width {config.hidden}, gamma {config.gamma:.6g}. {_learned_from(told)}
+a {scorer} of width {config.hidden}, gamma {config.gamma:.6g}. {_learned_from(run)}
 """  # noqa: E501
 
 
-def _learned_from(told: dict[str, Any]) -> str:
+def _learned_from(run: dict[str, Any]) -> str:
+    told, recorded = run["config"], _recorded(run)
     controls = {task: control_model(task) for task in told["tasks"]}
     played = [f"{model} ({task})" for task, model in controls.items() if model is not None]
     language = [task for task, model in controls.items() if model is None]
     models = [Path(name).name for name in told["models"]]
     parts = [f"on language, {_names(models)} with the tasks {_names(language)}"] if language else []
     parts += [f"on control, {_names(played)}"] if played else []
+    if recorded:
+        return (
+            f"Evolved on the recorded attention\nof {_names(recorded)}; what was kept was chosen "
+            f"{'; '.join(parts)}."
+        )
     absent = "No video" if played else "No video and no control"
     return (
         f"Evolved {'; '.join(parts)}.\n{absent} took part, neither in the fitness nor in choosing "
         "what is kept."
     )
+
+
+def _recorded(run: dict[str, Any]) -> list[str]:
+    """The models whose attention was replayed, each once."""
+    recordings = run.get("records", {}).values()
+    names = (Path(model).name for each in recordings for model in each["config"]["models"])
+    return list(dict.fromkeys(names))
 
 
 def _making(run: dict[str, Any]) -> str:
@@ -58,19 +71,36 @@ def _making(run: dict[str, Any]) -> str:
         if told["budget"]
         else "no budget"
     )
-    commands = "\n".join(f"    {command}" for command in (*run["earlier_commands"], run["command"]))
+    recordings = [each["command"] for each in run.get("records", {}).values()]
+    everything = dict.fromkeys((*recordings, *run["earlier_commands"], run["command"]))
+    commands = "\n".join(f"    {command}" for command in everything)
     return f"""## How it was made
 
 {commands}
 
 - {told["search"]} search, sigma {told["sigma"]:g}: {told["generations"]} generations of {told["population"]} candidates
-- a generation reads {told["documents"]} fresh documents a model and task, of {_names(told["lengths"])} tokens;
-  of a control task it plays {told["episodes"]} fresh episodes of at most {told["max_steps"]} steps
+{_read_a_generation(told)}
 - {budgets}, {told["eviction"]} eviction, an update every {_names(told["update_interval"])} tokens
-- fitness: answer probability - the full cache's (control: return over the target, - 1) + {told["likelihood_weight"]:g} x (log-likelihood of all
-  tokens - the full cache's) - {told["keep_cost"]:g} x kept fraction
+{_fitness(told)}
 - {seconds["total"]:,.0f} s for seed {run["chosen"]}; workers: {parts}
 """  # noqa: E501
+
+
+def _read_a_generation(told: dict[str, Any]) -> str:
+    if told.get("replay"):
+        folders = _names([Path(folder).name for folder in told["replay"]])
+        return f"- a generation replays {told['records']} records of the folders {folders}, in turn"
+    return f"""- a generation reads {told["documents"]} fresh documents a model and task, of {_names(told["lengths"])} tokens;
+  of a control task it plays {told["episodes"]} fresh episodes of at most {told["max_steps"]} steps"""  # noqa: E501
+
+
+def _fitness(told: dict[str, Any]) -> str:
+    validated = f"""answer probability - the full cache's (control: return over the target, - 1) + {told["likelihood_weight"]:g} x (log-likelihood of all
+  tokens - the full cache's) - {told["keep_cost"]:g} x kept fraction"""  # noqa: E501
+    if told.get("replay"):
+        return f"""- fitness: how much less attention outputs, and with them the loss, change than under sinks and a recent window
+- validation, of episodes of at most {told["max_steps"]} steps: {validated}"""  # noqa: E501
+    return f"- fitness: {validated}"
 
 
 def _results(run: dict[str, Any]) -> str:

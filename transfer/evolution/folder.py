@@ -28,6 +28,7 @@ from transfer.files import content_digest, read_sealed, replacing, write_sealed
 from transfer.namm.network import NAMM, NAMMConfig
 from transfer.namm.widening import check_widens, widened
 from transfer.provenance import command_line, versions
+from transfer.replay import records
 from transfer.workers.base import Engine
 
 RUN_FILE, LEDGER_FILE = "run.json", "ledger.jsonl"
@@ -151,6 +152,7 @@ def described(config: EvolveConfig, start: Start) -> dict[str, Any]:
         "command": command_line("evolve", replace(config, resume=False), public=True),
         "earlier_commands": _earlier_commands(config),
         "config": _settings(config),
+        "records": {folder.name: records.told(folder) for folder in config.replay},
         "stage": start.stage,
         "identity": start.identity,
         "start": _digest(start.namm),

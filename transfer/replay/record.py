@@ -18,17 +18,16 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from transfer.adapters.kinds import Kind, Source
 from transfer.arguments import typed
 from transfer.errors import UserError, resumable
-from transfer.files import locked, read_sealed, write_sealed
+from transfer.files import locked, write_sealed
 from transfer.provenance import command_line, versions
 from transfer.replay.config import RecordConfig
 from transfer.replay.playing import playing
 from transfer.replay.reading import reading
 from transfer.replay.recording import record_layers
-from transfer.replay.records import SUFFIX, Record, read_records, write_record
+from transfer.replay.records import FILE, SUFFIX, Record, read_records, told, write_record
 from transfer.replay.runs import Run, Runs
 from transfer.replay.watching import watching
 
-FILE = "record.json"
 _KINDS: Mapping[Kind, Runs] = {"language": reading, "video": watching, "control": playing}
 #: Settings with which a recording may be gone on with.
 _FREE = ("out", "place")
@@ -73,13 +72,13 @@ def _begin(config: RecordConfig) -> None:
     path = config.out / FILE
     settings = json.loads(json.dumps(asdict(config), default=str))
     if path.exists():
-        told = read_sealed(path, "record anew into another folder")["config"]
+        before = told(config.out)["config"]
         for name, value in settings.items():
-            if name not in _FREE and told.get(name) != value:
+            if name not in _FREE and before.get(name) != value:
                 raise UserError(
                     f"{config.out} was recorded with --{name.replace('_', '-')} "
-                    f"{_words(told.get(name))}, this command says {_words(value)}; say the same, or"
-                    " choose another --out"
+                    f"{_words(before.get(name))}, this command says {_words(value)}; say the "
+                    "same, or choose another --out"
                 )
         return
     write_sealed(

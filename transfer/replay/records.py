@@ -17,9 +17,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from transfer.errors import UserError
-from transfer.files import replacing
+from transfer.files import read_sealed, replacing
 from transfer.replay.recording import LayerStates
 
+#: What says how the records of a folder were made.
+FILE = "record.json"
 SUFFIX = ".safetensors"
 _ABOUT = "record"
 _PARTS = ("query", "key", "value", "gradient")
@@ -69,8 +71,7 @@ class Record:
         """
         try:
             with safe_open(self.path, "pt") as file:
-                told = json.loads((file.metadata() or {})[_ABOUT])
-            return About(**told)
+                return About(**json.loads((file.metadata() or {})[_ABOUT]))
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{self.path} is no record of `transfer record`, or cut ({error}); record it anew"
@@ -95,7 +96,7 @@ def write_record(
 ) -> None:
     """Write what `record_layers` gave, whole or not at all."""
     some = next(iter(layers.values()))
-    told = About(
+    whole = About(
         **about,
         rows=len(some.query),
         tokens=some.query.shape[2],
@@ -111,7 +112,7 @@ def write_record(
             states = getattr(one, part) * factor if part == "gradient" else getattr(one, part)
             tensors[f"{index}.{part}"] = states.to("cpu", torch.float16).contiguous()
     with replacing(path) as partial:
-        save_file(tensors, partial, metadata={_ABOUT: json.dumps(asdict(told))})
+        save_file(tensors, partial, metadata={_ABOUT: json.dumps(asdict(whole))})
 
 
 def read_records(folder: Path) -> list[Record]:
@@ -126,3 +127,14 @@ def read_records(folder: Path) -> list[Record]:
             f"{folder} holds no records; make some with `transfer record --out {folder}`"
         )
     return [Record(path) for path in paths]
+
+
+def told(folder: Path) -> dict[str, Any]:
+    """What the recording of a folder was told: its `command` and its `config`.
+
+    Raises:
+        UserError: there is no recording, or what it says was changed.
+    """
+    if not (folder / FILE).is_file():
+        raise UserError(f"{folder} holds no records; make some with `transfer record`")
+    return read_sealed(folder / FILE, "record anew into another folder")
