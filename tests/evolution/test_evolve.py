@@ -26,7 +26,7 @@ def made_up(monkeypatch):
         def evaluate(engine, genome, vectors, cases, weights, rows):
             value = fitness(vectors)
             share = np.full(len(vectors), 0.25)
-            return Evaluation(value, value, value * 0, share, Seconds(0.1, 0.1, 0.1))
+            return Evaluation(value, value, value, value * 0, share, Seconds(0.1, 0.1, 0.1))
 
         monkeypatch.setattr(module, "evaluate", evaluate)
 

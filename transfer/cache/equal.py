@@ -1,7 +1,7 @@
 """A budget under which one policy holds as much as another: in bytes, or in tokens over time.
 
-Fractions, fixed sizes and thresholds that end at the same hold different numbers on the way, and a
-NAMM keeps more for each token than a rule does: equal budgets are no equal memory.
+Fractions, fixed sizes and thresholds that end at the same hold different numbers on the way, and
+some policies keep more for each token than others: equal budgets are no equal memory.
 """
 
 from bisect import bisect_left, bisect_right

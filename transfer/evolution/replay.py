@@ -26,13 +26,13 @@ from transfer.replay.cost import Costs, improvement, replayed
 from transfer.replay.records import Record, read_records
 from transfer.workers.base import Engine
 
-#: Layers of a record that are replayed in a generation, every so manieth of them.
+#: Of a record at most so many layers are replayed in a case, evenly spaced.
 LAYERS = 6
-#: A budget in tokens is drawn for records of so many times as many tokens.
+#: A budget in tokens is drawn for records that have 2 to 40 times as many.
 LEAST_TIMES, MOST_TIMES = 2, 40
-#: An interval is drawn for records of so many times as many tokens.
+#: An interval is drawn for records that have 4 times as many tokens.
 _UPDATES = 4
-#: Every so manieth generation draws so many times as many records, and ranks better.
+#: Each tenth generation draws four times as many cases, and so ranks better.
 _OFTEN, _MORE = 10, 4
 
 
