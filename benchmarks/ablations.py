@@ -172,25 +172,32 @@ def row(plan: Plan, name: str) -> Found:
 
 
 def evolved(plan: Plan, arguments: str, run: Path, seed: int) -> tuple[int, float]:
-    """Evolve with one seed; how many generations it made, and in how many seconds."""
+    """Evolve with one seed; how many generations it made, and in how many seconds.
+
+    Raises:
+        UserError: evolution failed; or the run has made more already, whose NAMM is another.
+    """
     made = 0
     while True:
         made += plan.generations
-        if not is_done(run, made):
+        if ended(run) < made:
             given = ("--out", str(run), "--seeds", str(seed), "--generations", str(made))
             transfer("evolve", *shlex.split(arguments), *given, "--resume")
         records = read_ledger(seed_folder(run, seed) / LEDGER_FILE)
         spent = sum(record["seconds"]["total"] for record in records[:made])
         if plan.seconds is None or spent >= plan.seconds:
+            if (most := ended(run)) > made:
+                raise UserError(
+                    f"{run} has made {most} generations, and here {made} are enough; ask for as "
+                    "much as it was, or choose another --out"
+                )
             return made, spent
 
 
-def is_done(run: Path, generations: int) -> bool:
-    """Whether a run has ended, after so many generations or more."""
-    if not (run / RUN_FILE).is_file():
-        return False
-    told = read_json(run / RUN_FILE)
-    return "results" in told and told["config"]["generations"] >= generations
+def ended(run: Path) -> int:
+    """After how many generations a run has ended; 0 if it has not."""
+    told = read_json(run / RUN_FILE) if (run / RUN_FILE).is_file() else {}
+    return told["config"]["generations"] if "results" in told else 0
 
 
 def measured(run: Path, measure: str, generations: int) -> float:
