@@ -1,5 +1,6 @@
 """A search on records: which are drawn, that a cut changes nothing, and a whole small run."""
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -114,6 +115,17 @@ def test_a_search_on_records_improves_on_held_out_ones_and_resumes(replaying, le
     assert ledger_of(again) == ledger
 
 
-def test_records_that_are_not_there_are_named(configured, tmp_path):
+def test_a_run_is_not_resumed_on_other_records(replaying, folders):
+    evolve(replaying(generations=1))
+    run = json.loads((replaying().out / "run.json").read_text())
+    assert list(run["records"]) == [*map(str, folders)]
+    saved(folders[1] / "2.safetensors", 3, 48, layers=8)
+    with pytest.raises(UserError, match=r"short holds other records than when .*run was begun"):
+        evolve(replaying(generations=2, resume=True))
+
+
+@pytest.mark.parametrize("option", ["replay", "held_out"])
+def test_records_that_are_not_there_are_named(configured, tmp_path, option, monkeypatch):
+    monkeypatch.setattr("transfer.evolution.evolve.make_engine", lambda *told: pytest.fail("late"))
     with pytest.raises(UserError, match="nowhere holds no records"):
-        evolve(configured(replay=(tmp_path / "nowhere",)))
+        evolve(configured(**{option: (tmp_path / "nowhere",)}))
