@@ -72,11 +72,15 @@ def test_texts_are_cut_into_documents(tmp_path):
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "long.txt").write_text("the cat sat on the mat. " * 60)
     (tmp_path / "texts" / "short.txt").write_text("too short")
-    found = record(
-        config_of(tmp_path, str(folder), tasks=("none",), data=tmp_path / "texts", lengths=(64,))
+    config = config_of(
+        tmp_path, str(folder), tasks=("none",), data=tmp_path / "texts", lengths=(64,)
     )
+    found = record(config)
     assert {one.about.task for one in found} == {"long.txt"}
     assert sum(one.about.rows for one in found) == 3
+    (tmp_path / "texts" / "long.txt").write_text("the dog sat on the mat. " * 60)
+    with pytest.raises(UserError, match=r"texts has other texts than when .* was begun"):
+        record(config)
 
 
 def test_episodes_of_a_decision_transformer_are_what_it_read(tmp_path):
@@ -128,7 +132,7 @@ def test_texts_whose_records_would_be_called_alike_are_refused(tmp_path):
     with pytest.raises(
         UserError, match=r"the records of a b\.txt and a-b\.txt would be called alike"
     ):
-        record(config)
+        record(replace(config, out=tmp_path / "other"))
 
 
 def test_stopped_and_taken_up_again_it_is_the_same_to_the_bit(tmp_path, llama_folder):
@@ -157,7 +161,7 @@ def test_another_recording_is_refused(tmp_path, llama_folder):
         (["--tasks", "recal"], "unknown task 'recal'"),
         (["--lengths", "8"], "--lengths is 8; use 16 or more"),
         (["--documents", "0"], "--documents is 0; use 1 or more"),
-        (["--data", "texts", "--tasks", "none"], "llama-recall has no tokenizer to read texts"),
+        (["--data", "README.md", "--tasks", "none"], "has no tokenizer to read README.md"),
         (["--lengths", "100000"], "longer than"),
         (["--models", "a/llama", "b/llama"], "a/llama and b/llama would be called alike"),
         (["--tasks", "none"], "--tasks none leaves llama-recall nothing to read"),
