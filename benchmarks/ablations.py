@@ -11,6 +11,7 @@ was stopped goes on with the same command. The table is printed and lies in `DIR
 """
 
 import argparse
+import math
 import os
 import shlex
 import sys
@@ -125,7 +126,7 @@ def planned(words: Sequence[str]) -> Plan:
     """What the arguments say.
 
     Raises:
-        UserError: a row has no such name, or is no `name=arguments`.
+        UserError: a row has no such name, or is no `name=arguments`; or a number is out of range.
     """
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.ablations",
@@ -141,6 +142,7 @@ def planned(words: Sequence[str]) -> Plan:
     parser.add_argument("--evolve", default="", help="arguments of transfer evolve for all rows")
     parser.add_argument("--measure", action="append", help="instead of the built-in measures")
     told = parser.parse_args(words)
+    _check_numbers(told)
     rows = dict(ROWS if told.rows is None and not told.row else {})
     for name in told.rows or ():
         if name not in ROWS:
@@ -154,6 +156,15 @@ def planned(words: Sequence[str]) -> Plan:
     rows = {name: f"{told.evolve} {arguments}" for name, arguments in rows.items()}
     measures = told.measure or MEASURES
     return Plan(told.out, rows, measures, told.seeds, told.generations, told.seconds)
+
+
+def _check_numbers(told: argparse.Namespace) -> None:
+    if told.generations < 1:
+        raise UserError(f"--generations is {told.generations}; use 1 or more")
+    if told.seconds is not None and not 0 < told.seconds < math.inf:
+        raise UserError(f"--seconds is {told.seconds:g}; use a number above 0")
+    if len(set(told.seeds)) < len(told.seeds):
+        raise UserError(f"--seeds {shlex.join(map(str, told.seeds))}: give different numbers")
 
 
 def row(plan: Plan, name: str) -> Found:

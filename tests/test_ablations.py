@@ -75,8 +75,14 @@ def test_every_row_is_one_that_evolution_takes(name, tmp_path):
 
 @pytest.mark.parametrize(
     ("more", "said"),
-    [(["--rows", "lgo"], "did you mean log"), (["--row", "layer"], "--row 'layer' has no =")],
+    [
+        (["--rows", "lgo"], "did you mean log"),
+        (["--row", "layer"], "--row 'layer' has no ="),
+        (["--generations", "0"], "--generations is 0; use 1 or more"),
+        (["--seconds", "nan"], "--seconds is nan; use a number above 0"),
+        (["--seeds", "0", "0"], "--seeds 0 0: give different numbers"),
+    ],
 )
-def test_bad_rows_are_named(more, said):
+def test_bad_arguments_are_named(more, said):
     with pytest.raises(UserError, match=said):
         planned(["--out", "out", "--generations", "1", *more])

@@ -80,7 +80,7 @@ def check_folder(config: EvolveConfig) -> None:
     Raises:
         UserError: either; or there are no records where the settings say.
     """
-    described_records(config)
+    _described_records(config)
     if not (config.out / RUN_FILE).exists():
         if config.init is None and any(config.out.glob(f"seed-*/{LEDGER_FILE}")):
             raise UserError(
@@ -154,7 +154,7 @@ def described(config: EvolveConfig, start: Start) -> dict[str, Any]:
         "command": command_line("evolve", replace(config, resume=False), public=True),
         "earlier_commands": _earlier_commands(config),
         "config": _settings(config),
-        **described_records(config),
+        **_described_records(config),
         "stage": start.stage,
         "identity": start.identity,
         "start": _digest(start.namm),
@@ -163,7 +163,7 @@ def described(config: EvolveConfig, start: Start) -> dict[str, Any]:
     }
 
 
-def described_records(config: EvolveConfig) -> dict[str, Any]:
+def _described_records(config: EvolveConfig) -> dict[str, Any]:
     """By folder how the records of a run were made, and which they are.
 
     Raises:
@@ -177,12 +177,12 @@ def described_records(config: EvolveConfig) -> dict[str, Any]:
 
 def _refuse_other_records(config: EvolveConfig) -> None:
     """A search draws from all that a folder holds, so with one more it is another search."""
-    told, here = _read_run(config.out), described_records(config)
+    told, here = _read_run(config.out), _described_records(config)
     for name, folders in here.items():
         for folder, found in folders.items():
             # Runs of earlier versions do not say which records they had.
-            before = told.get(name, {}).get(folder, {}).get("digest", found["digest"])
-            if before != found["digest"]:
+            before = told.get(name, {}).get(folder, {}).get("files", found["files"])
+            if before != found["files"]:
                 raise UserError(
                     f"{folder} holds other records than when {config.out} was begun; put its own "
                     "back, or start anew with another --out"

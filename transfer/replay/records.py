@@ -147,7 +147,7 @@ def described(folder: Path) -> dict[str, Any]:
         UserError: there are none.
     """
     sizes = {one.path.name: one.path.stat().st_size for one in read_records(folder)}
-    return {**told(folder), "digest": content_digest(sizes)}
+    return {**told(folder), "files": content_digest(sizes)}
 
 
 def told(folder: Path) -> dict[str, Any]:
