@@ -11,6 +11,7 @@ was stopped goes on with the same command. The table is printed and lies in `DIR
 """
 
 import argparse
+import math
 import os
 import shlex
 import sys
@@ -125,7 +126,7 @@ def planned(words: Sequence[str]) -> Plan:
     """What the arguments say.
 
     Raises:
-        UserError: a row has no such name, or is no `name=arguments`.
+        UserError: a row has no such name, or is no `name=arguments`; or a number is out of range.
     """
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.ablations",
@@ -141,6 +142,7 @@ def planned(words: Sequence[str]) -> Plan:
     parser.add_argument("--evolve", default="", help="arguments of transfer evolve for all rows")
     parser.add_argument("--measure", action="append", help="instead of the built-in measures")
     told = parser.parse_args(words)
+    _check_numbers(told)
     rows = dict(ROWS if told.rows is None and not told.row else {})
     for name in told.rows or ():
         if name not in ROWS:
@@ -154,6 +156,15 @@ def planned(words: Sequence[str]) -> Plan:
     rows = {name: f"{told.evolve} {arguments}" for name, arguments in rows.items()}
     measures = told.measure or MEASURES
     return Plan(told.out, rows, measures, told.seeds, told.generations, told.seconds)
+
+
+def _check_numbers(told: argparse.Namespace) -> None:
+    if told.generations < 1:
+        raise UserError(f"--generations is {told.generations}; use 1 or more")
+    if told.seconds is not None and not 0 < told.seconds < math.inf:
+        raise UserError(f"--seconds is {told.seconds:g}; use a number above 0")
+    if len(set(told.seeds)) < len(told.seeds):
+        raise UserError(f"--seeds {shlex.join(map(str, told.seeds))}: give different numbers")
 
 
 def row(plan: Plan, name: str) -> Found:
@@ -172,25 +183,32 @@ def row(plan: Plan, name: str) -> Found:
 
 
 def evolved(plan: Plan, arguments: str, run: Path, seed: int) -> tuple[int, float]:
-    """Evolve with one seed; how many generations it made, and in how many seconds."""
+    """Evolve with one seed; how many generations it made, and in how many seconds.
+
+    Raises:
+        UserError: evolution failed; or the run has made more already, whose NAMM is another.
+    """
     made = 0
     while True:
         made += plan.generations
-        if not is_done(run, made):
+        if ended(run) < made:
             given = ("--out", str(run), "--seeds", str(seed), "--generations", str(made))
             transfer("evolve", *shlex.split(arguments), *given, "--resume")
         records = read_ledger(seed_folder(run, seed) / LEDGER_FILE)
         spent = sum(record["seconds"]["total"] for record in records[:made])
         if plan.seconds is None or spent >= plan.seconds:
+            if (most := ended(run)) > made:
+                raise UserError(
+                    f"{run} has made {most} generations, and here {made} are enough; ask for as "
+                    "much as it was, or choose another --out"
+                )
             return made, spent
 
 
-def is_done(run: Path, generations: int) -> bool:
-    """Whether a run has ended, after so many generations or more."""
-    if not (run / RUN_FILE).is_file():
-        return False
-    told = read_json(run / RUN_FILE)
-    return "results" in told and told["config"]["generations"] >= generations
+def ended(run: Path) -> int:
+    """After how many generations a run has ended; 0 if it has not."""
+    told = read_json(run / RUN_FILE) if (run / RUN_FILE).is_file() else {}
+    return told["config"]["generations"] if "results" in told else 0
 
 
 def measured(run: Path, measure: str, generations: int) -> float:

@@ -45,9 +45,20 @@ def test_seconds_are_gone_on_for(words, tmp_path, monkeypatch):
     spent, calls = {"total": 0.2}, []
     monkeypatch.setattr(ablations, "read_ledger", lambda path: [{"seconds": spent}] * 100)
     monkeypatch.setattr(ablations, "command", lambda words: calls.append(words) or 0)
+    monkeypatch.setattr(ablations, "ended", lambda run: 0)
     plan = planned([*words, "--seconds", "0.5"])
     assert ablations.evolved(plan, "", tmp_path, 0) == (4, pytest.approx(0.8))
     assert [words[words.index("--generations") + 1] for words in calls] == ["2", "4"]
+
+
+def test_a_run_of_more_generations_is_not_taken_for_one_of_fewer(words, tmp_path, monkeypatch):
+    monkeypatch.setattr(ablations, "read_ledger", lambda path: [{"seconds": {"total": 0.2}}] * 9)
+    monkeypatch.setattr(ablations, "ended", lambda run: 6)
+    monkeypatch.setattr(ablations, "command", lambda words: pytest.fail("nothing is missing"))
+    assert ablations.evolved(planned([*words, "--seconds", "1"]), "", tmp_path, 0)[0] == 6
+    for more in ([], ["--seconds", "0.5"]):
+        with pytest.raises(UserError, match=r"has made 6 generations, and here [24] are enough"):
+            ablations.evolved(planned([*words, *more]), "", tmp_path, 0)
 
 
 def test_a_command_that_fails_is_named(words):
@@ -64,8 +75,14 @@ def test_every_row_is_one_that_evolution_takes(name, tmp_path):
 
 @pytest.mark.parametrize(
     ("more", "said"),
-    [(["--rows", "lgo"], "did you mean log"), (["--row", "layer"], "--row 'layer' has no =")],
+    [
+        (["--rows", "lgo"], "did you mean log"),
+        (["--row", "layer"], "--row 'layer' has no ="),
+        (["--generations", "0"], "--generations is 0; use 1 or more"),
+        (["--seconds", "nan"], "--seconds is nan; use a number above 0"),
+        (["--seeds", "0", "0"], "--seeds 0 0: give different numbers"),
+    ],
 )
-def test_bad_rows_are_named(more, said):
+def test_bad_arguments_are_named(more, said):
     with pytest.raises(UserError, match=said):
         planned(["--out", "out", "--generations", "1", *more])

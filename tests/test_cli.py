@@ -291,6 +291,7 @@ def test_version(capsys):
         (("eval", "video"), "--device-map"),
         (("get",), "package registry"),
         (("calibrate",), "--kept"),
+        (("record",), "--documents"),
     ],
 )
 def test_help_documents_every_command(words, said, capsys):
@@ -317,6 +318,7 @@ def test_help_does_not_wait_for_torch():
         ("doctor",),
         ("get",),
         ("calibrate",),
+        ("record",),
     ):
         done = subprocess.run(
             [sys.executable, "-c", code, *words, "--help"], capture_output=True, text=True

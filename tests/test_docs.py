@@ -12,7 +12,8 @@ from transfer import cli
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _COMMAND = (
-    r"transfer (?:eval|evolve|pretrain|collect|plan|inspect|import|report|doctor|get|calibrate|record)\b"
+    r"transfer (?:eval|evolve|pretrain|collect|plan|inspect|import|report|doctor|get|calibrate"
+    r"|record)\b"
 )
 
 

@@ -1,7 +1,9 @@
 """A search on records: which are drawn, that a cut changes nothing, and a whole small run."""
 
+import json
 from functools import partial
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -40,8 +42,9 @@ def folders(tmp_path):
 
 
 @pytest.fixture
-def replaying(configured, folders):
-    return partial(configured, replay=folders, held_out=folders[:1], records=4)
+def replaying(configured, folders, tmp_path):
+    held = copytree(folders[0], tmp_path / "held")
+    return partial(configured, replay=folders, held_out=(held,), records=4)
 
 
 def test_folders_take_turns_and_a_tenth_generation_reads_more(replaying, folders):
@@ -52,7 +55,9 @@ def test_folders_take_turns_and_a_tenth_generation_reads_more(replaying, folders
     assert cases != replay_cases(config, 1, 0) != replay_cases(config, 0, 1)
     assert len(replay_cases(config, 0, 9)) == 16
     assert held_out_cases(config) == held_out_cases(replaying(records=4, seeds=(5,)))
-    assert {case.record.rpartition("/")[0] for case in held_out_cases(config)} == {str(folders[0])}
+    assert {case.record.rpartition("/")[0] for case in held_out_cases(config)} == {
+        str(config.held_out[0])
+    }
 
 
 def test_layers_are_drawn_evenly(replaying):
@@ -114,6 +119,25 @@ def test_a_search_on_records_improves_on_held_out_ones_and_resumes(replaying, le
     assert ledger_of(again) == ledger
 
 
-def test_records_that_are_not_there_are_named(configured, tmp_path):
+def test_what_is_searched_on_is_not_held_out(configured, tmp_path):
+    same = tmp_path / "run" / ".." / "some"
+    with pytest.raises(
+        UserError, match=r"--held-out .*some is of --replay too; hold other records"
+    ):
+        configured(replay=(tmp_path / "some",), held_out=(same,))
+
+
+def test_a_run_is_not_resumed_on_other_records(replaying, folders):
+    evolve(replaying(generations=1))
+    run = json.loads((replaying().out / "run.json").read_text())
+    assert list(run["records"]) == [*map(str, folders)]
+    saved(folders[1] / "2.safetensors", 3, 48, layers=8)
+    with pytest.raises(UserError, match=r"short holds other records than when .*run was begun"):
+        evolve(replaying(generations=2, resume=True))
+
+
+@pytest.mark.parametrize("option", ["replay", "held_out"])
+def test_records_that_are_not_there_are_named(configured, tmp_path, option, monkeypatch):
+    monkeypatch.setattr("transfer.evolution.evolve.make_engine", lambda *told: pytest.fail("late"))
     with pytest.raises(UserError, match="nowhere holds no records"):
-        evolve(configured(replay=(tmp_path / "nowhere",)))
+        evolve(configured(**{option: (tmp_path / "nowhere",)}))

@@ -1,6 +1,7 @@
 """Recording whole models: documents, episodes, questions; stopped, resumed and refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import tiny
@@ -71,11 +72,15 @@ def test_texts_are_cut_into_documents(tmp_path):
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "long.txt").write_text("the cat sat on the mat. " * 60)
     (tmp_path / "texts" / "short.txt").write_text("too short")
-    found = record(
-        config_of(tmp_path, str(folder), tasks=("none",), data=tmp_path / "texts", lengths=(64,))
+    config = config_of(
+        tmp_path, str(folder), tasks=("none",), data=tmp_path / "texts", lengths=(64,)
     )
+    found = record(config)
     assert {one.about.task for one in found} == {"long.txt"}
     assert sum(one.about.rows for one in found) == 3
+    (tmp_path / "texts" / "long.txt").write_text("the dog sat on the mat. " * 60)
+    with pytest.raises(UserError, match=r"texts has other texts than when .* was begun"):
+        record(config)
 
 
 def test_episodes_of_a_decision_transformer_are_what_it_read(tmp_path):
@@ -104,6 +109,32 @@ def test_questions_about_videos(tmp_path):
         assert one.layer(max(one.layers), [0]).gradient[:, :, -1].abs().sum() > 0
 
 
+def test_a_model_of_the_hub_is_recorded_under_a_plain_name(tmp_path, llama_folder, monkeypatch):
+    from transfer.replay import reading
+
+    load = reading.load_language_model
+    named = lambda *told, **place: replace(load(*told, **place), name="org/llama")  # noqa: E731
+    monkeypatch.setattr(reading, "load_language_model", named)
+    found = record(config_of(tmp_path, llama_folder))
+    assert [one.path.name for one in found] == ["org-llama-recall-96-0.safetensors"]
+
+
+def test_texts_whose_records_would_be_called_alike_are_refused(tmp_path):
+    folder, tokenizer = tmp_path / "model", word_tokenizer()
+    tiny.llama(vocabulary=len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (tmp_path / "texts").mkdir()
+    config = config_of(tmp_path, str(folder), tasks=("none",), data=tmp_path / "texts")
+    (tmp_path / "texts" / "a b.txt").write_text("the cat sat on the mat.")
+    with pytest.raises(UserError, match=r"has no text of 96 tokens, the longest has [0-9]+; give"):
+        record(config)
+    (tmp_path / "texts" / "a-b.txt").write_text("the dog sat on the mat. " * 60)
+    with pytest.raises(
+        UserError, match=r"the records of a b\.txt and a-b\.txt would be called alike"
+    ):
+        record(replace(config, out=tmp_path / "other"))
+
+
 def test_stopped_and_taken_up_again_it_is_the_same_to_the_bit(tmp_path, llama_folder):
     config = config_of(tmp_path, llama_folder, tasks=("recall", "passkey"))
     whole = contents(record(config))
@@ -130,8 +161,14 @@ def test_another_recording_is_refused(tmp_path, llama_folder):
         (["--tasks", "recal"], "unknown task 'recal'"),
         (["--lengths", "8"], "--lengths is 8; use 16 or more"),
         (["--documents", "0"], "--documents is 0; use 1 or more"),
-        (["--data", "texts", "--tasks", "none"], "llama-recall has no tokenizer to read texts"),
+        (["--data", "README.md", "--tasks", "none"], "has no tokenizer to read README.md"),
         (["--lengths", "100000"], "longer than"),
+        (["--models", "a/llama", "b/llama"], "a/llama and b/llama would be called alike"),
+        (["--tasks", "none"], "--tasks none leaves llama-recall nothing to read"),
+        (
+            ["--models", "llava-next-video", "--seed", "4294967295"],
+            "--seed is 4294967295; use at most 1099511126",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(tmp_path, capsys, words, said):

@@ -42,6 +42,21 @@ def test_a_file_that_is_cut_or_something_else_is_no_record(tmp_path):
         _ = Record(path).about
 
 
+def test_a_file_that_is_not_whole_yet_is_no_record(tmp_path):
+    saved(tmp_path / "a.safetensors")
+    (tmp_path / ".b.safetensors.x.partial.safetensors").write_bytes(b"cut")
+    assert [one.path.name for one in read_records(tmp_path)] == ["a.safetensors"]
+
+
+def test_numbers_beyond_half_precision_are_refused(tmp_path):
+    one = torch.ones(1, 1, 4, 2)
+    layers = {3: LayerStates(one, 1e5 * one, one, one, 1.0)}
+    about = {"model": "tiny", "task": "none", "modality": "language"}
+    with pytest.raises(UserError, match="the key of layer 3 of tiny has numbers beyond half"):
+        write_record(tmp_path / "a.safetensors", layers, 0, about)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_without_records_says_so(tmp_path):
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(UserError, match="holds no records; make some"):

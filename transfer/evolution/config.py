@@ -169,6 +169,10 @@ class EvolveConfig:
                 "--budget names none, and a search on records compares at equal budgets; give one "
                 "or more"
             )
+        searched = {folder.resolve() for folder in self.replay}
+        for folder in self.held_out:
+            if folder.resolve() in searched:
+                raise UserError(f"--held-out {folder} is of --replay too; hold other records out")
         if self.language_tasks and not self.models:
             raise UserError("--models names none; give one or more")
         check_at_least(1, self, "generations", "documents", "validate_every")

@@ -75,11 +75,12 @@ def seed_folder(run: Path, seed: int) -> Path:
 
 
 def check_folder(config: EvolveConfig) -> None:
-    """Refuse to write over a run, or to resume one with other settings.
+    """Refuse to write over a run, or to resume one with other settings or records.
 
     Raises:
-        UserError: either.
+        UserError: either; or there are no records where the settings say.
     """
+    _described_records(config)
     if not (config.out / RUN_FILE).exists():
         if config.init is None and any(config.out.glob(f"seed-*/{LEDGER_FILE}")):
             raise UserError(
@@ -93,6 +94,7 @@ def check_folder(config: EvolveConfig) -> None:
         )
     told, settings = _read_run(config.out)["config"], _settings(config)
     _refuse_changes(config.out, told, settings, [name for name in settings if name not in _FREE])
+    _refuse_other_records(config)
 
 
 def open_run(config: EvolveConfig, engine: Engine) -> Start:
@@ -152,13 +154,39 @@ def described(config: EvolveConfig, start: Start) -> dict[str, Any]:
         "command": command_line("evolve", replace(config, resume=False), public=True),
         "earlier_commands": _earlier_commands(config),
         "config": _settings(config),
-        "records": {folder.name: records.told(folder) for folder in config.replay},
+        **_described_records(config),
         "stage": start.stage,
         "identity": start.identity,
         "start": _digest(start.namm),
         "computed": start.computed,
         "versions": versions(cma=version("cma")),
     }
+
+
+def _described_records(config: EvolveConfig) -> dict[str, Any]:
+    """By folder how the records of a run were made, and which they are.
+
+    Raises:
+        UserError: there are none in a folder.
+    """
+    return {
+        name: {str(folder): records.described(folder) for folder in folders}
+        for name, folders in (("records", config.replay), ("held_out", config.held_out))
+    }
+
+
+def _refuse_other_records(config: EvolveConfig) -> None:
+    """A search draws from all that a folder holds, so with one more it is another search."""
+    told, here = _read_run(config.out), _described_records(config)
+    for name, folders in here.items():
+        for folder, found in folders.items():
+            # Runs of earlier versions do not say which records they had.
+            before = told.get(name, {}).get(folder, {}).get("files", found["files"])
+            if before != found["files"]:
+                raise UserError(
+                    f"{folder} holds other records than when {config.out} was begun; put its own "
+                    "back, or start anew with another --out"
+                )
 
 
 def _earlier_commands(config: EvolveConfig) -> list[str]:

@@ -10,7 +10,6 @@ what all of them solve would weigh as much as what breaks a model.
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +108,7 @@ def held_out_cases(config: EvolveConfig) -> list[ReplayCase]:
 
 
 def _drawn(config: EvolveConfig, rng: np.random.Generator, folder: Path) -> ReplayCase:
-    records = _records(folder)
+    records = read_records(folder)
     record = records[rng.integers(len(records))]
     about, stride = record.about, -(-len(record.layers) // LAYERS)
     rows = min(about.rows, max(1, config.rows // (config.population + 1)))
@@ -140,11 +139,6 @@ def _intervals(intervals: Sequence[int], tokens: int) -> Sequence[int]:
 
 def _one(rng: np.random.Generator, values: Sequence[Any]) -> Any:
     return values[rng.integers(len(values))]
-
-
-@lru_cache(maxsize=64)
-def _records(folder: Path) -> list[Record]:
-    return read_records(folder)
 
 
 def evaluate_replay(

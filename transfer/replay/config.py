@@ -7,6 +7,7 @@ from transfer.adapters.control_names import HELD_OUT
 from transfer.adapters.placement import Placement
 from transfer.arguments import check_fields
 from transfer.errors import MOST_SEED, MOST_TOKENS, UserError, check_at_least
+from transfer.replay.names import check_apart
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ class RecordConfig:
                 raise UserError(
                     f"{model} is held out, to judge NAMMs by; record another model of its task"
                 )
+        check_apart(
+            "--models",
+            {model: Path(model).name for model in self.models},
+            "record each into an --out of its own",
+        )
         check_at_least(16, self, "lengths", most=MOST_TOKENS)
         check_at_least(1, self, "documents", "steps", most=MOST_TOKENS)
         check_at_least(0, self, "seed", most=MOST_SEED)

@@ -79,9 +79,12 @@ def _layer(
     layer.first = record.about.first
     everyone = (_repeated(x, population) for x in (states.query, states.key, states.value))
     change = layer.attend(*everyone, None, states.scale).unflatten(0, (population, -1)) - whole
+    held = torch.tensor(layer.kept()).unflatten(0, (population, -1))
+    # (Else rounding would be compared with rounding.)
+    change[held.eq(states.query.shape[2]).all(-1)] = 0
     moved = (change * states.gradient).sum((2, 4)).square().sum((1, 2))
     share = change.square().sum((1, 2, 3, 4)) / whole.square().sum()
-    kept = np.array(layer.kept()).reshape(population, -1).mean(1) / states.query.shape[2]
+    kept = held.flatten(1).double().mean(1).numpy() / states.query.shape[2]
     loss, outputs = (x.double().numpy(force=True) for x in (moved, share))
     return Costs(loss, outputs, kept, layer.policy_seconds)
 

@@ -16,7 +16,8 @@ from transfer.envs.environment import make_envs
 from transfer.envs.rollout import refuse_failures, rollout
 from transfer.errors import UserError
 from transfer.replay.config import RecordConfig
-from transfer.replay.runs import TOGETHER, Run, odds, plain, seeds
+from transfer.replay.names import plain
+from transfer.replay.runs import TOGETHER, Run, odds, seeds
 
 #: Steps of the shortest episode that is worth a record.
 _SHORTEST = 8
@@ -36,7 +37,7 @@ def playing(config: RecordConfig, name: str, done: Callable[[str], bool]) -> Ite
         for steps, embeddings in _episodes(config, control, env).items():
             rows = max(1, TOGETHER // embeddings.shape[1])
             for start in range(0, len(embeddings), rows):
-                title = f"{Path(name).name}-{plain(env)}-{steps}-{start}"
+                title = f"{plain(Path(name).name)}-{plain(env)}-{steps}-{start}"
                 if not done(title):
                     # The first token stands for an action before the first, and nobody sees it.
                     part = embeddings[start : start + rows, 1:]

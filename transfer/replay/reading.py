@@ -1,6 +1,7 @@
 """Documents that a language model reads."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -11,7 +12,8 @@ from transfer.adapters.scoring import check_length
 from transfer.attachment.adapter import Adapter, get_adapter
 from transfer.errors import UserError
 from transfer.replay.config import RecordConfig
-from transfer.replay.runs import TOGETHER, Run, odds, plain, seeds
+from transfer.replay.names import check_apart, plain
+from transfer.replay.runs import TOGETHER, Run, odds, seeds
 from transfer.tasks.base import TokenBatch
 from transfer.tasks.recall import get_task, make_batch
 from transfer.tasks.text import language_for
@@ -27,6 +29,8 @@ def reading(config: RecordConfig, name: str, done: Callable[[str], bool]) -> Ite
     Raises:
         UserError: the model or a text cannot be had, or a document is too long for it.
     """
+    if not config.tasks and config.data is None:
+        raise UserError(f"--tasks none leaves {name} nothing to read; give tasks, or --data")
     loaded = load_language_model(name, config.trust_remote_code, **config.place.settings)
     adapter = get_adapter(loaded.model)
     for length in config.lengths:
@@ -34,7 +38,7 @@ def reading(config: RecordConfig, name: str, done: Callable[[str], bool]) -> Ite
         for task, batch in _documents(config, loaded, length):
             rows = max(1, TOGETHER // length)
             for start in range(0, len(batch.ids), rows):
-                title = f"{loaded.name}-{plain(task)}-{length}-{start}"
+                title = f"{plain(loaded.name)}-{plain(task)}-{length}-{start}"
                 if not done(title):
                     some = slice(start, start + rows)
                     part = TokenBatch(batch.ids[some], batch.answers[some])
@@ -49,15 +53,29 @@ def _documents(
     )
     for task in config.tasks:
         yield task, make_batch(get_task(task), length, seeds(config, task), language)
-    if config.data is None:
-        return
+    if config.data is not None:
+        yield from _texts(config.data, config.documents, loaded, length)
+
+
+def _texts(
+    data: Path, documents: int, loaded: LanguageModel, length: int
+) -> Iterator[tuple[str, TokenBatch]]:
     if loaded.tokenizer is None:
-        raise UserError(f"{loaded.name} has no tokenizer to read {config.data} with; leave it out")
-    for name, text in read_texts(config.data).items():
+        raise UserError(f"{loaded.name} has no tokenizer to read {data} with; leave it out")
+    texts = read_texts(data)
+    check_apart("--data", {name: name for name in texts}, "rename one")
+    longest = 0
+    for name, text in texts.items():
         ids = torch.tensor(loaded.tokenizer.encode(text), dtype=torch.long)
+        longest = max(longest, len(ids))
         if len(ids) >= length:
-            whole = ids.unfold(0, length, length)[: config.documents].contiguous()
+            whole = ids.unfold(0, length, length)[:documents].contiguous()
             yield name, TokenBatch(whole, torch.zeros_like(whole, dtype=torch.bool))
+    if longest < length:
+        raise UserError(
+            f"{data} has no text of {length} tokens, the longest has {longest}; give longer texts, "
+            "or smaller --lengths"
+        )
 
 
 def _run(title: str, task: str, adapter: Adapter, batch: TokenBatch) -> Run:

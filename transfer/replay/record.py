@@ -18,7 +18,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from transfer.adapters.kinds import Kind, Source
 from transfer.arguments import typed
 from transfer.errors import UserError, resumable
-from transfer.files import locked, write_sealed
+from transfer.files import content_digest, locked, write_sealed
 from transfer.provenance import command_line, versions
 from transfer.replay.config import RecordConfig
 from transfer.replay.playing import playing
@@ -27,6 +27,7 @@ from transfer.replay.recording import record_layers
 from transfer.replay.records import FILE, SUFFIX, Record, read_records, told, write_record
 from transfer.replay.runs import Run, Runs
 from transfer.replay.watching import watching
+from transfer.tasks.texts import read_texts
 
 _KINDS: Mapping[Kind, Runs] = {"language": reading, "video": watching, "control": playing}
 #: Settings with which a recording may be gone on with.
@@ -70,9 +71,11 @@ def write(path: Path, run: Run, model: str, modality: Kind) -> None:
 def _begin(config: RecordConfig) -> None:
     """Refuse the folder of another recording, or say whose it is."""
     path = config.out / FILE
+    texts = None if config.data is None else content_digest(read_texts(config.data))
     settings = json.loads(json.dumps(asdict(config), default=str))
     if path.exists():
-        before = told(config.out)["config"]
+        begun = told(config.out)
+        before = begun["config"]
         for name, value in settings.items():
             if name not in _FREE and before.get(name) != value:
                 raise UserError(
@@ -80,12 +83,19 @@ def _begin(config: RecordConfig) -> None:
                     f"{_words(before.get(name))}, this command says {_words(value)}; say the "
                     "same, or choose another --out"
                 )
+        # Recordings of earlier versions do not say what they read.
+        if begun.get("texts", texts) != texts:
+            raise UserError(
+                f"{config.data} has other texts than when {config.out} was begun; put them back, "
+                "or choose another --out"
+            )
         return
     write_sealed(
         path,
         {
             "command": command_line("record", config, public=True),
             "config": settings,
+            "texts": texts,
             "versions": versions(),
         },
     )

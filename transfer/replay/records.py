@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from transfer.errors import UserError
-from transfer.files import read_sealed, replacing
+from transfer.files import content_digest, read_sealed, replacing
 from transfer.replay.recording import LayerStates
 
 #: What says how the records of a folder were made.
@@ -94,7 +94,11 @@ class Record:
 def write_record(
     path: Path, layers: Mapping[int, LayerStates], first: int, about: Mapping[str, Any]
 ) -> None:
-    """Write what `record_layers` gave, whole or not at all."""
+    """Write what `record_layers` gave, whole or not at all.
+
+    Raises:
+        UserError: a number is beyond half precision; or the file cannot be written.
+    """
     some = next(iter(layers.values()))
     whole = About(
         **about,
@@ -110,7 +114,13 @@ def write_record(
     for index, one in layers.items():
         for part in _PARTS:
             states = getattr(one, part) * factor if part == "gradient" else getattr(one, part)
-            tensors[f"{index}.{part}"] = states.to("cpu", torch.float16).contiguous()
+            half = states.to("cpu", torch.float16).contiguous()
+            if not half.isfinite().all():
+                raise UserError(
+                    f"the {part} of layer {index} of {whole.model} has numbers beyond half "
+                    "precision, in which records are; record another model"
+                )
+            tensors[f"{index}.{part}"] = half
     with replacing(path) as partial:
         save_file(tensors, partial, metadata={_ABOUT: json.dumps(asdict(whole))})
 
@@ -121,12 +131,23 @@ def read_records(folder: Path) -> list[Record]:
     Raises:
         UserError: there is no folder, or no record in it.
     """
-    paths = sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []
+    # (Those that begin with a dot are not whole yet.)
+    paths = sorted(folder.glob(f"[!.]*{SUFFIX}")) if folder.is_dir() else []
     if not paths:
         raise UserError(
             f"{folder} holds no records; make some with `transfer record --out {folder}`"
         )
     return [Record(path) for path in paths]
+
+
+def described(folder: Path) -> dict[str, Any]:
+    """What the recording of a folder was told, and a digest of which records it made.
+
+    Raises:
+        UserError: there are none.
+    """
+    sizes = {one.path.name: one.path.stat().st_size for one in read_records(folder)}
+    return {**told(folder), "files": content_digest(sizes)}
 
 
 def told(folder: Path) -> dict[str, Any]:

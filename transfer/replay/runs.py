@@ -60,8 +60,3 @@ def seeds(config: RecordConfig, task: str) -> list[int]:
     """Of the documents or episodes of a task."""
     rng = np.random.default_rng([config.seed, *task.encode()])
     return rng.integers(_FIRST_SEED, FIRST_TRAINING_SEED, config.documents).tolist()
-
-
-def plain(name: str) -> str:
-    """A name that a file can have."""
-    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)

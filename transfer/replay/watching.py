@@ -10,13 +10,17 @@ from torch import Tensor
 from transfer.adapters.video_model import VideoModel, load_video_model
 from transfer.errors import UserError
 from transfer.replay.config import RecordConfig
+from transfer.replay.names import plain
 from transfer.replay.runs import Run, odds
+from transfer.tasks.base import FIRST_TRAINING_SEED
 from transfer.tasks.video_recall import RecallQuestion, VideoRecall
 from transfer.video.frames import read_clip
 
-#: Of the first video; those of reports and of training are far below.
+#: Of the first video; those of reports are far below.
 _FIRST_VIDEO = 500_000
 _VIDEOS = 1000
+#: Those of training are above the videos of this one.
+_MOST_SEED = (FIRST_TRAINING_SEED - _FIRST_VIDEO) // _VIDEOS - 1
 
 
 def watching(config: RecordConfig, name: str, done: Callable[[str], bool]) -> Iterator[Run]:
@@ -30,13 +34,15 @@ def watching(config: RecordConfig, name: str, done: Callable[[str], bool]) -> It
     )
     if config.documents > _VIDEOS:
         raise UserError(f"--documents is {config.documents}; use at most {_VIDEOS} with {name}")
+    if config.seed > _MOST_SEED:
+        raise UserError(f"--seed is {config.seed}; use at most {_MOST_SEED} with {name}")
     task = VideoRecall(videos=config.documents, first=_FIRST_VIDEO + _VIDEOS * config.seed)
     with TemporaryDirectory() as folder:
         questions = [one for one in task.read(Path(folder)) if isinstance(one, RecallQuestion)]
         kinds = len(questions) // config.documents
         for number in range(config.documents):
             question = questions[number * kinds + number % kinds]
-            title = f"{video.name}-{question.id}"
+            title = f"{plain(video.name)}-{question.id}"
             if not done(title):
                 yield _run(title, video, task, question)
 
