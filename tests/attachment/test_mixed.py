@@ -183,3 +183,17 @@ def test_attention_that_serves_several_layers_is_refused_before_it_is_run():
         pytest.raises(UserError, match="ZambaAttention attends for no layer of its own"),
     ):
         model(torch.zeros(1, 4, dtype=torch.long), cache=memory.new_cache())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", MIXED)
+def test_average_bytes_are_of_all_layers_as_those_at_the_end_are(family):
+    model, (ids, _, _) = build(family), inputs()
+    with attach(model, "recency", 32, budget=24) as memory:
+        each, at_once, after = memory.new_cache(), memory.new_cache(), []
+        for token in ids.split(1, 1):
+            model(token, cache=each)
+            after.append(each.bytes() / 2)
+        model(ids, cache=at_once)
+    for cache in (each, at_once):
+        assert cache.held().mean_bytes == pytest.approx(sum(after) / TOKENS, rel=0.03)
