@@ -195,5 +195,6 @@ def test_average_bytes_are_of_all_layers_as_those_at_the_end_are(family):
             model(token, cache=each)
             after.append(each.bytes() / 2)
         model(ids, cache=at_once)
-    for cache in (each, at_once):
-        assert cache.held().mean_bytes == pytest.approx(sum(after) / TOKENS, rel=0.03)
+    for cache, near in ((each, 0.01), (at_once, 0.1)):
+        # Of many tokens at once bytes are taken to grow evenly.
+        assert cache.held().mean_bytes == pytest.approx(sum(after) / TOKENS, rel=near)
