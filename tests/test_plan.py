@@ -19,7 +19,7 @@ from transfer.adapters.language_model import load_language_model
 from transfer.adapters.video_model import load_video_model
 from transfer.cache.stock import held_bytes
 from transfer.errors import UserError
-from transfer.plan import Plan, plan_cache, plan_layers
+from transfer.plan import DevicePlan, Plan, plan_cache, plan_layers, print_plan
 
 WINDOW = families.SIZES["sliding_window"]
 
@@ -64,6 +64,15 @@ def test_layers_and_heads_are_shared_out():
         assert sum(getattr(part, field) for part in parts) == getattr(whole, field)
     [rank] = plan_cache(Plan("llama-3-1b", tensor_parallel=8))
     assert (8 * rank.full, 8 * rank.cache, 8 * rank.state) == (whole.full, whole.cache, whole.state)
+
+
+def test_layers_with_larger_budgets_weigh_more():
+    parts = plan_cache(Plan("llama-3-1b", "8k", policy="pyramidkv", devices=4))
+    [whole] = plan_cache(Plan("llama-3-1b", "8k", policy="snapkv"))
+    sizes = [part.cache for part in parts]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > 4 * sizes[3]
+    assert sum(sizes) == whole.cache
 
 
 @pytest.mark.parametrize("name", ["llama-recall", "gpt2-recall", "llama-recall-wide"])
@@ -183,6 +192,13 @@ def test_settings_out_of_range_are_refused(settings, sentence):
 def test_what_does_not_fit_the_model_is_refused(settings, sentence):
     with pytest.raises(UserError, match=sentence):
         plan_cache(Plan(**settings))
+
+
+def test_a_device_whose_layers_hold_nothing_has_a_row(capsys, monkeypatch):
+    nothing = DevicePlan(0, 1, 0, 0, 0, 0, 0)
+    monkeypatch.setattr("transfer.plan.plan_cache", lambda plan: [nothing])
+    print_plan(Plan("llama-3-1b"))
+    assert capsys.readouterr().out.split()[-1] == "-"
 
 
 def test_the_command_prints_a_table_or_json(capsys):

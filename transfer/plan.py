@@ -158,14 +158,14 @@ def plan_layers(plan: Plan, refuse: bool = True) -> list[CachedLayer]:
 
 def plan_device(number: int, layers: list[CachedLayer], plan: Plan) -> DevicePlan:
     """What a device weighs that has these layers."""
-    pruned = [layer for layer in layers if layer.pruned]
+    pruned, pruning = [layer for layer in layers if layer.pruned], plan.pruning
     # A layer may have a state beside its attention.
     fixed = sum(layer.state for layer in pruned)
     fixed += sum(layer.full_bytes(plan.tokens) for layer in layers if not layer.pruned)
-    shapes = [layer.shape for layer in pruned if layer.shape]
+    shapes = [(layer.shape, layer.depth) for layer in pruned if layer.shape]
     # The first generated token is when the room for another window of the prompt is given back.
-    rest = [held(shape, plan.pruning, plan.tokens + 1) for shape in shapes]
-    most = [peak(shape, plan.pruning, plan.tokens) for shape in shapes]
+    rest = [held(shape, pruning, plan.tokens + 1, depth) for shape, depth in shapes]
+    most = [peak(shape, pruning, plan.tokens, depth) for shape, depth in shapes]
     return DevicePlan(
         device=number,
         layers=len(layers),
@@ -250,7 +250,8 @@ def _table(plan: Plan, devices: list[DevicePlan]) -> Table:
 
 def _row(name: str, device: DevicePlan) -> list[str]:
     def share(size: int) -> str:
-        return f"{size / device.full:.3f}"
+        # Layers without attention hold nothing.
+        return f"{size / device.full:.3f}" if device.full else "-"
 
     sizes = (f"{size / 1e9:.3f}" for size in (device.full, device.cache, device.state))
     peak = f"{device.peak / 1e9:.3f}"

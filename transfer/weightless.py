@@ -19,6 +19,7 @@ from transformers import (
 
 from transfer.adapters.loading import first_line, quiet
 from transfer.cache.footprint import LayerShape
+from transfer.cache.policy import Depth
 from transfer.cache.stock import LEFT_ALONE, states
 from transfer.errors import UserError
 
@@ -34,13 +35,19 @@ class CachedLayer:
         shape: of its keys and values; None: it has none.
         window: how many tokens it holds at most; None: all.
         state: bytes that do not grow.
-        pruned: whether it would be; as the model may be refused, this is not all there is to it.
+        depth: among those that would be pruned; None: it would not be. As the model may be refused,
+            this is not all there is to it.
     """
 
     shape: LayerShape | None
     window: int | None
     state: int
-    pruned: bool
+    depth: Depth | None
+
+    @property
+    def pruned(self) -> bool:
+        """Whether it would be pruned."""
+        return self.depth is not None
 
     def full_bytes(self, tokens: int) -> int:
         """Bytes in the stock cache after so many tokens."""
@@ -99,10 +106,12 @@ def cached_layers(model: PreTrainedModel, batch: int = 1, ranks: int = 1) -> lis
             f"({type(error).__name__}: {first_line(error)}); attach it and read memory.report()"
         ) from error
     heads = model.config.num_attention_heads
-    return [_cached(layer, heads, ranks) for layer in cache.layers]
+    pruned = [layer for layer in cache.layers if type(layer) not in LEFT_ALONE]
+    depths = {id(layer): Depth(place, len(pruned)) for place, layer in enumerate(pruned)}
+    return [_cached(layer, heads, ranks, depths.get(id(layer))) for layer in cache.layers]
 
 
-def _cached(layer: Any, heads: int, ranks: int) -> CachedLayer:
+def _cached(layer: Any, heads: int, ranks: int, depth: Depth | None) -> CachedLayer:
     keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
     shape = None
     if keys is not None and values is not None:
@@ -111,6 +120,4 @@ def _cached(layer: Any, heads: int, ranks: int) -> CachedLayer:
             batch, heads // ranks, kv_heads // ranks, dim, keys.dtype, values.shape[3]
         )
     window = getattr(layer, "sliding_window", None)
-    return CachedLayer(
-        shape, window, sum(state.nbytes for state in states(layer)), type(layer) not in LEFT_ALONE
-    )
+    return CachedLayer(shape, window, sum(state.nbytes for state in states(layer)), depth)

@@ -183,3 +183,18 @@ def test_attention_that_serves_several_layers_is_refused_before_it_is_run():
         pytest.raises(UserError, match="ZambaAttention attends for no layer of its own"),
     ):
         model(torch.zeros(1, 4, dtype=torch.long), cache=memory.new_cache())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", MIXED)
+def test_average_bytes_are_of_all_layers_as_those_at_the_end_are(family):
+    model, (ids, _, _) = build(family), inputs()
+    with attach(model, "recency", 32, budget=24) as memory:
+        each, at_once, after = memory.new_cache(), memory.new_cache(), []
+        for token in ids.split(1, 1):
+            model(token, cache=each)
+            after.append(each.bytes() / 2)
+        model(ids, cache=at_once)
+    for cache, near in ((each, 0.01), (at_once, 0.1)):
+        # Of many tokens at once bytes are taken to grow evenly.
+        assert cache.held().mean_bytes == pytest.approx(sum(after) / TOKENS, rel=near)

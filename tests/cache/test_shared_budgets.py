@@ -13,7 +13,7 @@ from transfer.cache.footprint import LayerShape, held, peak
 from transfer.cache.layer import PrunedLayer
 from transfer.cache.policy import Pruning
 from transfer.errors import UserError
-from transfer.policies import get_policy
+from transfer.policies import POLICIES, get_policy
 
 HEADS, TOKENS = 3, 8
 
@@ -196,6 +196,7 @@ def test_a_threshold_of_the_settings_replaces_that_of_the_policy():
         ("tova", {"threshold": float("inf"), "budget": None}, "threshold inf is no score"),
         ("tova", {"share": "model", "budget": None}, "tova has no threshold of its own; give it"),
         ("h2o_age", {"threshold": 0.1, "budget": None}, "policy h2o_age are of one budget or mom"),
+        ("criticalkv", {"threshold": 0.1, "budget": None}, "policy criticalkv are of one budget"),
         ("recency", {"threshold": 9, "budget": None}, "policy recency are of one budget or mom"),
         ("full", {"threshold": 0.1, "budget": None}, "policy full keeps everything; leave the thr"),
         ("full", {"share": "layer", "budget": None}, "share layer is of a budget, and there is"),
@@ -205,3 +206,16 @@ def test_what_does_not_fit_is_one_sentence(name, wrong, sentence):
     with pytest.raises(UserError, match=sentence) as caught:
         Pruning(policy(name), 32, **{"budget": 24, **wrong})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted({*POLICIES.built_in} - {"full", "namm"}))
+def test_every_rule_follows_a_threshold_or_says_that_none_fits(name):
+    if not get_policy(name).takes_threshold:
+        with pytest.raises(UserError, match="no threshold fits them"):
+            Pruning(get_policy(name), 16, threshold=0.5)
+        return
+    layer = read(Pruning(get_policy(name), 16, threshold=0.5), states_of(2, 3, 150))
+    for tokens in layer.positions():
+        assert 149 in tokens
+        if hasattr(get_policy(name), "sinks"):
+            assert {0, 1, 2, 3} <= {*tokens.tolist()}

@@ -19,6 +19,7 @@ from transfer.evaluation.measure import KINDS
 from transfer.evaluation.runner import evaluate
 from transfer.evaluation.statistics import bootstrap, interquartile_mean, paired_difference
 from transfer.evaluation.store import SUMMARY_FIELDS, read_results
+from transfer.files import write_sealed
 
 POLICIES = ("namm", "h2o")
 #: Bytes of keys and values of one token in both layers of the tiny model, float32.
@@ -236,6 +237,15 @@ def test_fifo_stands_beside_policies_that_have_a_budget(config):
     assert names(memory=(), policy=("fastgen",), budget=(None,)) == ["fastgen"]
     assert names(memory=(), policy=("fifo", "h2o")) == ["fifo", "h2o"]
     assert names(memory=(), policy=("h2o", "recency:sinks=0")) == ["h2o", "recency:sinks=0"]
+
+
+def test_fifo_has_its_budget_where_another_policy_has_a_threshold(config, tmp_path):
+    file, interval = tmp_path / "threshold.json", config().contenders.update_interval
+    told = {"policy": "random", "threshold": 0.5, "update_interval": interval, "namm": None}
+    write_sealed(file, told)
+    asked = config(memory=(), policy=("random", "h2o"), threshold=(file,), budget=(12,))
+    found = ControlBenchmark(asked).contenders()
+    assert [one.key for one in found] == [("random", None), ("h2o", 12), ("fifo", 12)]
 
 
 def test_an_unknown_memory_is_refused(config):

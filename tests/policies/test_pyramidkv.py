@@ -1,5 +1,7 @@
 """Budgets by layer: what each layer of a model holds, and that the whole stays what it was."""
 
+from dataclasses import replace
+
 import pytest
 import tiny
 import torch
@@ -10,6 +12,7 @@ from transformers import Gemma3TextConfig
 from transfer import attach
 from transfer.cache import footprint
 from transfer.cache.cache import PrunedCache
+from transfer.cache.equal import at_equal_bytes, at_equal_tokens, foreseen
 from transfer.cache.footprint import LayerShape
 from transfer.cache.policy import Depth, Pruning
 from transfer.errors import UserError
@@ -78,3 +81,30 @@ def test_a_budget_that_is_none_is_a_sentence(budget, monkeypatch):
     pruning = Pruning(get_policy("pyramidkv"), 16, 20)
     with pytest.raises(UserError, match=r"layer_budget of policy pyramidkv is .*whole number"):
         pruning.tokens(100, Depth(0, 2))
+
+
+@pytest.mark.parametrize("budget", [24, 60, 0.3])
+@pytest.mark.parametrize("tokens", [120, 100])
+def test_what_its_layers_hold_is_foreseen_each_at_its_own_peak(budget, tokens):
+    model = tiny.llama(layers=4)
+    with attach(model, "pyramidkv", 20, budget, observe=9) as memory, torch.no_grad():
+        cache = memory.new_cache()
+        model(IDS[:1, :tokens], cache=cache)
+    held, shape = cache.held(), LayerShape.of(model.config, torch.float32)
+    assert shape.layers == 4
+    assert foreseen(memory.pruning, "held", [tokens], 4) == pytest.approx(held.mean)
+    assert foreseen(memory.pruning, "peak", [tokens], 4) == pytest.approx(held.peak)
+    for layer in cache.pruned:
+        found = footprint.peak(shape, memory.pruning, tokens, layer.depth).total
+        assert found == layer.peak_bytes
+
+
+def test_equal_at_the_peak_counts_that_layers_reach_theirs_at_different_times():
+    like, rule = (Pruning(get_policy(name), 32, 64) for name in ("snapkv", "pyramidkv"))
+    found = at_equal_tokens(rule, like, "peak", [256], layers=4)
+    assert found.budget < 64
+    both = [foreseen(one, "peak", [256], 4) for one in (found, like)]
+    assert both[0] == pytest.approx(both[1], abs=1)
+    shape = LayerShape(1, 4, 2, 16, torch.float32, layers=4)
+    assert at_equal_bytes(replace(rule, budget=500), like, shape, 256).budget == 64
+    assert at_equal_bytes(replace(rule, budget=0.9), like, shape, 256).budget < 0.5

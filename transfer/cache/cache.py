@@ -6,6 +6,7 @@ to go on from the middle of one, and can go back to its beginning.
 
 from collections.abc import Collection, Sequence
 from copy import copy, deepcopy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ from transfer.cache.layer import PrunedLayer, another_batch
 from transfer.cache.parked import Parked
 from transfer.cache.policy import Depth, Pruning
 from transfer.cache.protected import Protected
-from transfer.cache.stock import compact, held_bytes
+from transfer.cache.stock import byte_steps, compact, held_bytes
 from transfer.errors import UserError
 
 
@@ -104,8 +105,14 @@ class PrunedCache(DynamicCache):
         return [layer.kept() for layer in self.pruned]
 
     def held(self, sequence: int = 0) -> Held:
-        """How much a sequence has held so far, from its first token on."""
-        return over_layers([layer.held()[sequence] for layer in self.pruned])
+        """How much a sequence has held so far, from its first token on.
+
+        Tokens are those of the layers that are pruned, bytes those of all.
+        """
+        found = over_layers([layer.held()[sequence] for layer in self.pruned])
+        elsewhere = sum(byte_steps(layer, found.tokens) for layer in self.left_alone)
+        share = elsewhere / max(self.pruned[0].batch_size, 1)
+        return replace(found, byte_steps=found.byte_steps + share)
 
     def bytes(self) -> int:
         """Bytes that all layers hold: what is pruned with all its state, windows, and states."""

@@ -11,7 +11,7 @@ from statistics import fmean
 
 from transfer.cache.footprint import LayerShape, peak
 from transfer.cache.held import Held
-from transfer.cache.policy import Pruning
+from transfer.cache.policy import Depth, Policy, Pruning
 
 #: Fractions are matched in steps of these, in bytes and in tokens.
 _STEP, _FINE = 0.005, 0.0001
@@ -36,8 +36,11 @@ def at_equal_bytes(pruning: Pruning, like: Pruning, shape: LayerShape, tokens: i
         tokens: of the sequence.
     """
 
-    def weight(budget: int | float) -> int:
-        return peak(shape, replace(pruning, budget=budget), tokens).total
+    depths = _depths(pruning, shape.layers)
+
+    def weight(budget: int | float) -> float:
+        rule = replace(pruning, budget=budget)
+        return fmean(peak(shape, rule, tokens, depth).total for depth in depths)
 
     least = like.budget if pruning.is_share == like.is_share else None
     budgets = _budgets(pruning, tokens, _STEP, least)
@@ -46,7 +49,12 @@ def at_equal_bytes(pruning: Pruning, like: Pruning, shape: LayerShape, tokens: i
 
 
 def at_equal_tokens(
-    pruning: Pruning, like: Pruning, amount: str, tokens: Sequence[int], goal: float | None = None
+    pruning: Pruning,
+    like: Pruning,
+    amount: str,
+    tokens: Sequence[int],
+    goal: float | None = None,
+    layers: int = 1,
 ) -> Pruning:
     """The budget of `pruning` that holds as much as `like`, as nearly as there is one.
 
@@ -56,12 +64,13 @@ def at_equal_tokens(
         amount: `held`: on average over the tokens seen; `peak`: at most.
         tokens: of the sequences; what they hold is averaged.
         goal: what `like` holds, if it has no budget that would say it.
+        layers: how many are pruned.
     """
 
     def weight(budget: int | float) -> float:
-        return foreseen(replace(pruning, budget=budget), amount, tokens)
+        return foreseen(replace(pruning, budget=budget), amount, tokens, layers)
 
-    goal = foreseen(like, amount, tokens) if goal is None else goal
+    goal = foreseen(like, amount, tokens, layers) if goal is None else goal
     budgets = _budgets(pruning, max(tokens), _FINE)
     place = bisect_left(budgets, goal, key=weight)
     near = budgets[max(place - 1, 0) : place + 1]
@@ -71,18 +80,28 @@ def at_equal_tokens(
     return replace(pruning, budget=min(near, key=lambda budget: abs(weight(budget) - goal)))
 
 
-def foreseen(pruning: Pruning, amount: str, tokens: Sequence[int]) -> float:
-    """Tokens of a head that sequences hold under a budget, averaged over them.
+def foreseen(pruning: Pruning, amount: str, tokens: Sequence[int], layers: int = 1) -> float:
+    """Tokens of a head that sequences hold under a budget, averaged over them and over layers.
 
     Args:
         pruning: with a budget.
         amount: as of `at_equal_tokens`.
         tokens: of the sequences.
+        layers: how many are pruned.
     """
-    return fmean(AMOUNTS[amount](_read(pruning, each)) for each in tokens)
+    depths = _depths(pruning, layers)
+    reads = (_read(pruning, each, depth) for each in tokens for depth in depths)
+    return fmean(map(AMOUNTS[amount], reads))
 
 
-def _read(pruning: Pruning, tokens: int) -> Held:
+def _depths(pruning: Pruning, layers: int) -> list[Depth | None]:
+    """Of the layers whose budgets differ; None: they are all alike."""
+    if type(pruning.policy).layer_budget is Policy.layer_budget:
+        return [None]
+    return [Depth(place, layers) for place in range(layers)]
+
+
+def _read(pruning: Pruning, tokens: int, depth: Depth | None) -> Held:
     """What a head holds of a sequence, from its first token to its last."""
     held, left = Held(), 0
     for start in range(0, tokens, pruning.interval):
@@ -90,7 +109,7 @@ def _read(pruning: Pruning, tokens: int) -> Held:
         held, seen = held.followed_by(new, left, 0, 0), start + new
         left += new
         if new == pruning.interval:
-            left = min(left, pruning.tokens(seen) or left)
+            left = min(left, pruning.tokens(seen, depth) or left)
     return held
 
 

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 import torch
-from transformers import PreTrainedConfig
+from transformers import DynamicCache, PreTrainedConfig
 
-from transfer.cache.policy import Pruning
+from transfer.cache.policy import Depth, Pruning
 from transfer.cache.queries import STRIDE
+from transfer.cache.stock import LEFT_ALONE
 
 _POSITION, _BOUNDS = 4, 16
 
@@ -21,6 +22,7 @@ class LayerShape:
         dim: of a key.
         dtype: of the model.
         value_dim: of a value; None: as of a key.
+        layers: how many like it are pruned.
     """
 
     batch: int
@@ -29,6 +31,7 @@ class LayerShape:
     dim: int
     dtype: torch.dtype
     value_dim: int | None = None
+    layers: int = 1
 
     @property
     def width(self) -> int:
@@ -43,7 +46,9 @@ class LayerShape:
         heads = config.num_attention_heads
         kv_heads = getattr(config, "num_key_value_heads", None) or heads
         dim = getattr(config, "head_dim", None) or config.hidden_size // heads
-        return cls(batch, heads // ranks, kv_heads // ranks, dim, dtype)
+        kinds = map(type, DynamicCache(config=config).layers)
+        layers = sum(kind not in LEFT_ALONE for kind in kinds)
+        return cls(batch, heads // ranks, kv_heads // ranks, dim, dtype, layers=layers)
 
     def full_bytes(self, tokens: int) -> int:
         """Keys and values of so many tokens in every head."""
@@ -68,28 +73,33 @@ class Footprint:
         return self.tokens + self.state
 
 
-def held(shape: LayerShape, pruning: Pruning, seen: int) -> Footprint:
+def held(shape: LayerShape, pruning: Pruning, seen: int, depth: Depth | None = None) -> Footprint:
     """What a layer holds after a prompt of `seen` tokens, heads keeping what the budget says.
+
+    Without a depth it is what layers hold on average.
 
     Equal to what `PrunedLayer.bytes` measures after one call with the whole prompt, or two that
     part at an update.
     """
     late = seen % pruning.interval
-    kept = _kept(pruning, seen - late)
+    kept = _kept(pruning, seen - late, depth)
     observed = late if late >= pruning.stride and pruning.policy.reads_attention else 0
     return _footprint(shape, pruning, kept + late, _room(pruning, seen), kept + observed)
 
 
-def peak(shape: LayerShape, pruning: Pruning, seen: int) -> Footprint:
-    """The most it held on the way: what was kept before the last whole window, and that window."""
-    last = seen - seen % pruning.interval
-    steps = [held(shape, pruning, seen)]
-    if last:
-        kept = _kept(pruning, last - pruning.interval)
+def peak(shape: LayerShape, pruning: Pruning, seen: int, depth: Depth | None = None) -> Footprint:
+    """The most it held on the way: what was kept before a whole window, and that window.
+
+    It is the last, unless the budget of one layer falls while that of another grows.
+    """
+    ends = range(pruning.interval, seen + 1, pruning.interval)
+    steps = [held(shape, pruning, seen, depth)]
+    for end in ends if depth else ends[-1:]:
+        kept = _kept(pruning, end - pruning.interval, depth)
         tokens = kept + pruning.interval
         observed = tokens if pruning.policy.reads_attention else kept
         steps += [
-            held(shape, pruning, last),
+            held(shape, pruning, end, depth),
             _footprint(shape, pruning, tokens, 0, observed),
         ]
     return max(steps, key=lambda step: step.total)
@@ -104,8 +114,8 @@ def _room(pruning: Pruning, seen: int) -> int:
     return (slack if few else pruning.interval) - late
 
 
-def _kept(pruning: Pruning, seen: int) -> int:
-    budget = pruning.tokens(seen)
+def _kept(pruning: Pruning, seen: int, depth: Depth | None) -> int:
+    budget = pruning.tokens(seen, depth)
     return seen if budget is None else min(seen, budget)
 
 

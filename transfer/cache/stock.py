@@ -40,6 +40,18 @@ def held_bytes(layer: Any) -> int:
     return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
 
 
+def byte_steps(layer: Any, tokens: int) -> float:
+    """The bytes that a layer held at each of so many tokens, summed.
+
+    States are there all the time; what there is of a window now came token by token, and stayed.
+    """
+    fixed = sum(state.untyped_storage().nbytes() for state in states(layer))
+    keys = getattr(layer, "keys", None)
+    held = 0 if keys is None else keys.shape[-2]
+    steps = max(tokens - held, 0) + (held + 1) / 2
+    return fixed * tokens + (held_bytes(layer) - fixed) * steps
+
+
 def compact(layer: DynamicSlidingWindowLayer) -> None:
     """Let go of what lies outside the window: slices of a long call would keep all of it alive."""
     layer.keys, layer.values = layer.keys.clone(), layer.values.clone()  # pyright: ignore[reportOptionalMemberAccess]

@@ -21,8 +21,8 @@ class CalibrateConfig:
         model: a language model: a shipped one, smollm2-135m after `transfer get smollm2-135m`, a
             folder, a GGUF file, or a hub id.
         kept: the share, above 0 and below 1.
-        policy: one, as `transfer eval --policy` spells it, without a budget; h2o and recency have
-            no scores that a threshold fits.
+        policy: one, as `transfer eval --policy` spells it, without a budget; h2o, recency and their
+            like have no scores that a threshold fits.
         text: files or folders of texts, for models that have a tokenizer.
         task: or tasks whose documents are read instead, as recall and passkey.
         length: tokens of each document.

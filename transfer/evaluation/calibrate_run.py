@@ -21,7 +21,6 @@ from transfer.adapters.scoring import check_length
 from transfer.arguments import typed
 from transfer.attachment.adapter import Adapter, get_adapter
 from transfer.attachment.memory import Memory
-from transfer.cache.layer import PrunedLayer
 from transfer.cache.policy import Policy, Pruning
 from transfer.cache.window import AttentionWindow
 from transfer.errors import UserError
@@ -61,7 +60,7 @@ def calibrate(config: CalibrateConfig) -> str:
         )
         check_length(language.model, config.length, "a document")
         reading = _Reading(get_adapter(language.model), _documents(config, language))
-        threshold, held = _search(config, reading, replace(pruning, trace=True))
+        threshold, held = _search(config, reading, pruning)
     content = {
         "command": command_line("calibrate", config, public=True),
         "model": language.name,
@@ -98,33 +97,17 @@ class _Reading:
 
     @torch.inference_mode()
     def held(self, pruning: Pruning) -> float:
-        """The share of all tokens that was held, averaged over time, layers and heads.
-
-        Args:
-            pruning: with a trace.
-        """
+        """The share of all tokens that was held, averaged over time, layers and heads."""
         ids = torch.tensor(self.documents, device=self.adapter.model.device)
-        steps = []
+        means: list[float] = []
         with Memory(self.adapter, pruning) as memory:
             for some in ids.split(max(1, _TOGETHER // ids.shape[1])):
                 cache = memory.new_cache()
                 for piece in some.split(_PIECE, dim=1):
                     self.adapter.outputs({"input_ids": piece}, cache)
-                steps += [_token_steps(layer) for layer in cache.pruned]
-        return torch.cat(steps).mean().item() / (ids.shape[1] * (ids.shape[1] + 1) / 2)
-
-
-def _token_steps(layer: PrunedLayer) -> Float[Tensor, " sequences"]:
-    """The tokens that a head held while each token attended, summed; the mean over heads."""
-    found = []
-    for updates in layer.kept_positions:
-        steps = before = start = 0.0
-        for end, heads in [*updates, (layer.seen, [])]:
-            new = end - start
-            steps += new * (before + (new + 1) / 2)
-            start, before = end, fmean(map(len, heads)) if heads else 0.0
-        found.append(steps)
-    return torch.tensor(found, dtype=torch.float64)
+                means += [cache.held(sequence).mean for sequence in range(len(some))]
+        # The full cache holds 1, 2, 3 ... tokens.
+        return fmean(means) / ((ids.shape[1] + 1) / 2)
 
 
 def _search(config: CalibrateConfig, reading: _Reading, pruning: Pruning) -> tuple[float, float]:

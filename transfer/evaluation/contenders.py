@@ -420,13 +420,13 @@ class _Equals:
         options = replace(options, share="head") if options.share == "model" else options
         # Any number of this kind that protected tokens fit into.
         pruning = one.pruning(policy, 1.0 if kind == "fraction" else MOST_TOKENS, options)
+        assert self.shape
         if equal == "bytes":
-            assert self.shape
             return at_equal_bytes(pruning, like, self.shape, self.tokens)
+        goal, lengths = None, self.lengths
         if like.budget is None and self._measured:
             goal, lengths = self._measured.goal, self._measured.lengths
-            return at_equal_tokens(pruning, like, str(equal), lengths, goal)
-        return at_equal_tokens(pruning, like, str(equal), self.lengths)
+        return at_equal_tokens(pruning, like, str(equal), lengths, goal, self.shape.layers)
 
 
 def _is_namm(policy: Policy) -> bool:

@@ -118,7 +118,8 @@ class ControlBenchmark(Benchmark):
         policies = [_named(one) for one in plan(options, shape, TOKENS_PER_STEP * self.steps)]
         found += policies
         if policies and not any(one.name == "fifo" for one in policies):
-            fifo = replace(options, policy=("fifo",), equal=None, equal_bytes=False)
+            # A budget is all it has.
+            fifo = replace(options, policy=("fifo",), threshold=(), equal=None, equal_bytes=False)
             budgets = tuple(budget for budget in options.budget if budget is not None)
             found += plan(replace(fifo, budget=budgets)) if budgets else []
         return each_once(found)

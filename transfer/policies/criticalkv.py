@@ -32,6 +32,7 @@ class CriticalKV(SnapKV):
     first_stage: float = 0.5
 
     name: ClassVar[str] = "criticalkv"
+    takes_threshold: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -20,9 +20,10 @@ def sinks_first(
     """The scores with the first tokens of a sequence before all others, infinite ones too.
 
     They count within the budget, of which the newest token has one: where it cannot hold all of
-    them, the first of them stay.
+    them, the first of them stay. Without a budget all stay.
     """
-    assert window.budget is not None
-    room = (window.budget - 1).clamp(max=sinks)[:, None, None]
+    room: int | Tensor = sinks
+    if window.budget is not None:
+        room = (window.budget - 1).clamp(max=sinks)[:, None, None]
     below = scores.clamp(max=torch.finfo(scores.dtype).max / 2)
     return below.masked_fill(window.positions - window.first < room, torch.inf)
