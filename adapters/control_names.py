@@ -1,5 +1,7 @@
 """Which shipped Decision Transformer an environment or a task of control stands for."""
 
+from pathlib import Path
+
 from transfer.checkpoints import shipped
 from transfer.errors import unknown_name
 from transfer.plugins import ENVIRONMENTS
@@ -8,6 +10,13 @@ from transfer.plugins import ENVIRONMENTS
 _QUALITIES = ("mixed", "medium-replay", "expert", "medium", "none")
 #: No NAMM is evolved or chosen on these, so that what it does there is news.
 HELD_OUT = ("decision-transformer-tmaze-stretched", "decision-transformer-gates-stretched")
+
+
+def is_held_out(model: str) -> bool:
+    """Whether a model, by name or folder, is one that NAMMs are judged by."""
+    known = shipped("control.json")
+    folders = {known[name].resolve() for name in HELD_OUT}
+    return model in HELD_OUT or Path(model).resolve() in folders
 
 
 def control_model(task: str) -> str | None:

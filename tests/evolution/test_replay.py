@@ -16,7 +16,8 @@ from transfer.evolution.evolve import evolve
 from transfer.evolution.genome import Genome
 from transfer.evolution.replay import (
     evaluate_replay,
-    fitting,
+    fitting_budgets,
+    fitting_intervals,
     held_out_cases,
     replay_cases,
 )
@@ -66,11 +67,24 @@ def test_layers_are_drawn_evenly(replaying):
     assert set(drawn) == {(0, 2, 4, 6), (1, 3, 5, 7)}
 
 
-def test_budgets_suit_the_length_of_a_record():
-    assert fitting((8, 48, 512, 0.1), 96) == [8, 48, 0.1]
-    assert fitting((8, 48, 512, 0.1), 1024) == [48, 512, 0.1]
-    assert fitting((8,), 1024) == (8,)
-    assert fitting((None,), 1024) == [None]
+def test_budgets_and_intervals_suit_the_length_of_a_record(tmp_path):
+    short = saved(tmp_path / "short.safetensors", tokens=96)
+    long = saved(tmp_path / "long.safetensors", tokens=1024)
+    assert fitting_budgets((8, 48, 512, 0.1), short) == [8, 48, 0.1]
+    assert fitting_budgets((8, 48, 512, 0.1), long) == [48, 512, 0.1]
+    assert fitting_intervals((16, 32, 256), short) == [16]
+    assert fitting_intervals((16, 32, 256), long) == [16, 32, 256]
+    with pytest.raises(UserError, match="no --budget suits .* 96 tokens; .* size from 3 to 48"):
+        fitting_budgets((64,), short)
+    with pytest.raises(UserError, match="no --update-interval suits .* at most 24, or leave"):
+        fitting_intervals((32,), short)
+
+
+def test_a_record_that_no_budget_suits_is_refused_before_anything_runs(replaying):
+    config = replaying(budget=(64,))
+    with pytest.raises(UserError, match="no --budget suits"):
+        evolve(config)
+    assert not config.out.exists()
 
 
 @pytest.mark.parametrize("rows", [1, 4, 1000])

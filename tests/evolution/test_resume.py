@@ -110,9 +110,7 @@ def test_a_ledger_of_another_population_is_refused(configured):
     evolve(config)
     rewritten(
         config.out / "seed-0" / "ledger.jsonl",
-        lambda number, record: (
-            record | {"ranks": record["ranks"][::-1]} if number == 1 else record
-        ),
+        lambda number, record: record | {"ranks": record["ranks"][::-1]} if number == 1 else record,
     )
     with pytest.raises(UserError, match=r"generation 2 of .* was made from another population"):
         evolve(config)

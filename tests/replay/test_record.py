@@ -72,9 +72,7 @@ def test_texts_are_cut_into_documents(tmp_path):
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "long.txt").write_text("the cat sat on the mat. " * 60)
     (tmp_path / "texts" / "short.txt").write_text("too short")
-    config = config_of(
-        tmp_path, str(folder), tasks=("none",), data=tmp_path / "texts", lengths=(64,)
-    )
+    config = config_of(tmp_path, str(folder), tasks=(), data=tmp_path / "texts", lengths=(64,))
     found = record(config)
     assert {one.about.task for one in found} == {"long.txt"}
     assert sum(one.about.rows for one in found) == 3
@@ -124,7 +122,7 @@ def test_texts_whose_records_would_be_called_alike_are_refused(tmp_path):
     tiny.llama(vocabulary=len(tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (tmp_path / "texts").mkdir()
-    config = config_of(tmp_path, str(folder), tasks=("none",), data=tmp_path / "texts")
+    config = config_of(tmp_path, str(folder), tasks=(), data=tmp_path / "texts")
     (tmp_path / "texts" / "a b.txt").write_text("the cat sat on the mat.")
     with pytest.raises(UserError, match=r"has no text of 96 tokens, the longest has [0-9]+; give"):
         record(config)
@@ -161,10 +159,10 @@ def test_another_recording_is_refused(tmp_path, llama_folder):
         (["--tasks", "recal"], "unknown task 'recal'"),
         (["--lengths", "8"], "--lengths is 8; use 16 or more"),
         (["--documents", "0"], "--documents is 0; use 1 or more"),
-        (["--data", "README.md", "--tasks", "none"], "has no tokenizer to read README.md"),
+        (["--data", "README.md", "--tasks"], "has no tokenizer to read README.md"),
         (["--lengths", "100000"], "longer than"),
         (["--models", "a/llama", "b/llama"], "a/llama and b/llama would be called alike"),
-        (["--tasks", "none"], "--tasks none leaves llama-recall nothing to read"),
+        (["--tasks"], "--tasks names none, and llama-recall has nothing to read"),
         (
             ["--models", "llava-next-video", "--seed", "4294967295"],
             "--seed is 4294967295; use at most 1099511126",

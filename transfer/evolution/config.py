@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from transfer.adapters.control_names import HELD_OUT, control_model
+from transfer.adapters.control_names import control_model, is_held_out
 from transfer.adapters.kinds import Source
 from transfer.adapters.placement import Placement, usable_device
 from transfer.arguments import check_fields
@@ -195,7 +195,7 @@ class EvolveConfig:
         """The Decision Transformer of each control task."""
         models = {task: control_model(task) for task in self.tasks}
         for model in models.values():
-            if model in HELD_OUT:
+            if model is not None and is_held_out(model):
                 raise UserError(
                     f"{model} is held out, to judge NAMMs by; evolve on another model of its task"
                 )

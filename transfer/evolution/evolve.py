@@ -34,6 +34,7 @@ from transfer.evolution.progress import EvolutionProgress
 from transfer.evolution.replay import (
     ReplayCase,
     Replayed,
+    check_records,
     evaluate_replay,
     held_out_cases,
     replay_cases,
@@ -57,6 +58,7 @@ def evolve(config: EvolveConfig) -> NAMM:
             full disk. Finished generations are always kept.
     """
     check_folder(config)
+    check_records(config)
     models = config.models if config.language_tasks else ()
     controls, trusted = tuple(config.controls.values()), config.trust_remote_code
     longest = max(config.lengths)
@@ -274,8 +276,12 @@ class Evolution:
         return self._average if self._config.replay else self._search.mean
 
     def _validate(self) -> Entry:
-        """The search's guess and the challenger on the held-out documents, and records."""
-        vectors = np.stack([self._guess, self._challenger.vector])
+        """The search's guess and the challenger on the held-out documents, and records.
+
+        At first also the NAMM that was started from: what is worse than that is not kept.
+        """
+        validated = self._validated
+        vectors = np.stack(list(validated.values()))
         found = self._evaluate(vectors, validation_cases(self._config))
         scores = {
             part: _jsonable(getattr(found, part))
@@ -285,12 +291,19 @@ class Evolution:
             scores["replay"] = _jsonable(self._evaluate(vectors, cases).fitness)
         return {
             name: {part: values[number] for part, values in scores.items()}
-            for number, name in enumerate(("mean", "best"))
+            for number, name in enumerate(validated)
         }
+
+    @property
+    def _validated(self) -> dict[str, Vector]:
+        found = {"mean": self._guess, "best": self._challenger.vector}
+        if self._config.init is None or self.champion is not None:
+            return found
+        return found | {"start": self._genome.vector(self._start.namm)}
 
     def _judge(self, validation: Entry, stage: int) -> None:
         """Let the validated ones challenge the champion, if it is the tasks of this stage."""
-        vectors = {"mean": self._guess, "best": self._challenger.vector}
+        vectors = self._validated
         for name, scores in validation.items():
             if stage != self._start.stage or scores["fitness"] is None:
                 continue

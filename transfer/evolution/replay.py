@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from transfer.cache.policy import Policy, Pruning
+from transfer.errors import UserError
 from transfer.evolution.config import EvolveConfig
 from transfer.evolution.genome import Genome
 from transfer.evolution.measured import Seconds, TimedPolicy, Watch
@@ -59,7 +60,7 @@ class ReplayCase:
 
     def as_json(self) -> dict[str, Any]:
         """What the ledger says of it."""
-        return {**asdict(self), "record": Path(self.record).name}
+        return {**asdict(self), "record": "/".join(Path(self.record).parts[-2:])}
 
 
 @dataclass(frozen=True)
@@ -116,25 +117,59 @@ def _drawn(config: EvolveConfig, rng: np.random.Generator, folder: Path) -> Repl
         str(record.path),
         layers=tuple(record.layers[rng.integers(stride) :: stride]),
         rows=tuple(sorted(rng.choice(about.rows, rows, replace=False).tolist())),
-        budget=_one(rng, fitting(config.budget or (None,), about.tokens)),
-        update_interval=_one(rng, _intervals(config.update_interval, about.tokens)),
+        budget=_one(rng, fitting_budgets(config.budget, record)),
+        update_interval=_one(rng, fitting_intervals(config.update_interval, record)),
         eviction=config.eviction,
         share=_one(rng, config.share),
     )
 
 
-def fitting(budgets: Sequence[Any], tokens: int) -> Sequence[Any]:
-    """Of some budgets those that suit a sequence; all where none does."""
+def check_records(config: EvolveConfig) -> None:
+    """Refuse folders without records, and records that no budget or interval suits.
+
+    Raises:
+        UserError: the first of them.
+    """
+    for folder in (*config.replay, *config.held_out):
+        for record in read_records(folder):
+            fitting_budgets(config.budget, record)
+            fitting_intervals(config.update_interval, record)
+
+
+def fitting_budgets(budgets: Sequence[int | float], record: Record) -> list[int | float]:
+    """Those under which something has to leave a record, and something can stay.
+
+    Raises:
+        UserError: none is.
+    """
+    tokens = record.about.tokens
     fit = [
         budget
         for budget in budgets
         if not isinstance(budget, int) or LEAST_TIMES * budget <= tokens <= MOST_TIMES * budget
     ]
-    return fit or budgets
+    if not fit:
+        least, most = -(-tokens // MOST_TIMES), tokens // LEAST_TIMES
+        raise UserError(
+            f"no --budget suits {record.path}, whose sequences have {tokens} tokens; add a "
+            f"fraction, or a size from {least} to {most}"
+        )
+    return fit
 
 
-def _intervals(intervals: Sequence[int], tokens: int) -> Sequence[int]:
-    return [one for one in intervals if _UPDATES * one <= tokens] or [min(intervals)]
+def fitting_intervals(intervals: Sequence[int], record: Record) -> list[int]:
+    """Those under which a record is pruned a few times.
+
+    Raises:
+        UserError: none is.
+    """
+    most = record.about.tokens // _UPDATES
+    if min(intervals) > most:
+        raise UserError(
+            f"no --update-interval suits {record.path}, whose sequences have "
+            f"{record.about.tokens} tokens; add one of at most {most}, or leave the record out"
+        )
+    return [one for one in intervals if one <= most]
 
 
 def _one(rng: np.random.Generator, values: Sequence[Any]) -> Any:

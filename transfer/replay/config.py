@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from transfer.adapters.control_names import HELD_OUT
+from transfer.adapters.control_names import is_held_out
 from transfer.adapters.placement import Placement
 from transfer.arguments import check_fields
 from transfer.errors import MOST_SEED, MOST_TOKENS, UserError, check_at_least
@@ -23,13 +23,14 @@ class RecordConfig:
         out: folder of the records, one file for some sequences. A recording that was stopped there
             is gone on with.
         models: by shipped name, folder or hub id, of any kind.
-        tasks: recall tasks that language models read; none with `--tasks none` and `--data`.
+        tasks: recall tasks that language models read; `--tasks` without a name: none.
         data: file or folder of your own texts, cut into documents of each length.
         lengths: tokens of a document.
         documents: of each model, task or text, and length; likewise episodes, and questions.
         env: where Decision Transformers play, instead of each in its own: `tmaze:length=300`.
         steps: of an episode at most.
-        seed: of documents and episodes. None of them is one that reports or validations use.
+        seed: of documents and episodes, none of which reports or validations use; of your own texts
+            it says which pieces are taken.
         trust_remote_code: run the Python that a model from outside brings.
         place: where the models compute.
 
@@ -53,15 +54,13 @@ class RecordConfig:
         from transfer.tasks.recall import get_task
 
         check_fields(self)
-        if self.tasks == ("none",):
-            object.__setattr__(self, "tasks", ())
         for task in self.tasks:
             get_task(task)
         for name in ("models", "lengths"):
             if not getattr(self, name):
                 raise UserError(f"--{name} names none; give one or more")
         for model in self.models:
-            if model in HELD_OUT:
+            if is_held_out(model):
                 raise UserError(
                     f"{model} is held out, to judge NAMMs by; record another model of its task"
                 )

@@ -30,15 +30,17 @@ def reading(config: RecordConfig, name: str, done: Callable[[str], bool]) -> Ite
         UserError: the model or a text cannot be had, or a document is too long for it.
     """
     if not config.tasks and config.data is None:
-        raise UserError(f"--tasks none leaves {name} nothing to read; give tasks, or --data")
+        raise UserError(
+            f"--tasks names none, and {name} has nothing to read; give tasks, or --data"
+        )
     loaded = load_language_model(name, config.trust_remote_code, **config.place.settings)
     adapter = get_adapter(loaded.model)
     for length in config.lengths:
         check_length(loaded.model, length, "a document")
-        for task, batch in _documents(config, loaded, length):
+        for task, called, batch in _documents(config, loaded, length):
             rows = max(1, TOGETHER // length)
             for start in range(0, len(batch.ids), rows):
-                title = f"{plain(loaded.name)}-{plain(task)}-{length}-{start}"
+                title = f"{plain(loaded.name)}-{called}-{length}-{start}"
                 if not done(title):
                     some = slice(start, start + rows)
                     part = TokenBatch(batch.ids[some], batch.answers[some])
@@ -47,19 +49,23 @@ def reading(config: RecordConfig, name: str, done: Callable[[str], bool]) -> Ite
 
 def _documents(
     config: RecordConfig, loaded: LanguageModel, length: int
-) -> Iterator[tuple[str, TokenBatch]]:
+) -> Iterator[tuple[str, str, TokenBatch]]:
+    """Of each task and text its name, what its files are called, and the documents."""
     language = language_for(
         loaded.tokenizer, loaded.model.config.get_text_config(decoder=True).vocab_size
     )
     for task in config.tasks:
-        yield task, make_batch(get_task(task), length, seeds(config, task), language)
+        yield task, task, make_batch(get_task(task), length, seeds(config, task), language)
     if config.data is not None:
-        yield from _texts(config.data, config.documents, loaded, length)
+        for name, batch in _texts(config, config.data, loaded, length):
+            yield name, f"text-{plain(name)}", batch
 
 
 def _texts(
-    data: Path, documents: int, loaded: LanguageModel, length: int
+    config: RecordConfig, data: Path, loaded: LanguageModel, length: int
 ) -> Iterator[tuple[str, TokenBatch]]:
+    """The pieces of each text that are the seed's; those of two seeds are others."""
+    first = config.seed * config.documents
     if loaded.tokenizer is None:
         raise UserError(f"{loaded.name} has no tokenizer to read {data} with; leave it out")
     texts = read_texts(data)
@@ -68,12 +74,13 @@ def _texts(
     for name, text in texts.items():
         ids = torch.tensor(loaded.tokenizer.encode(text), dtype=torch.long)
         longest = max(longest, len(ids))
-        if len(ids) >= length:
-            whole = ids.unfold(0, length, length)[:documents].contiguous()
-            yield name, TokenBatch(whole, torch.zeros_like(whole, dtype=torch.bool))
-    if longest < length:
+        if len(ids) >= (first + 1) * length:
+            pieces = ids.unfold(0, length, length)[first : first + config.documents]
+            yield name, TokenBatch(pieces.contiguous(), torch.zeros_like(pieces, dtype=torch.bool))
+    if longest < (first + 1) * length:
         raise UserError(
-            f"{data} has no text of {length} tokens, the longest has {longest}; give longer texts, "
+            f"{data} has no text of {(first + 1) * length} tokens, which documents of {length} "
+            f"with seed {config.seed} begin within, the longest has {longest}; give longer texts, "
             "or smaller --lengths"
         )
 

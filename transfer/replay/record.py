@@ -23,7 +23,7 @@ from transfer.provenance import command_line, versions
 from transfer.replay.config import RecordConfig
 from transfer.replay.playing import playing
 from transfer.replay.reading import reading
-from transfer.replay.recording import record_layers
+from transfer.replay.recording import bytes_of, record_layers
 from transfer.replay.records import FILE, SUFFIX, Record, read_records, told, write_record
 from transfer.replay.runs import Run, Runs
 from transfer.replay.watching import watching
@@ -56,7 +56,8 @@ def record(config: RecordConfig) -> list[Record]:
         task = progress.add_task("recording", total=None)
         for model, kind in kinds.items():
             for run in _KINDS[kind](config, model, partial(_is_written, config.out)):
-                progress.update(task, description=f"recording {run.name}")
+                size = bytes_of(run.adapter, run.embeddings.shape[0] * run.embeddings.shape[1])
+                progress.update(task, description=f"recording {run.name}, {size / 1e6:,.1f} MB")
                 write(config.out / f"{run.name}{SUFFIX}", run, model, kind)
     return read_records(config.out)
 

@@ -14,6 +14,7 @@ from transformers.masking_utils import sdpa_mask
 
 from transfer.attachment.adapter import Adapter
 from transfer.cache.cache import PrunedCache
+from transfer.cache.footprint import LayerShape
 from transfer.cache.policy import Pruning
 from transfer.errors import UserError
 from transfer.policies.full import Full
@@ -45,6 +46,13 @@ class LayerStates:
 def full_attention_layers(adapter: Adapter) -> list[int]:
     """Indices of the layers that a pruned cache prunes."""
     return [layer.index for layer in PrunedCache(adapter.config, Pruning(Full())).pruned]
+
+
+def bytes_of(adapter: Adapter, tokens: int) -> int:
+    """What a record of so many tokens takes on disk, in half precision."""
+    shape = LayerShape.of(adapter.config, torch.float16)
+    numbers = (shape.heads + shape.kv_heads) * 2 * shape.dim
+    return tokens * numbers * shape.dtype.itemsize * len(full_attention_layers(adapter))
 
 
 def record_layers(
