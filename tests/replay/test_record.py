@@ -124,7 +124,9 @@ def test_texts_whose_records_would_be_called_alike_are_refused(tmp_path):
     (tmp_path / "texts").mkdir()
     config = config_of(tmp_path, str(folder), tasks=(), data=tmp_path / "texts")
     (tmp_path / "texts" / "a b.txt").write_text("the cat sat on the mat.")
-    with pytest.raises(UserError, match=r"has no text of 96 tokens, the longest has [0-9]+; give"):
+    with pytest.raises(
+        UserError, match=r"has no text of 96 tokens, .* the longest has [0-9]+; give"
+    ):
         record(config)
     (tmp_path / "texts" / "a-b.txt").write_text("the dog sat on the mat. " * 60)
     with pytest.raises(
