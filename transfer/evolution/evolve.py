@@ -200,8 +200,7 @@ class Evolution:
         began = time.perf_counter()
         population = self._search.ask()
         asked = time.perf_counter()
-        cases = self._cases()
-        found = self._evaluate(population, cases)
+        cases, found = self._measured(population)
         measured = time.perf_counter()
         self._tell(population, found.ranks)
         told = time.perf_counter()
@@ -232,17 +231,23 @@ class Evolution:
         self._generation += 1
         return record
 
-    def _cases(self) -> Sequence[Case] | Sequence[ReplayCase]:
-        make = replay_cases if self._config.replay else fitness_cases
-        return make(self._config, self.seed, self._generation)
+    def _measured(
+        self, population: Population
+    ) -> tuple[Sequence[Case | ReplayCase], Evaluation | Replayed]:
+        """What this generation is measured on, and its measures."""
+        told = self._config, self.seed, self._generation
+        if self._config.replay:
+            replays = replay_cases(*told)
+            return replays, self._replayed(population, replays)
+        cases = fitness_cases(*told)
+        return cases, self._evaluate(population, cases)
 
-    def _evaluate(
-        self, vectors: Population, cases: Sequence[Case] | Sequence[ReplayCase]
-    ) -> Evaluation | Replayed:
-        told = self._engine, self._genome, vectors
-        if isinstance(cases[0], ReplayCase):
-            return evaluate_replay(*told, cases, self._config.rows)
-        return evaluate(*told, cases, self._weights, self._config.rows)
+    def _evaluate(self, vectors: Population, cases: Sequence[Case]) -> Evaluation:
+        told = self._engine, self._genome, vectors, cases
+        return evaluate(*told, self._weights, self._config.rows)
+
+    def _replayed(self, vectors: Population, cases: Sequence[ReplayCase]) -> Replayed:
+        return evaluate_replay(self._engine, self._genome, vectors, cases, self._config.rows)
 
     def _tell(self, population: Population, fitness: Fitness) -> None:
         """Tell the search; a fitness that is not a number takes the worst rank."""
@@ -288,7 +293,7 @@ class Evolution:
             for part in ("fitness", "probability", "likelihood", "kept")
         }
         if cases := held_out_cases(self._config):
-            scores["replay"] = _jsonable(self._evaluate(vectors, cases).fitness)
+            scores["replay"] = _jsonable(self._replayed(vectors, cases).fitness)
         return {
             name: {part: values[number] for part, values in scores.items()}
             for number, name in enumerate(validated)

@@ -86,8 +86,14 @@ def evaluate(
         kept[number] = pruned.kept.mean(1)
         seconds += full.seconds + pruned.seconds
     fitness = probability + weights.likelihood * likelihood - weights.keep_cost * kept
-    means = (values.mean(0) for values in (fitness, _ranks(fitness), probability, likelihood, kept))
-    return Evaluation(*means, seconds)
+    return Evaluation(
+        fitness=fitness.mean(0),
+        ranks=_ranks(fitness).mean(0),
+        probability=probability.mean(0),
+        likelihood=likelihood.mean(0),
+        kept=kept.mean(0),
+        seconds=seconds,
+    )
 
 
 def _ranks(fitness: Float[np.ndarray, "cases population"]) -> Float[np.ndarray, "cases population"]:

@@ -173,7 +173,7 @@ def fitting_intervals(intervals: Sequence[int], record: Record) -> list[int]:
 
 
 def _one(rng: np.random.Generator, values: Sequence[Any]) -> Any:
-    return values[rng.integers(len(values))]
+    return values[int(rng.integers(len(values)))]
 
 
 def evaluate_replay(

@@ -20,6 +20,12 @@ from transfer.cache.policy import Pruning
 from transfer.replay.recording import LayerStates
 from transfer.replay.records import Record
 
+#: Of the two costs, in an improvement.
+_WEIGHTS = (0.7, 0.3)
+#: Share of what is compared with that is added to all costs, so that a case which somebody solves
+#: to the last digit does not outweigh all others.
+_FLOOR = 0.05
+
 
 @dataclass(frozen=True)
 class Costs:
@@ -62,8 +68,8 @@ def replayed(
         for index in layers
     ]
     return Costs(
-        sum(part.loss for part in parts),
-        sum(part.outputs for part in parts),
+        np.sum([part.loss for part in parts], 0),
+        np.sum([part.outputs for part in parts], 0),
         np.mean([part.kept for part in parts], 0),
         sum(part.policy_seconds for part in parts),
     )
@@ -77,8 +83,11 @@ def _layer(
     )
     layer = PrunedLayer(pruning, index)
     layer.first = record.about.first
-    everyone = (_repeated(x, population) for x in (states.query, states.key, states.value))
-    change = layer.attend(*everyone, None, states.scale).unflatten(0, (population, -1)) - whole
+    query, key, value = (
+        _repeated(part, population) for part in (states.query, states.key, states.value)
+    )
+    out = layer.attend(query, key, value, None, states.scale)
+    change = out.unflatten(0, (population, -1)) - whole
     held = torch.tensor(layer.kept()).unflatten(0, (population, -1))
     # (Else rounding would be compared with rounding.)
     change[held.eq(states.query.shape[2]).all(-1)] = 0
@@ -96,21 +105,11 @@ def _repeated(
     return states.repeat(population, 1, 1, 1)
 
 
-def improvement(
-    costs: Costs, reference: int = 0, floor: float = 0.05, weights: tuple[float, float] = (0.7, 0.3)
-) -> Float[np.ndarray, " population"]:
-    """How much lower than the reference's each candidate's cost is, as a logarithm.
-
-    Args:
-        costs: of the candidates, one of which is the reference.
-        reference: its index.
-        floor: share of the reference's cost that is added to all, so that a case which somebody
-            solves to the last digit does not outweigh all others.
-        weights: of the two costs.
-    """
+def improvement(costs: Costs) -> Float[np.ndarray, " population"]:
+    """How much lower than the first one's each candidate's cost is, as a logarithm."""
     found = np.zeros_like(costs.loss)
-    for weight, cost in zip(weights, (costs.loss, costs.outputs)):
-        # Where the reference costs nothing, nothing had to leave.
-        if cost[reference] > 0:
-            found -= weight * np.log((cost / cost[reference] + floor) / (1 + floor))
+    for weight, cost in zip(_WEIGHTS, (costs.loss, costs.outputs)):
+        # Where the first costs nothing, nothing had to leave.
+        if cost[0] > 0:
+            found -= weight * np.log((cost / cost[0] + _FLOOR) / (1 + _FLOOR))
     return found

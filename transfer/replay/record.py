@@ -46,7 +46,7 @@ def record(config: RecordConfig) -> list[Record]:
             records are always kept.
         SimulationError: an episode failed.
     """
-    kinds = {model: Source(model).kind for model in config.models}
+    kinds: dict[str, Kind] = {model: Source(model).kind for model in config.models}
     with (
         locked(config.out),
         resumable(f"finished records are kept in {config.out}; the same command goes on"),
