@@ -180,9 +180,7 @@ def _refuse_other_records(config: EvolveConfig) -> None:
     told, here = _read_run(config.out), _described_records(config)
     for name, folders in here.items():
         for folder, found in folders.items():
-            # Runs of earlier versions do not say which records they had.
-            before = told.get(name, {}).get(folder, {}).get("files", found["files"])
-            if before != found["files"]:
+            if told[name][folder]["files"] != found["files"]:
                 raise UserError(
                     f"{folder} holds other records than when {config.out} was begun; put its own "
                     "back, or start anew with another --out"

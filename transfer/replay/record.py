@@ -25,7 +25,7 @@ from transfer.replay.playing import playing
 from transfer.replay.reading import reading
 from transfer.replay.recording import bytes_of, record_layers
 from transfer.replay.records import FILE, SUFFIX, Record, read_records, told, write_record
-from transfer.replay.runs import Run, Runs
+from transfer.replay.runs import Runs
 from transfer.replay.watching import watching
 from transfer.tasks.texts import read_texts
 
@@ -58,15 +58,10 @@ def record(config: RecordConfig) -> list[Record]:
             for run in _KINDS[kind](config, model, partial(_is_written, config.out)):
                 size = bytes_of(run.adapter, run.embeddings.shape[0] * run.embeddings.shape[1])
                 progress.update(task, description=f"recording {run.name}, {size / 1e6:,.1f} MB")
-                write(config.out / f"{run.name}{SUFFIX}", run, model, kind)
+                layers = record_layers(run.adapter, run.embeddings, run.objective)
+                about = {"model": model, "task": run.task, "modality": kind}
+                write_record(config.out / f"{run.name}{SUFFIX}", layers, run.first, about)
     return read_records(config.out)
-
-
-def write(path: Path, run: Run, model: str, modality: Kind) -> None:
-    """Record one run."""
-    layers = record_layers(run.adapter, run.embeddings, run.objective)
-    about = {"model": model, "task": run.task, "modality": modality}
-    write_record(path, layers, run.first, about)
 
 
 def _begin(config: RecordConfig) -> None:
@@ -84,8 +79,7 @@ def _begin(config: RecordConfig) -> None:
                     f"{_words(before.get(name))}, this command says {_words(value)}; say the "
                     "same, or choose another --out"
                 )
-        # Recordings of earlier versions do not say what they read.
-        if begun.get("texts", texts) != texts:
+        if begun["texts"] != texts:
             raise UserError(
                 f"{config.data} has other texts than when {config.out} was begun; put them back, "
                 "or choose another --out"
