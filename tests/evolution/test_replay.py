@@ -74,10 +74,15 @@ def test_budgets_and_intervals_suit_the_length_of_a_record(tmp_path):
     assert fitting_budgets((8, 48, 512, 0.1), long) == [48, 512, 0.1]
     assert fitting_intervals((16, 32, 256), short) == [16]
     assert fitting_intervals((16, 32, 256), long) == [16, 32, 256]
-    with pytest.raises(UserError, match=r"no --budget suits .* 96 tokens; .* size from 3 to 48"):
+    with pytest.raises(UserError, match=r"no --budget suits .* 96 tokens that .* size from 3 to 48, or a fraction"):
         fitting_budgets((64,), short)
     with pytest.raises(UserError, match=r"no --update-interval suits .* at most 24, or leave"):
         fitting_intervals((32,), short)
+    window = saved(tmp_path / "window.safetensors", tokens=1024, window=60)
+    assert fitting_budgets((8, 24, 48, 0.02, 0.1), window) == [8, 24, 0.02]
+    assert fitting_intervals((16, 30, 32), window) == [16, 30]
+    with pytest.raises(UserError, match=r"attend to 60 at most; add a size from 2 to 30$"):
+        fitting_budgets((0.1, 64), window)
 
 
 def test_a_record_that_no_budget_suits_is_refused_before_anything_runs(replaying):

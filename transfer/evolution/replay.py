@@ -30,7 +30,7 @@ from transfer.workers.base import Engine
 LAYERS = 6
 #: A budget in tokens is drawn for records that have 2 to 40 times as many.
 LEAST_TIMES, MOST_TIMES = 2, 40
-#: An interval is drawn for records that have 4 times as many tokens.
+#: An interval is drawn for records that have 4 times as many tokens, and windows twice as many.
 _UPDATES = 4
 #: Each tenth generation draws four times as many cases, and so ranks better.
 _OFTEN, _MORE = 10, 4
@@ -142,17 +142,22 @@ def fitting_budgets(budgets: Sequence[int | float], record: Record) -> list[int 
     Raises:
         UserError: none is.
     """
-    tokens = record.about.tokens
+    tokens, seen = record.about.tokens, _attended(record)
     fit = [
         budget
         for budget in budgets
-        if not isinstance(budget, int) or LEAST_TIMES * budget <= tokens <= MOST_TIMES * budget
+        if (
+            LEAST_TIMES * budget <= seen <= MOST_TIMES * budget
+            if isinstance(budget, int)
+            else seen == tokens or LEAST_TIMES * budget * tokens <= seen
+        )
     ]
     if not fit:
-        least, most = -(-tokens // MOST_TIMES), tokens // LEAST_TIMES
+        least, most = -(-seen // MOST_TIMES), seen // LEAST_TIMES
         raise UserError(
-            f"no --budget suits {record.path}, whose sequences have {tokens} tokens; add a "
-            f"fraction, or a size from {least} to {most}"
+            f"no --budget suits {record.path}, whose sequences have {tokens} tokens that attend to "
+            f"{seen} at most; add a size from {least} to {most}"
+            + (", or a fraction" if seen == tokens else "")
         )
     return fit
 
@@ -163,13 +168,19 @@ def fitting_intervals(intervals: Sequence[int], record: Record) -> list[int]:
     Raises:
         UserError: none is.
     """
-    most = record.about.tokens // _UPDATES
+    tokens, seen = record.about.tokens, _attended(record)
+    most = min(tokens // _UPDATES, seen // LEAST_TIMES)
     if min(intervals) > most:
         raise UserError(
-            f"no --update-interval suits {record.path}, whose sequences have "
-            f"{record.about.tokens} tokens; add one of at most {most}, or leave the record out"
+            f"no --update-interval suits {record.path}, whose sequences have {tokens} tokens that "
+            f"attend to {seen} at most; add one of at most {most}, or leave the record out"
         )
     return [one for one in intervals if one <= most]
+
+
+def _attended(record: Record) -> int:
+    """Tokens that the last one of a record attends to."""
+    return min(record.about.tokens, record.about.window or record.about.tokens)
 
 
 def _one(rng: np.random.Generator, values: Sequence[Any]) -> Any:

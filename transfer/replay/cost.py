@@ -17,7 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from transfer.cache.layer import PrunedLayer
 from transfer.cache.policy import Pruning
-from transfer.replay.recording import LayerStates
+from transfer.replay.recording import LayerStates, within
 from transfer.replay.records import Record
 
 #: Of the two costs, in an improvement.
@@ -78,8 +78,16 @@ def replayed(
 def _layer(
     states: LayerStates, index: int, record: Record, pruning: Pruning, population: int
 ) -> Costs:
+    window = record.about.window
+    mask = within(window, states.query.shape[2])
     whole = scaled_dot_product_attention(
-        states.query, states.key, states.value, is_causal=True, scale=states.scale, enable_gqa=True
+        states.query,
+        states.key,
+        states.value,
+        None if mask is None else mask.to(states.query.device),
+        is_causal=mask is None,
+        scale=states.scale,
+        enable_gqa=True,
     )
     layer = PrunedLayer(pruning, index)
     layer.first = record.about.first
@@ -89,8 +97,9 @@ def _layer(
     out = layer.attend(query, key, value, None, states.scale)
     change = out.unflatten(0, (population, -1)) - whole
     held = torch.tensor(layer.kept()).unflatten(0, (population, -1))
-    # (Else rounding would be compared with rounding.)
-    change[held.eq(states.query.shape[2]).all(-1)] = 0
+    if window is None:
+        # (Else rounding would be compared with rounding.)
+        change[held.eq(states.query.shape[2]).all(-1)] = 0
     moved = (change * states.gradient).sum((2, 4)).square().sum((1, 2))
     share = change.square().sum((1, 2, 3, 4)) / whole.square().sum()
     kept = held.flatten(1).double().mean(1).numpy() / states.query.shape[2]

@@ -34,6 +34,7 @@ class Run:
         embeddings: of their tokens.
         objective: of the embeddings, what is differentiated.
         first: index of the first token, see `PrunedCache.count_from`.
+        window: newest tokens that each attends to, itself among them; None: all.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Run:
     embeddings: Float[Tensor, "rows tokens hidden"]
     objective: Callable[[Tensor], Tensor]
     first: int = 0
+    window: int | None = None
 
 
 #: Of a model by name, every run whose file, by its name, is not written yet.
