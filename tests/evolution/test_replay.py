@@ -74,7 +74,9 @@ def test_budgets_and_intervals_suit_the_length_of_a_record(tmp_path):
     assert fitting_budgets((8, 48, 512, 0.1), long) == [48, 512, 0.1]
     assert fitting_intervals((16, 32, 256), short) == [16]
     assert fitting_intervals((16, 32, 256), long) == [16, 32, 256]
-    with pytest.raises(UserError, match=r"no --budget suits .* 96 tokens that .* size from 3 to 48, or a fraction"):
+    with pytest.raises(
+        UserError, match=r"no --budget suits .* 96 tokens that .* size from 3 to 48, or a fraction"
+    ):
         fitting_budgets((64,), short)
     with pytest.raises(UserError, match=r"no --update-interval suits .* at most 24, or leave"):
         fitting_intervals((32,), short)

@@ -79,16 +79,7 @@ def _layer(
     states: LayerStates, index: int, record: Record, pruning: Pruning, population: int
 ) -> Costs:
     window = record.about.window
-    mask = within(window, states.query.shape[2])
-    whole = scaled_dot_product_attention(
-        states.query,
-        states.key,
-        states.value,
-        None if mask is None else mask.to(states.query.device),
-        is_causal=mask is None,
-        scale=states.scale,
-        enable_gqa=True,
-    )
+    whole = unpruned(states, window)
     layer = PrunedLayer(pruning, index)
     layer.first = record.about.first
     query, key, value = (
@@ -107,6 +98,22 @@ def _layer(
     return Costs(loss, outputs, kept, layer.policy_seconds)
 
 
+def unpruned(
+    states: LayerStates, window: int | None
+) -> Float[Tensor, "rows heads tokens value_dim"]:
+    """Outputs of the layer as it was recorded."""
+    mask = within(window, states.query.shape[2])
+    return scaled_dot_product_attention(
+        states.query,
+        states.key,
+        states.value,
+        None if mask is None else mask.to(states.query.device),
+        is_causal=mask is None,
+        scale=states.scale,
+        enable_gqa=True,
+    )
+
+
 def _repeated(
     states: Float[Tensor, "rows heads tokens dim"], population: int
 ) -> Float[Tensor, "candidates heads tokens dim"]:
@@ -122,3 +129,12 @@ def improvement(costs: Costs) -> Float[np.ndarray, " population"]:
         if cost[0] > 0:
             found -= weight * np.log((cost / cost[0] + _FLOOR) / (1 + _FLOOR))
     return found
+
+
+def prices(costs: Costs) -> tuple[float, float]:
+    """How fast the last one's `improvement` falls with its cost in loss, and in outputs."""
+    loss, outputs = (
+        weight / (cost[-1] + _FLOOR * cost[0]) if cost[0] > 0 else 0.0
+        for weight, cost in zip(_WEIGHTS, (costs.loss, costs.outputs))
+    )
+    return loss, outputs
