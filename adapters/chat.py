@@ -59,11 +59,33 @@ class Chat:
                 f"the checkpoint's chat template fails ({error}); correct its chat_template.jinja"
             ) from error
 
+    def render_video(self, behind: str, system: str = "", prefill: str = "") -> str:
+        """A conversation whose user shows a video, where the template says how that is written.
+
+        Args:
+            behind: what the user says of it.
+            system: what the conversation begins with.
+            prefill: how the assistant's turn begins.
+
+        Returns:
+            It; empty: the template knows no videos, or has no place for a system's text.
+        """
+        parts = [{"type": "video"}, {"type": "text", "text": behind}]
+        turns = [("system", self._content(system))] if system else []
+        try:
+            text = self._laid([*turns, ("user", parts)], prefill)
+        except (TemplateError, ValueError, TypeError):
+            return ""
+        return text if system in text and behind in text else ""
+
     def _apply(self, turns: Sequence[tuple[str, str]], prefill: str) -> str:
+        return self._laid([(role, self._content(text)) for role, text in turns], prefill)
+
+    def _laid(self, turns: Sequence[tuple[str, Any]], prefill: str) -> str:
         if prefill:
-            turns = [*turns, ("assistant", prefill)]
+            turns = [*turns, ("assistant", self._content(prefill))]
         messages: list[dict[str, Any]] = [
-            {"role": role, "content": self._content(text)} for role, text in turns
+            {"role": role, "content": content} for role, content in turns
         ]
         return str(
             self.tokenizer.apply_chat_template(

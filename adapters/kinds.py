@@ -29,7 +29,10 @@ ALIASES = {CONTROL: "decision-transformer-hopper-mixed", VIDEO: "llava-next-vide
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 
 #: `config.model_type` of the families that are no language models.
-_TYPES: dict[str, Kind] = {"decision_transformer": "control", "llava_next_video": "video"}
+_VIDEO: dict[str, Kind] = dict.fromkeys(
+    ("llava_next_video", "llava_onevision", "qwen2_vl", "qwen2_5_vl", "smolvlm"), "video"
+)
+_TYPES: dict[str, Kind] = {"decision_transformer": "control", **_VIDEO}
 #: Numbers of a configuration, nested ones too, and the most that is believed.
 _MOST = {
     **dict.fromkeys(("num_hidden_layers", "num_layers", "n_layer"), 10_000),
@@ -41,7 +44,7 @@ _MOST = {
 }
 _IN_WORDS = {
     "language": "a language model",
-    "video": "a LLaVA-NeXT-Video",
+    "video": "a video model",
     "control": "a Decision Transformer",
 }
 
@@ -140,7 +143,7 @@ class Source:
             return "language"
         raise UserError(
             f"{self.name} is a model of type {model_type!r}, which is none that generates text "
-            f"token by token, no LLaVA-NeXT-Video and no Decision Transformer; name another"
+            f"token by token, no video model and no Decision Transformer; name another"
         )
 
     @property

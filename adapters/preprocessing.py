@@ -4,16 +4,17 @@ Both layouts are read: `processor_config.json` with everything in it (transforme
 `video_preprocessor_config.json` or `preprocessor_config.json` with chat templates of their own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from transformers.utils.hub import cached_file
 
 from transfer.errors import UserError
@@ -23,8 +24,12 @@ PROCESSOR = "processor_config.json"
 #: Where pictures' settings stand, beside the processor's own file; the first that is there counts.
 PICTURES = ("video_preprocessor_config.json", "preprocessor_config.json")
 
-#: `resample` of the files (numbers of PIL) -> torch's name. Bicubic stands in for Lanczos.
-_RESAMPLE = {0: "nearest", 1: "bicubic", 2: "bilinear", 3: "bicubic"}
+#: Where the processors of some families have no colours in their files.
+CLIP_COLOURS = {"image_mean": OPENAI_CLIP_MEAN, "image_std": OPENAI_CLIP_STD}
+#: `resample` of the files (numbers of PIL) -> torch's name. Before torch 2.12, which has Lanczos,
+#: bicubic stands in for it, there as here.
+_LANCZOS = "lanczos" if torch.__version__ >= "2.12" else "bicubic"
+_RESAMPLE = {0: "nearest", 1: _LANCZOS, 2: "bilinear", 3: "bicubic"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,9 @@ class Preprocessing:
         scale: factor of the pixels.
         mean, std: of the scaled pixels' colours.
     """
+
+    #: Settings of the processor's class, where files are silent.
+    defaults: ClassVar[Mapping[str, Any]] = {}
 
     size: int | tuple[int, int] | None
     crop: tuple[int, int] | None
@@ -58,21 +66,31 @@ class Preprocessing:
             UserError: a setting is missing or of a wrong kind.
         """
         try:
-            resizes, crops = settings.get("do_resize", True), settings.get("do_center_crop", True)
-            normalises = settings.get("do_normalize", True)
-            factor = _numbers("rescale_factor", [settings.get("rescale_factor", 1 / 255)])[0]
-            return cls(
-                size=_size(settings["size"]) if resizes else None,
-                crop=_height_and_width(settings["crop_size"]) if crops else None,
-                resample=int(_numbers("resample", [settings.get("resample", 3)])[0]),
-                scale=factor if settings.get("do_rescale", True) else 1.0,
-                mean=_colours(settings, "image_mean") if normalises else (0.0,) * 3,
-                std=_colours(settings, "image_std") if normalises else (1.0,) * 3,
-            )
+            return cls(**cls.read({**cls.defaults, **settings}))
         except KeyError as error:
             raise UserError(
                 f"the processor's files lack {error}; download or save the processor again"
             ) from error
+
+    @classmethod
+    def read(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of this class."""
+        resizes, crops = settings.get("do_resize", True), settings.get("do_center_crop", True)
+        normalises = settings.get("do_normalize", True)
+        factor = _numbers("rescale_factor", [settings.get("rescale_factor", 1 / 255)])[0]
+        return {
+            "size": _size(settings["size"]) if resizes else None,
+            "crop": _height_and_width(settings["crop_size"]) if crops else None,
+            "resample": int(_numbers("resample", [settings.get("resample", 3)])[0]),
+            "scale": factor if settings.get("do_rescale", True) else 1.0,
+            "mean": _colours(settings, "image_mean") if normalises else (0.0,) * 3,
+            "std": _colours(settings, "image_std") if normalises else (1.0,) * 3,
+        }
+
+    @property
+    def made(self) -> int | tuple[int, int] | None:
+        """Height and width of the frames made, or the shorter of both; None: any."""
+        return self.crop or self.size
 
     def __call__(
         self, pixels: UInt8[np.ndarray, "frames height width 3"]
@@ -86,18 +104,21 @@ class Preprocessing:
     def _resized(
         self, frames: UInt8[Tensor, "frames 3 height width"]
     ) -> UInt8[Tensor, "frames 3 new_height new_width"]:
-        height, width = frames.shape[-2:]
-        new = self.size or (height, width)
-        if isinstance(new, int):
-            long = int(new * max(height, width) / min(height, width))
-            new = (new, long) if height <= width else (long, new)
-        if new == (height, width):
-            return frames
-        mode = _RESAMPLE[self.resample]
-        if mode == "nearest":
-            return interpolate(frames, new, mode=mode)
-        # Rounded to bytes again, as the official processor does.
-        return interpolate(frames, new, mode=mode, antialias=True, align_corners=False)
+        for size in self.sizes(*frames.shape[:1], *frames.shape[-2:]):
+            frames = _interpolated(frames, size, _RESAMPLE[self.resample])
+        return frames
+
+    def sizes(self, frames: int, height: int, width: int) -> Iterable[tuple[int, int]]:
+        """The heights and widths to which frames are made, one after the other.
+
+        Args:
+            frames: of the video.
+            height, width: of the frames as they are.
+        """
+        if not isinstance(self.size, int):
+            return [] if self.size is None else [self.size]
+        long = int(self.size * max(height, width) / min(height, width))
+        return [(self.size, long) if height <= width else (long, self.size)]
 
     def _centre(
         self, frames: UInt8[Tensor, "frames 3 height width"]
@@ -114,25 +135,37 @@ class Preprocessing:
         return frames[..., top : top + height, left : left + width]
 
 
-def load_preprocessing(source: str) -> Preprocessing:
+def _interpolated(
+    frames: UInt8[Tensor, "frames 3 height width"], size: tuple[int, int], mode: str
+) -> UInt8[Tensor, "frames 3 new_height new_width"]:
+    if size == tuple(frames.shape[-2:]):
+        return frames
+    if mode == "nearest":
+        return interpolate(frames, size, mode=mode)
+    # Rounded to bytes again, as the official processor does.
+    return interpolate(frames, size, mode=mode, antialias=True, align_corners=False)
+
+
+def load_preprocessing(source: str, kind: type[Preprocessing] = Preprocessing) -> Preprocessing:
     """Read how the frames of a checkpoint are prepared.
 
     Args:
         source: a folder or a hub id.
+        kind: of the model's family.
 
     Raises:
         UserError: none of the files is there, or a setting is missing or of a wrong kind.
     """
     for name in (PROCESSOR, *PICTURES):
         content = _read(source, name)
-        if name == PROCESSOR:
-            content = content and content.get("video_processor")
+        if name == PROCESSOR and content is not None:
+            content = content.get("video_processor")
         if content is None:
             continue
         try:
             if not isinstance(content, dict):
                 raise UserError(f"video_processor is {content!r}; save the processor again")
-            return Preprocessing.of(content)
+            return kind.of(content)
         except UserError as error:
             raise UserError(f"{Path(source, name)}: {error}") from error
     raise UserError(
@@ -194,6 +227,28 @@ def _size(size: Any) -> int | tuple[int, int]:
 def _height_and_width(size: Any) -> tuple[int, int]:
     sides = (size["height"], size["width"]) if isinstance(size, Mapping) else (size, size)
     return _pixels(sides[0]), _pixels(sides[1])
+
+
+def whole_number(name: str, value: Any) -> int:
+    """A setting that is a whole number.
+
+    Raises:
+        UserError: it is none.
+    """
+    if type(value) is not int or value < 1:
+        raise UserError(f"{name} is {value!r}; use a whole number, 1 or more")
+    return value
+
+
+def entries(name: str, value: Any) -> Mapping[str, Any]:
+    """A setting that has names and values itself.
+
+    Raises:
+        UserError: it has none.
+    """
+    if not isinstance(value, Mapping):
+        raise UserError(f"{name} is {value!r}; use an object with names, as the processor saves it")
+    return value
 
 
 def _pixels(side: Any) -> int:

@@ -12,16 +12,15 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from transformers import (
+    AutoModelForImageTextToText,
     AutoTokenizer,
     Cache,
-    LlavaNextVideoForConditionalGeneration,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from transfer.adapters.chat import VICUNA, Chat
 from transfer.adapters.kinds import find_model
-from transfer.adapters.llava_next_video import LlavaNextVideoAdapter
 from transfer.adapters.loading import first_line, load_weights, unloadable
 from transfer.adapters.preprocessing import (
     Preprocessing,
@@ -29,7 +28,9 @@ from transfer.adapters.preprocessing import (
     load_patch_size,
     load_preprocessing,
 )
+from transfer.adapters.video_adapter import Layout, VideoAdapter
 from transfer.arguments import typed
+from transfer.attachment.adapter import get_adapter
 from transfer.errors import UserError
 from transfer.tasks.text import check_text
 from transfer.tasks.video_records import FRAME, VIDEO, Prompt
@@ -44,11 +45,16 @@ class VideoFeatures:
 
     Attributes:
         tensor: in the places of the prompt's video tokens.
-        frames: how many they are.
+        layout: how they lie there.
     """
 
     tensor: Float[Tensor, "1 tokens hidden"]
-    frames: int
+    layout: Layout
+
+    @property
+    def frames(self) -> int:
+        """How many they are."""
+        return self.layout.frames
 
     @property
     def tokens(self) -> int:
@@ -58,7 +64,7 @@ class VideoFeatures:
 
 @dataclass(frozen=True)
 class VideoModel:
-    """A LLaVA-NeXT-Video with everything that turns questions and frames into its inputs.
+    """A video model with everything that turns questions and frames into its inputs.
 
     Attributes:
         model: in evaluation mode.
@@ -71,63 +77,97 @@ class VideoModel:
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    adapter: LlavaNextVideoAdapter
+    adapter: VideoAdapter
     preprocessing: Preprocessing
     chat: Chat
     name: str
 
-    @property
-    def tokens_per_frame(self) -> int:
-        """Video tokens of one frame."""
-        return self.adapter.tokens_per_frame
-
     @typed
     def encode(self, clip: Clip | UInt8[np.ndarray, "frames height width 3"]) -> VideoFeatures:
         """Send frames through the vision tower, once for all questions and policies."""
-        pixels = clip.pixels if isinstance(clip, Clip) else clip
-        return VideoFeatures(self.adapter.encode(self.preprocessing(pixels)), len(pixels))
+        timed = isinstance(clip, Clip)
+        prepared = self.preprocessing(clip.pixels if timed else clip)
+        frames, size = prepared.shape[1], (prepared.shape[3], prepared.shape[4])
+        times = (clip.seconds, clip.duration) if timed else ()
+        layout = Layout(frames, self.adapter.grid(frames, size), *times)
+        return VideoFeatures(self.adapter.encode(prepared), layout)
 
     @typed
-    def prompt_ids(self, prompt: Prompt, frames: int) -> Int[Tensor, "1 tokens"]:
-        """Tokens of a prompt with room for so many frames, as the official processor's.
+    def prompt_ids(self, prompt: Prompt, video: VideoFeatures | int) -> Int[Tensor, "1 tokens"]:
+        """Tokens of a prompt with room for a video, as the official processor's.
 
         Args:
             prompt: of which one part is `VIDEO`, or a part `FRAME` for each frame, or neither.
-            frames: of the video; without a place for it in the prompt, they do not matter.
+            video: what stands there; or frames, of models whose frames all take the same room.
+                Without a place for it in the prompt, it does not matter.
 
         Raises:
-            UserError: the prompt is longer than the model's positions, or its parts are wrong.
+            UserError: the prompt is longer than the model's positions, or its parts are wrong, or
+                the model has to know more of the video.
         """
-        here = self._frames_of_parts(prompt, frames)
         for text in (prompt.system, *prompt.parts):
             check_text(text, self.tokenizer, self.adapter.positions, "a part of the prompt")
-        token = str(self.tokenizer.convert_ids_to_tokens(self.model.config.video_token_index))
-        room = [token * count * self.tokens_per_frame for count in here]
-        user = "".join(text or part for text, part in zip(room, prompt.parts))
-        ids = self.chat.encode(self.chat.render(user, prompt.system, prompt.prefill))
+        rooms = self._rooms(prompt, video)
+        text = self._as_processor(prompt, rooms) or self._as_text(prompt, rooms)
+        ids = self.chat.encode(text)
         tensor = torch.tensor([ids], device=self.model.device)
-        video = sum(here) * self.tokens_per_frame
-        if int(self.is_video(tensor).sum()) != video:
+        token = self._word(self.adapter.video_token)
+        if int(self.is_video(tensor).sum()) != sum(room.count(token) for room in rooms):
             raise UserError(
                 f"the question holds the model's own token {token}; write it in another way"
             )
         if len(ids) > self.adapter.positions:
-            fit = max(0, self.adapter.positions - (len(ids) - video)) // self.tokens_per_frame
-            raise UserError(
-                f"the prompt has {len(ids)} tokens, {video} of them for {sum(here)} frames, and the"
-                f" model has {self.adapter.positions} positions; {fit} frames fit"
-            )
+            raise self._too_long(len(ids), rooms, video)
         return tensor
 
-    def _frames_of_parts(self, prompt: Prompt, frames: int) -> list[int]:
-        """How many frames stand in the place of each part."""
+    def _word(self, token: int) -> str:
+        return str(self.tokenizer.convert_ids_to_tokens(token))
+
+    def _rooms(self, prompt: Prompt, video: VideoFeatures | int) -> list[str]:
+        """What is written in the place of each part that is no text, and empty texts."""
+        frames = video if isinstance(video, int) else video.frames
         whole, single = prompt.parts.count(VIDEO), prompt.parts.count(FRAME)
         if (whole and single) or whole > 1 or single not in (0, frames):
             raise UserError(
                 f"a prompt for {frames} frames has {whole} parts {VIDEO} and {single} parts {FRAME}"
                 f"; use {VIDEO} once, or {FRAME} for each frame"
             )
-        return [{VIDEO: frames, FRAME: 1}.get(part, 0) for part in prompt.parts]
+        if not whole and not single:
+            return [""] * len(prompt.parts)
+        adapter = self.adapter
+        layout = Layout(video, adapter.grid(video)) if isinstance(video, int) else video.layout
+        if whole:
+            written = iter([adapter.whole(layout, self._word)])
+        else:
+            written = iter(adapter.apart(layout, self._word))
+        return [next(written) if part in (VIDEO, FRAME) else "" for part in prompt.parts]
+
+    def _as_processor(self, prompt: Prompt, rooms: Sequence[str]) -> str:
+        """A video and a text behind it, with between them what the chat template puts there.
+
+        Returns:
+            The conversation; empty: the parts are others, or the template has no place for them.
+        """
+        placeholder = self.adapter.placeholder(self._word)
+        behind = "".join(prompt.parts[1:])
+        if not placeholder or prompt.parts[0] != VIDEO or not behind.startswith("\n"):
+            return ""
+        text = self.chat.render_video(behind[1:], prompt.system, prompt.prefill)
+        return text.replace(placeholder, rooms[0]) if text.count(placeholder) == 1 else ""
+
+    def _as_text(self, prompt: Prompt, rooms: Sequence[str]) -> str:
+        user = "".join(room or part for room, part in zip(rooms, prompt.parts))
+        return self.chat.render(user, prompt.system, prompt.prefill)
+
+    def _too_long(self, tokens: int, rooms: Sequence[str], video: VideoFeatures | int) -> UserError:
+        frames = (video if isinstance(video, int) else video.frames) if any(rooms) else 0
+        room = len(self.tokenizer("".join(rooms), add_special_tokens=False).input_ids)
+        each = max(1, -(-room // max(1, frames)))
+        fit = max(0, self.adapter.positions - (tokens - room)) // each
+        return UserError(
+            f"the prompt has {tokens} tokens, {room} of them for {frames} frames, and the"
+            f" model has {self.adapter.positions} positions; {fit} frames fit"
+        )
 
     def is_video(self, ids: Int[Tensor, "1 tokens"]) -> Bool[Tensor, "1 tokens"]:
         """Which tokens of a prompt stand for frames."""
@@ -159,11 +199,18 @@ class VideoModel:
         """
         if chunk is not None and chunk < 1:
             raise UserError(f"chunk is {chunk}; use 1 token or more, or None")
-        embeddings = self.adapter.embed(ids, None if features is None else features.tensor)
+        tensor, layout = (None, None) if features is None else (features.tensor, features.layout)
+        inputs = self.adapter.inputs(ids, tensor, layout, cache)
         step = ids.shape[1] if chunk is None or cache is None else chunk
-        logits = embeddings.new_zeros(1, 0)
-        for piece in embeddings.split(step, 1):
-            logits = self._forward(cache, inputs_embeds=piece)
+        logits = inputs["inputs_embeds"].new_zeros(1, 0)
+        for start in range(0, ids.shape[1], step):
+            piece = {
+                name: each[..., start : start + step]
+                if name == "position_ids"
+                else each[:, start : start + step]
+                for name, each in inputs.items()
+            }
+            logits = self._forward(cache, **piece)
         return logits
 
     @typed
@@ -217,8 +264,8 @@ class VideoModel:
         """Log-likelihood of an answer's tokens behind the first."""
         if cache is None:
             raise UserError("answers of several tokens need the prompt's cache; prefill with one")
-        ids = torch.tensor([tokens], device=self.model.device)
-        logits = self.model(ids[:, :-1], cache=deepcopy(cache)).logits
+        ids, cache = torch.tensor([tokens], device=self.model.device), deepcopy(cache)
+        logits = self.model(**self.adapter.following(ids[:, :-1], cache), cache=cache).logits
         chosen = _exact(logits).log_softmax(-1).gather(-1, ids[:, 1:, None].to(logits.device))
         return float(chosen.sum())
 
@@ -240,19 +287,16 @@ class VideoModel:
                 break
             tokens.append(token)
             if len(tokens) < most:
-                logits = self._forward(cache, torch.tensor([[token]], device=self.model.device))
+                ids = torch.tensor([[token]], device=self.model.device)
+                logits = self._forward(cache, **self.adapter.following(ids, cache))
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True)).strip()
 
     def _ends(self) -> list[Any]:
         end: Any = getattr(self.model.generation_config, "eos_token_id", None)
         return [self.tokenizer.eos_token_id, *(end if isinstance(end, list) else [end])]
 
-    def _forward(
-        self, cache: Cache | None, ids: Tensor | None = None, **inputs: Tensor
-    ) -> Float[Tensor, "1 vocabulary"]:
-        outputs = self.model(
-            ids, cache=cache, use_cache=cache is not None, logits_to_keep=1, **inputs
-        )
+    def _forward(self, cache: Cache | None, **inputs: Tensor) -> Float[Tensor, "1 vocabulary"]:
+        outputs = self.model(cache=cache, use_cache=cache is not None, logits_to_keep=1, **inputs)
         return outputs.logits[:, -1]
 
 
@@ -286,7 +330,7 @@ def load_video_model(
     source = find_model(name, "video")
     path = source.path
     model = load_weights(
-        LlavaNextVideoForConditionalGeneration,
+        AutoModelForImageTextToText,
         path,
         partial(unloadable, "video"),
         dtype=dtype or (torch.float32 if source.shipped else None),
@@ -294,11 +338,13 @@ def load_video_model(
         small=source.shipped,
         device_map=device_map,
     )
-    adapter = LlavaNextVideoAdapter(model)
-    preprocessing = load_preprocessing(path)
-    _check_pictures(path, adapter, preprocessing)
+    adapter = get_adapter(model)
+    assert isinstance(adapter, VideoAdapter)
+    preprocessing = load_preprocessing(path, adapter.preprocessing)
+    _check_processor(path, adapter, preprocessing)
     tokenizer = _load_tokenizer(path, trust_remote_code)
-    chat = Chat(tokenizer, load_chat_template(path) or _own_template(tokenizer) or VICUNA)
+    template = adapter.chat_template or load_chat_template(path) or _own_template(tokenizer)
+    chat = Chat(tokenizer, template or VICUNA)
     return VideoModel(model, tokenizer, adapter, preprocessing, chat, source.title)
 
 
@@ -324,20 +370,12 @@ def _own_template(tokenizer: PreTrainedTokenizerBase) -> str | None:
     return template.get("default") if isinstance(template, dict) else template
 
 
-def _check_pictures(
-    source: str, adapter: LlavaNextVideoAdapter, preprocessing: Preprocessing
-) -> None:
+def _check_processor(source: str, adapter: VideoAdapter, preprocessing: Preprocessing) -> None:
     """Refuse files of a processor that belongs to another vision tower."""
     vision, patch = adapter.model.config.vision_config, load_patch_size(source)
-    side = vision.image_size
     if patch not in (None, vision.patch_size):
         raise UserError(
             f"{source} has a processor for patches of {patch} pixels and a vision tower for"
             f" {vision.patch_size}; save the model's own processor there"
         )
-    made = preprocessing.crop or preprocessing.size
-    if made not in ((side, side), None):
-        raise UserError(
-            f"{source} has a processor that makes frames of {made} pixels and a vision tower for"
-            f" {side} x {side}; save the model's own processor there"
-        )
+    adapter.check_processor(source, preprocessing)

@@ -18,7 +18,7 @@ policy, budget, frames = [*rest, *["namm", "0.25", "32"][len(rest) :]]
 
 model = load_video_model(name)
 features = model.encode(read_clip(Path(video), int(frames)))
-ids = model.prompt_ids(Prompt((VIDEO, f"\n{question}"), answers=("yes", "no")), features.frames)
+ids = model.prompt_ids(Prompt((VIDEO, f"\n{question}"), answers=("yes", "no")), features)
 
 chosen = NAMM.from_pretrained("recall") if policy == "namm" else policy
 with attach(model.model, chosen, update_interval=64, budget=float(budget)) as memory:

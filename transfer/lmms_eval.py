@@ -45,7 +45,7 @@ def manifest() -> Any:
 
 
 class PrunedVideoModel(lmms):
-    """A LLaVA-NeXT-Video that answers with a pruned cache, one request at a time, greedily.
+    """A video model that answers with a pruned cache, one request at a time, greedily.
 
     Args:
         pretrained: shipped name, folder or hub id.
@@ -196,7 +196,7 @@ class PrunedVideoModel(lmms):
 
         features = self._features(visuals or (), context.count(_IMAGE))
         frames = features.frames if features else 0
-        ids = self.video.prompt_ids(Prompt(_parts(context, frames), ()), frames)
+        ids = self.video.prompt_ids(Prompt(_parts(context, frames), ()), features or 0)
         memory, config = self.memory, self.video.adapter.config
         cache = memory.new_cache() if memory else DynamicCache(config=config)
         return self.video.prefill(ids, features, cache, self.chunk), cache

@@ -209,6 +209,10 @@ ADAPTERS: Registry[type] = Registry(
     built_in={
         "decision_transformer": "transfer.adapters.decision_transformer:DecisionTransformerAdapter",
         "llava_next_video": "transfer.adapters.llava_next_video:LlavaNextVideoAdapter",
+        "llava_onevision": "transfer.adapters.llava_onevision:LlavaOnevisionAdapter",
+        "qwen2_vl": "transfer.adapters.qwen2_vl:Qwen2VLAdapter",
+        "qwen2_5_vl": "transfer.adapters.qwen2_vl:Qwen2VLAdapter",
+        "smolvlm": "transfer.adapters.smolvlm:SmolVLMAdapter",
         **dict.fromkeys(
             (
                 "gemma", "gemma2", "gemma3_text", "gpt2", "gpt_neox", "granite", "llama", "mistral",

@@ -269,7 +269,7 @@ def test_no_file_and_no_extra(file, monkeypatch):
 def test_it_is_no_video_model(file, capsys):
     save_gguf(file)
     assert cli.main(["eval", "video", "--model", str(file)]) == 2
-    assert "is a language model (GGUF file), not a LLaVA" in capsys.readouterr().err
+    assert "is a language model (GGUF file), not a video model" in capsys.readouterr().err
 
 
 @pytest.fixture

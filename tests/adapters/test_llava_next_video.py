@@ -170,7 +170,7 @@ def test_the_shape_of_the_7b_model_without_its_weights():
     assert isinstance(adapter, LlavaNextVideoAdapter)
     assert [module.layer_idx for module in adapter.attention_modules] == list(range(32))
     assert adapter.config.num_attention_heads == adapter.config.num_key_value_heads == 32
-    assert adapter.tokens_per_frame == 144
+    assert adapter.grid(32) == (32, 12, 12)
     assert adapter.positions == 10240
     features = adapter.encode(torch.empty(1, 32, 3, 336, 336, device="meta"))
     assert features.shape == (1, 4608, 4096)

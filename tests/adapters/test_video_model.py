@@ -305,7 +305,7 @@ def test_models_that_are_none(tmp_path):
     import tiny
 
     tiny.llama().save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="is a language model \\(llama\\), not a LLaVA-NeXT-Video"):
+    with pytest.raises(UserError, match="is a language model \\(llama\\), not a video model"):
         load_video_model(tmp_path)
     with pytest.raises(
         UserError, match=r"^'nobody/nothing' is no shipped model or folder, and its"

@@ -47,8 +47,8 @@ def read_back(path) -> np.ndarray:
 
 def bright_patches(picture: np.ndarray, layout: Layout) -> np.ndarray:
     """Of each head, frame and patch, whether it looks like its frame, and not like an evicted."""
-    cell, shape = layout.tile // layout.grid, (layout.heads, layout.frames, layout.grid)
-    bright = np.zeros((*shape, layout.grid), dtype=bool)
+    cell = layout.tile[0] // layout.grid[0]
+    bright = np.zeros((layout.heads, layout.frames, *layout.grid), dtype=bool)
     for (head, frame, row, column), _ in np.ndenumerate(bright):
         left = layout.left(frame) + column * cell
         place = np.s_[row * cell : (row + 1) * cell, left : left + cell]
@@ -63,7 +63,7 @@ def bright_patches(picture: np.ndarray, layout: Layout) -> np.ndarray:
 def test_the_picture_shows_the_patches_that_recency_keeps(config):
     said = keep_video(config)
     picture = read_back(config.out)
-    bright = bright_patches(picture, Layout(heads=6, frames=8, grid=4)).reshape(6, 128)
+    bright = bright_patches(picture, Layout(heads=6, frames=8, grid=(4, 4))).reshape(6, 128)
     # "<s> USER:" stand before the video: two of the four sinks are its first tokens. The eviction
     # after 128 tokens keeps the newest 36, then the rest comes.
     expected = np.zeros(128, dtype=bool)
@@ -84,11 +84,11 @@ def test_what_a_namm_keeps_is_drawn_as_its_cache_says(config, folder):
     with attach(model.model, namm, update_interval=64, budget=0.25) as memory:
         cache = memory.new_cache()
         logits = model.prefill(ids, model.encode(clip), cache)
-        kept = kept_patches(cache, model.is_video(ids)[0], 8)
+        kept = kept_patches(cache, model.is_video(ids)[0], (8, 4, 4))
         reply = model.generate(logits, cache, 32)
     assert said.splitlines()[2] == f"reply: {reply}"
     picture = read_back(config.out)
-    bright = bright_patches(picture, Layout(heads=6, frames=8, grid=4))
+    bright = bright_patches(picture, Layout(heads=6, frames=8, grid=(4, 4)))
     assert (bright == kept.reshape(6, 8, 4, 4)).all()
     assert 0 < kept.mean() < 1
 
@@ -100,7 +100,7 @@ def test_kept_patches_are_the_positions_of_the_cache(config, folder):
     with attach(model.model, "random", update_interval=64, budget=20) as memory:
         cache = memory.new_cache()
         model.prefill(ids, model.encode(read_clip(config.video, 8)), cache)
-        kept = kept_patches(cache, model.is_video(ids)[0], 8)
+        kept = kept_patches(cache, model.is_video(ids)[0], (8, 4, 4))
     for layer, heads in enumerate(kept):
         for head, found in enumerate(heads):
             frame, row, column = np.nonzero(found)
@@ -122,14 +122,14 @@ def test_short_videos_are_drawn_whole(config):
     said = keep_video(replace(config, frames=None))
     [means] = [line for line in said.splitlines() if line.startswith("mean kept")]
     assert len(means.split(": ")[1].split()) == 10
-    assert read_back(config.out).shape[1] == Layout(6, 10, 4).size[0]
+    assert read_back(config.out).shape[1] == Layout(6, 10, (4, 4)).size[0]
 
 
 def test_the_full_cache_is_all_bright(config):
     said = keep_video(replace(config, policy="full"))
     assert "full keeps 128.0 of 128 video tokens" in said
     picture = read_back(config.out)
-    assert bright_patches(picture, Layout(heads=6, frames=8, grid=4)).all()
+    assert bright_patches(picture, Layout(heads=6, frames=8, grid=(4, 4))).all()
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_language_model_is_refused_in_one_sentence(config, capsys, monkeypatch
     monkeypatch.setattr("socket.socket.connect", lambda *args: pytest.fail("asked the network"))
     words = ["inspect", "--video", str(config.video), "--policy", "tova", "--model"]
     assert main([*words, "llama-recall"]) == 2
-    assert "llama-recall is a language model (llama), not a LLaVA" in capsys.readouterr().err
+    assert "llama-recall is a language model (llama), not a video model" in capsys.readouterr().err
     assert main([*words, "llama-recal"]) == 2
     assert "unknown model 'llama-recal'; did you mean llama-recall" in capsys.readouterr().err
 
@@ -168,7 +168,7 @@ def test_the_command_draws_and_prints(config, folder, capsys):
     assert main(words) == 0
     out = capsys.readouterr().out
     assert out.startswith(f"{config.out}: tova keeps ")
-    assert read_back(config.out).shape[1::-1] == Layout(6, 6, 4).size
+    assert read_back(config.out).shape[1::-1] == Layout(6, 6, (4, 4)).size
     assert main([*words[:-1], "kept.jpg"]) == 2
     assert "no .png file" in capsys.readouterr().err
     assert main([*words[:4], str(folder / "gone.mp4")]) == 2

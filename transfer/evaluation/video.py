@@ -24,7 +24,7 @@ class VideoEval(EvalConfig):
     The full cache always runs beside them.
 
     Args:
-        model: llava-next-video (the shipped one), a LLaVA-NeXT-Video folder, or a hub id.
+        model: llava-next-video (the shipped one), a folder of a video model, or a hub id.
         task: video-recall (makes its own videos), longvideobench, longvideobench-no-subtitles,
             mlvu, video-mme, video-mme-subtitles, next-qa, egoschema, mvbench, jsonl for your own
             questions, or package.module:Class, a benchmark of your own.

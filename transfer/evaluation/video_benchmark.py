@@ -108,7 +108,13 @@ class VideoBenchmark(Benchmark):
         [question, *_] = [one for one in self.records if not isinstance(one, BrokenRecord)]
         frames = self._frames(question)
         prompt = self.task.prompt(question, [0.0] * frames)
-        return self.video.prompt_ids(prompt, frames).shape[1]
+        return self.video.prompt_ids(prompt, self._room(question, frames)).shape[1]
+
+    def _room(self, question: VideoQuestion, frames: int) -> VideoFeatures | int:
+        """What a prompt has to know of a video: its frames, or more where that is not enough."""
+        if self.video.adapter.frames_say_all:
+            return frames
+        return self.prepared(Block("first", [], [question])).features
 
     def blocks(self) -> Sequence[Block]:
         """Records that cannot be read, each alone, then the questions clip by clip."""
@@ -192,7 +198,7 @@ class VideoBenchmark(Benchmark):
 
     def _ask(self, question: VideoQuestion, watched: Watched, contender: Contender) -> Row:
         prompt = self.task.prompt(question, watched.clip.seconds)
-        ids = self.video.prompt_ids(prompt, watched.features.frames)
+        ids = self.video.prompt_ids(prompt, watched.features)
         self.video.check_answers(prompt.answers, prompt.prefill)
         return {
             "item": question.id,

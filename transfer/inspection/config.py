@@ -97,7 +97,7 @@ class InspectConfig:
 
     Args:
         video: a video file, or a folder of frames.
-        model: llava-next-video (the shipped one), a LLaVA-NeXT-Video folder, or a hub id.
+        model: llava-next-video (the shipped one), a folder of a video model, or a hub id.
         question: asked after the video; the reply is printed.
         policy: who prunes the cache; one, as a picture shows one.
         namm: NAMM of the policy namm: a shipped name, a folder or a hub id.

@@ -38,14 +38,19 @@ def keep_video(config: InspectConfig) -> str:
         config.model, trust_remote_code=config.trust_remote_code, **config.place.settings
     )
     asked = (VIDEO, f"\n{config.question}") if config.question else (VIDEO,)
-    ids = model.prompt_ids(Prompt(asked, answers=("yes", "no")), len(clip.indices))
+    features = model.encode(clip)
+    ids = model.prompt_ids(Prompt(asked, answers=("yes", "no")), features)
     with Memory(model.adapter, contender.pruning) as memory:
         cache = memory.new_cache()
-        logits = model.prefill(ids, model.encode(clip), cache)
+        logits = model.prefill(ids, features, cache)
         is_video = model.is_video(ids)[0]
-        kept, holds = kept_patches(cache, is_video, len(clip.indices)), held(cache, is_video)
+        kept, holds = kept_patches(cache, is_video, features.layout.grid), held(cache, is_video)
         reply = model.generate(logits, cache, _REPLY_TOKENS) if config.question else None
-    picture = draw_kept(seen(model.preprocessing, clip.pixels), clip.seconds, kept)
+    times, rows, columns = features.layout.grid
+    # Of the frames that a token stands for, the first is shown.
+    step = -(-features.frames // times)
+    shown = seen(model.preprocessing, clip.pixels)[::step]
+    picture = draw_kept(shown, clip.seconds[::step], kept)
     with replacing(config.out) as partial:
         picture.save(partial)
     text = holds["tokens"] - holds["video_tokens"]
@@ -53,7 +58,7 @@ def keep_video(config: InspectConfig) -> str:
         f"{config.out}: {contender.name} keeps {holds['kept_video_tokens']:.1f} of "
         f"{holds['video_tokens']} video tokens and {holds['kept_text_tokens']:.1f} of {text} others"
         " in a layer and head",
-        f"mean kept of the {model.tokens_per_frame} of each frame: "
+        f"mean kept of the {rows * columns} of each frame: "
         + " ".join(f"{mean:.1f}" for mean in kept_per_frame(kept)),
         *([] if reply is None else [f"reply: {reply}"]),
     ]
@@ -73,19 +78,19 @@ def _contender(config: InspectConfig) -> Contender:
 
 
 def kept_patches(
-    cache: PrunedCache, is_video: Bool[Tensor, " tokens"], frames: int
-) -> Bool[np.ndarray, "layers heads frames rows columns"]:
-    """Whether each layer and head still holds the token of each patch of each frame.
+    cache: PrunedCache, is_video: Bool[Tensor, " tokens"], grid: tuple[int, int, int]
+) -> Bool[np.ndarray, "layers heads times rows columns"]:
+    """Whether each layer and head still holds the token of each patch of each time.
 
     Args:
         cache: of one sequence, after its prompt.
-        is_video: which tokens of the prompt are the video's, frame by frame and row by row.
-        frames: of the video.
+        is_video: which tokens of the prompt are the video's, time by time and row by row; more of
+            them than the grid has show no patch, and come last.
+        grid: times, rows and columns.
     """
     kept = [[_mask(row, len(is_video)) for row in layer.positions()] for layer in cache.pruned]
     video = torch.stack([torch.stack(heads) for heads in kept])[..., is_video.cpu()].numpy()
-    grid = math.isqrt(video.shape[-1] // frames)
-    return video.reshape(*video.shape[:2], frames, grid, grid)
+    return video[..., : math.prod(grid)].reshape(*video.shape[:2], *grid)
 
 
 def _mask(positions: Tensor, tokens: int) -> Bool[Tensor, " tokens"]:

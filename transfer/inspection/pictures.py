@@ -33,18 +33,19 @@ class Layout:
     Args:
         heads: of all layers together.
         frames: of the video.
-        grid: patches in a row, and in a column, of a frame.
+        grid: rows and columns of patches of a frame.
     """
 
     heads: int
     frames: int
-    grid: int
+    grid: tuple[int, int]
 
     @property
-    def tile(self) -> int:
-        """Side of a frame: as large as suits, but such that all rows make a readable picture."""
+    def tile(self) -> tuple[int, int]:
+        """Height and width of a frame: as suits, but so that all rows make a readable picture."""
         room = min(_TILE, _HEIGHT // (self.heads + 1) - _GAP)
-        return max(1, room // self.grid) * self.grid
+        cell = max(1, room // max(self.grid))
+        return cell * self.grid[0], cell * self.grid[1]
 
     @property
     def size(self) -> tuple[int, int]:
@@ -53,11 +54,11 @@ class Layout:
 
     def left(self, frame: int) -> int:
         """Left edge of a frame."""
-        return _LEFT + frame * (self.tile + _GAP)
+        return _LEFT + frame * (self.tile[1] + _GAP)
 
     def top(self, row: int) -> int:
         """Upper edge of a row; 0 is that of the frames themselves, head h is in row h + 1."""
-        return _TOP + row * (self.tile + _GAP)
+        return _TOP + row * (self.tile[0] + _GAP)
 
     def level(self, share: float) -> int:
         """Height of a share of a frame's tokens in the chart."""
@@ -66,12 +67,12 @@ class Layout:
 
 
 def draw_kept(
-    frames: UInt8[np.ndarray, "frames side side 3"], seconds: tuple[float, ...], kept: Kept
+    frames: UInt8[np.ndarray, "frames height width 3"], seconds: tuple[float, ...], kept: Kept
 ) -> "Image.Image":
     """Draw the frames, what each layer and head kept of them, and the mean share of each frame.
 
     Args:
-        frames: square, as the model sees them.
+        frames: as the model sees them.
         seconds: when each is shown.
         kept: whether the token of a patch is still cached.
 
@@ -79,8 +80,8 @@ def draw_kept(
         UserError: Pillow is not installed.
     """
     image_module, draw_module = pillow()
-    layers, heads, count, grid = kept.shape[:4]
-    layout = Layout(layers * heads, count, grid)
+    layers, heads, count, rows, columns = kept.shape
+    layout = Layout(layers * heads, count, (rows, columns))
     tiles = np.stack([_resized(frame, layout.tile) for frame in frames])
     canvas = np.full((*layout.size[::-1], 3), _PAPER, np.uint8)
     _paste(canvas, layout, 0, tiles)
@@ -89,13 +90,13 @@ def draw_kept(
     image = image_module.fromarray(canvas)
     draw = draw_module.Draw(image)
     _label(draw, layout, seconds, heads)
-    _chart(draw, layout, kept_per_frame(kept) / grid**2)
+    _chart(draw, layout, kept_per_frame(kept) / (rows * columns))
     return image
 
 
 def dimmed(
-    tiles: UInt8[np.ndarray, "frames side side 3"], kept: Bool[np.ndarray, "frames rows columns"]
-) -> UInt8[np.ndarray, "frames side side 3"]:
+    tiles: UInt8[np.ndarray, "frames height width 3"], kept: Bool[np.ndarray, "frames rows columns"]
+) -> UInt8[np.ndarray, "frames height width 3"]:
     """The frames with the patches that were evicted dimmed."""
     cell = tiles.shape[1] // kept.shape[1]
     bright = kept.repeat(cell, 1).repeat(cell, 2)[..., None]
@@ -121,28 +122,30 @@ def pillow() -> tuple[ModuleType, ModuleType]:
     return Image, ImageDraw
 
 
-def _resized(frame: UInt8[np.ndarray, "side side 3"], tile: int) -> UInt8[np.ndarray, "t t 3"]:
+def _resized(
+    frame: UInt8[np.ndarray, "height width 3"], tile: tuple[int, int]
+) -> UInt8[np.ndarray, "new_height new_width 3"]:
     image_module, _ = pillow()
-    return np.asarray(image_module.fromarray(frame).resize((tile, tile)))
+    return np.asarray(image_module.fromarray(frame).resize(tile[::-1]))
 
 
 def _paste(canvas: np.ndarray, layout: Layout, row: int, tiles: np.ndarray) -> None:
-    top, side = layout.top(row), layout.tile
+    top, (height, width) = layout.top(row), layout.tile
     for frame, tile in enumerate(tiles):
         left = layout.left(frame)
-        canvas[top : top + side, left : left + side] = tile
+        canvas[top : top + height, left : left + width] = tile
 
 
 def _label(
     draw: "ImageDraw.ImageDraw", layout: Layout, seconds: tuple[float, ...], heads: int
 ) -> None:
-    middle = layout.tile // 2
+    height, width = layout.tile
     for frame, second in enumerate(seconds):
         # As many as fit beside each other.
-        if frame % max(1, round(40 / layout.tile)) == 0:
+        if frame % max(1, round(40 / width)) == 0:
             draw.text((layout.left(frame), 2), f"{second:.1f} s", _INK)
     for row in range(layout.heads):
-        at = (4, layout.top(row + 1) + middle - 6)
+        at = (4, layout.top(row + 1) + height // 2 - 6)
         draw.text(at, f"layer {row // heads} head {row % heads}", _INK)
     draw.text((4, layout.level(0.5) - 6), "mean kept", _INK)
 
@@ -155,7 +158,7 @@ def _chart(
         draw.line((_LEFT, at, layout.size[0] - _GAP, at), _AXIS)
         draw.text((_LEFT - 30, at - 6), f"{share:.0%}", _INK)
     points = [
-        (layout.left(frame) + layout.tile // 2, layout.level(share))
+        (layout.left(frame) + layout.tile[1] // 2, layout.level(share))
         for frame, share in enumerate(shares.tolist())
     ]
     draw.line(points, LINE, width=2)

@@ -51,13 +51,14 @@ def _run(title: str, video: VideoModel, task: VideoRecall, question: RecallQuest
     clip = read_clip(question.video, task.frames, task.sampling)
     prompt, features = task.prompt(question, clip.seconds), video.encode(clip)
     video.check_answers(prompt.answers, prompt.prefill)
-    ids = video.prompt_ids(prompt, features.frames)
+    ids = video.prompt_ids(prompt, features)
     options = [video.chat.encode_answer(answer, prompt.prefill)[0] for answer in prompt.answers]
     right = torch.tensor([question.answer], device=ids.device)
+    inputs = video.adapter.inputs(ids, features.tensor, features.layout)
 
     def objective(embeddings: Tensor) -> Tensor:
-        outputs = video.model(inputs_embeds=embeddings, use_cache=False, logits_to_keep=1)
+        given = {**inputs, "inputs_embeds": embeddings}
+        outputs = video.model(**given, use_cache=False, logits_to_keep=1)
         return odds(outputs.logits[:, -1, options].float(), right).sum()
 
-    embeddings = video.adapter.embed(ids, features.tensor)
-    return Run(title, task.name, video.adapter, embeddings, objective)
+    return Run(title, task.name, video.adapter, inputs["inputs_embeds"], objective)

@@ -89,7 +89,7 @@ def score_questions(
 
 def _score(model: VideoModel, task: VideoRecall, question: RecallQuestion, features: Any) -> Scored:
     prompt, cache = task.prompt(question, ()), DynamicCache()
-    logits = model.prefill(model.prompt_ids(prompt, features.frames), features, cache)
+    logits = model.prefill(model.prompt_ids(prompt, features), features, cache)
     likely = _likeliest(model, logits, question)
     reply = model.generate(logits, cache, task.tokens)
     unseen = replace(prompt, parts=tuple(part for part in prompt.parts if part != VIDEO))
@@ -107,6 +107,8 @@ def _likeliest(model: VideoModel, logits: torch.Tensor, question: RecallQuestion
 def _introduction(model: VideoModel) -> str:
     shape = model.model.config.text_config
     vision = model.model.config.vision_config
+    _, rows, columns = model.adapter.grid(FRAMES)
+    each = rows * columns
     parameters = sum(weight.numel() for weight in model.model.parameters())
     return paragraph(
         f"A small {type(model.model).__name__} that answers questions about synthetic videos"
@@ -115,8 +117,8 @@ def _introduction(model: VideoModel) -> str:
         f" {shape.hidden_size}, {shape.num_attention_heads} heads, {shape.num_key_value_heads}"
         f" key/value heads. Vision: {vision.num_hidden_layers} layers, width"
         f" {vision.hidden_size}, pictures of {vision.image_size} x {vision.image_size},"
-        f" {model.tokens_per_frame} tokens a frame, so {FRAMES} frames are"
-        f" {FRAMES * model.tokens_per_frame} tokens. {parameters:,} parameters, stored as float16,"
+        f" {each} tokens a frame, so {FRAMES} frames are"
+        f" {FRAMES * each} tokens. {parameters:,} parameters, stored as float16,"
         f" and a vocabulary of {shape.vocab_size} words."
     )
 
