@@ -127,13 +127,13 @@ _ONEVISION_TEMPLATE = """\
 #: As Qwen/Qwen2-VL-2B-Instruct's.
 _QWEN_TEMPLATE = """\
 {% for message in messages %}{% if loop.first and message['role'] != 'system' %}\
-<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n{% endif %}\
-<|im_start|>{{ message['role'] }}\\n{% if message['content'] is string %}\
-{{ message['content'] }}<|im_end|>\\n{% else %}{% for content in message['content'] %}\
+<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}\
+<|im_start|>{{ message['role'] }}\n{% if message['content'] is string %}\
+{{ message['content'] }}<|im_end|>\n{% else %}{% for content in message['content'] %}\
 {% if content['type'] == 'video' or 'video' in content %}\
 <|vision_start|><|video_pad|><|vision_end|>\
-{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}<|im_end|>\\n{% endif %}\
-{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\\n{% endif %}"""
+{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endif %}\
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"""
 
 _COLOURS = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.25, 0.3, 0.5]}
 _QWEN_FILE = {

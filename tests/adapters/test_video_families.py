@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import tiny_video_families
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from tiny_video_families import FAMILIES, PATCH, VOCABULARY, save
 from transformers import DynamicCache
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRMSNorm
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLRMSNorm
 
 from transfer import attach, check_adapter
@@ -167,6 +170,9 @@ def test_generation_is_transformers_own_with_the_same_cache(video, family, polic
         "smolvlm": {"pixel_values": pixels},
         "llava_onevision": {"pixel_values_videos": pixels},
     }.get(family) or qwen_inputs(ids, pixels)
+    if family == "qwen2_vl":
+        # It knows no seconds.
+        del given["second_per_grid_ts"]
     budget = None if policy == "full" else 20
     with attach(video.model, policy, update_interval=N_UP, budget=budget) as memory:
         theirs = memory.new_cache()
@@ -186,11 +192,11 @@ def test_answers_of_several_tokens_go_on_at_true_positions(video, family):
     features = video.encode(clip())
     ids = video.prompt_ids(ASKED, features)
     answer = video.chat.encode_answer("red")
-    assert len(answer) == 3
+    assert len(answer) > 2
     cache = DynamicCache(config=video.adapter.config)
     [found] = video.option_log_likelihoods(video.prefill(ids, features, cache), cache, ["red"])
-    logits = full_run(video, torch.cat([ids, torch.tensor([answer])], 1), features)[0, -4:-1]
-    expected = logits.log_softmax(-1)[range(3), answer].sum()
+    logits = full_run(video, torch.cat([ids, torch.tensor([answer])], 1))[0, ids.shape[1] - 1 :]
+    expected = logits.log_softmax(-1)[range(len(answer)), answer].sum()
     assert found == pytest.approx(float(expected), abs=1e-10)
     assert cache.get_seq_length() == ids.shape[1]
 
@@ -286,13 +292,14 @@ def test_a_number_of_frames_says_enough_or_not(video, family):
 
 
 @families
-def test_a_prompt_beyond_the_positions_says_how_many_frames_fit(video, family):
-    many = video.encode(clip(230, height=16, width=24))
-    with pytest.raises(UserError, match=r"the model has 2048 positions; (\d+) frames fit") as error:
+def test_a_prompt_beyond_the_positions_says_how_many_frames_fit(video, family, monkeypatch):
+    monkeypatch.setattr(video.adapter.config, "max_position_embeddings", 500)
+    many = video.encode(clip(200, height=16, width=24))
+    with pytest.raises(UserError, match=r"the model has 500 positions; \d+ frames fit$") as error:
         video.prompt_ids(ASKED, many)
-    fit = int(str(error.value).split("; ")[1].split()[0])
-    assert 20 < fit < 230
-    video.prompt_ids(ASKED, video.encode(clip(fit, height=16, width=24)))
+    fit = int(str(error.value).split()[-3])
+    assert fit > 10
+    assert video.prompt_ids(ASKED, video.encode(clip(fit, height=16, width=24))).shape[1] > 350
 
 
 @families
@@ -363,23 +370,11 @@ def test_times_are_of_the_frames_not_of_their_number():
     assert seconds(5.0) == seconds() == 1.0
 
 
-@pytest.mark.parametrize(
-    ("height", "width", "made"),
-    [
-        (64, 128, (16, 32)),
-        (30, 30, (24, 24)),
-        (8, 8, (24, 24)),
-        (9, 700, (8, 96)),
-        (400, 20, (40, 8)),
-        (16, 40, (16, 40)),
-    ],
-)
-def test_frames_keep_their_shape_within_a_budget(height, width, made):
-    preprocessing = QwenPreprocessing.of(FAMILIES["qwen2_vl"].file)
-    pixels = np.zeros((1, height, width, 3), np.uint8)
-    found = preprocessing(pixels).shape[-2:]
-    assert found == made
-    assert all(side % 8 == 0 for side in found)
+@given(st.integers(1, 400), st.integers(1, 400))
+def test_frames_keep_their_shape_within_a_budget_as_the_processors_do(height, width):
+    assume(max(height, width) <= 200 * min(height, width))
+    made = QwenPreprocessing.of(FAMILIES["qwen2_vl"].file).sizes(8, height, width)
+    assert list(made) == [smart_resize(height, width, 8, 8 * 8 * 6, 8 * 8 * 12)]
 
 
 def test_frames_too_long_for_the_processor():
