@@ -180,9 +180,11 @@ def find_model(name: str | Path, kind: Kind) -> Source:
     """
     source = Source(str(name))
     if source.kind != kind:
+        known = f" of {', '.join(_VIDEO)}" if kind == "video" else ""
         raise UserError(
             f"{name} is {_IN_WORDS[source.kind]} ({source.config.get('model_type')}), not "
-            f"{_IN_WORDS[kind]}; name {', '.join(shipped_models(kind))}, a folder or a hub id"
+            f"{_IN_WORDS[kind]}{known}; name {', '.join(shipped_models(kind))}, a folder or a hub "
+            "id"
         )
     return source
 

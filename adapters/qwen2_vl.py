@@ -160,11 +160,13 @@ class Qwen2VLAdapter(VideoAdapter):
         return self._around(word(self.video_token), word)
 
     def apart(self, layout: Layout, word: Word) -> list[str]:
-        """Raise `UserError`, as there are no tokens of one frame."""
-        raise UserError(
-            f"{self.model.config.model_type} joins {self._joined} frames in every token, so that no"
-            " text can stand between frames; ask without subtitles, with the video as one"
-        )
+        """How a prompt writes each frame: joined ones are a video where the first of them stands.
+
+        So a text between two frames that are joined comes behind both.
+        """
+        _, rows, columns = layout.grid
+        video = self._around(word(self.video_token) * (rows * columns), word)
+        return [video if frame % self._joined == 0 else "" for frame in range(layout.frames)]
 
     def whole(self, layout: Layout, word: Word) -> str:
         """How a prompt writes the video."""
@@ -203,13 +205,19 @@ class Qwen2VLAdapter(VideoAdapter):
         if layout is None:
             return torch.arange(ids.shape[1], device=ids.device).expand(3, *ids.shape)
         model: Any = self.model
-        times, rows, columns = layout.grid
-        grid = [times, rows * self._merged, columns * self._merged]
+        kinds = 2 * self.is_video(ids).int()
+        found, tokens = kinds[0].unique_consecutive(return_counts=True)
+        _, rows, columns = layout.grid
+        # A text between frames makes several videos of one.
+        grids = [
+            [count // (rows * columns), rows * self._merged, columns * self._merged]
+            for count in tokens[found == 2].tolist()
+        ]
         return model.model.get_rope_index(
             ids,
-            mm_token_type_ids=2 * self.is_video(ids).int(),
-            video_grid_thw=torch.tensor([grid] * len(ids), device=ids.device),
-            second_per_grid_ts=torch.tensor([self._seconds(layout)] * len(ids)),
+            mm_token_type_ids=kinds,
+            video_grid_thw=torch.tensor(grids * len(ids), device=ids.device),
+            second_per_grid_ts=torch.tensor([self._seconds(layout)] * len(grids) * len(ids)),
         )[0]
 
     def _seconds(self, layout: Layout) -> float:

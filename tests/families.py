@@ -1,5 +1,7 @@
 """Tiny random models of every causal language model in transformers, and what becomes of each.
 
+So also of the video models that can be named.
+
     python tests/families.py
 
 writes `docs/support.md`. A family is made tiny by giving its configuration, and those inside it,
@@ -13,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tiny_video
+import tiny_video_families
 import torch
 import transformers
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -113,6 +117,20 @@ MORE: dict[str, dict[str, Any]] = {
     "zamba2": _HYBRID,
     "zaya": {"num_experts_per_tok": 1},
 }
+_ONE_SIZE = "frames of one size, so many tokens each"
+_AXES = (
+    "positions of three axes (time, row, column), which go on behind evictions and chunks; frames "
+    "keep their shape within `max_pixels` of the processor's file, which decides how many tokens "
+    "they are; two frames share a token, and a text between them stands behind both"
+)
+#: What is particular about the families of video models.
+VIDEO = {
+    "llava_next_video": _ONE_SIZE,
+    "llava_onevision": f"{_ONE_SIZE}, and one ends the video",
+    "qwen2_vl": _AXES,
+    "qwen2_5_vl": f"{_AXES}; times are in seconds",
+    "smolvlm": "SmolVLM2; frames are pictures, and the prompt says the second of each",
+}
 
 
 @dataclass(frozen=True)
@@ -152,10 +170,16 @@ def _small(config_class: type[PreTrainedConfig], more: dict[str, Any]) -> PreTra
     return config_class(**settings | more)
 
 
+def build_video(family: str) -> PreTrainedModel:
+    """A tiny random video model, the same every time."""
+    own = tiny_video_families.FAMILIES
+    return tiny_video_families.build(family) if family in own else tiny_video.llava()
+
+
 def outcome(family: str) -> Outcome:
     """Build a family and check it; what is pruned and not exact is an error."""
     try:
-        model = build(family)
+        model = build_video(family) if family in VIDEO else build(family)
     # Other people's configurations raise what they like.
     except Exception as error:
         return Outcome(family, "not built", why=str(error).strip().splitlines()[-1].strip())
@@ -168,8 +192,27 @@ def outcome(family: str) -> Outcome:
     return Outcome(family, verdict, f"{check.pruned_layers} of {check.layers}")
 
 
+def video_table(outcomes: list[Outcome]) -> Iterator[str]:
+    """The lines of `docs/support.md` on video models."""
+    yield ""
+    yield "## Video models"
+    yield ""
+    yield (
+        "`--model` takes a folder or a hub id of these families (`transfer eval` on video tasks, "
+        "`transfer inspect`, lmms-eval); frames, prompts and positions are those of the official "
+        "processors. The text model is pruned, the vision tower is not. Other video models can be "
+        "pruned with `attach` and inputs of their own processor, as the table above says of their "
+        "text models."
+    )
+    yield ""
+    yield "| family | outcome | pruned layers | what is particular |"
+    yield "|---|---|---|---|"
+    for each in outcomes:
+        yield f"| {each.family} | {each.verdict} | {each.layers} | {VIDEO[each.family]} |"
+
+
 def table(outcomes: list[Outcome]) -> Iterator[str]:
-    """The lines of `docs/support.md`."""
+    """The lines of `docs/support.md` on language models."""
     counts = Counter(outcome.verdict for outcome in outcomes)
     yield "# Which families can be pruned"
     yield ""
@@ -204,8 +247,9 @@ def main() -> None:
     for family in sorted(FAMILIES):
         outcomes.append(outcome(family))
         print(outcomes[-1], flush=True)
+    lines = [*table(outcomes), *video_table([outcome(family) for family in VIDEO])]
     with replacing(TABLE) as partial:
-        partial.write_text("\n".join(table(outcomes)) + "\n", encoding="utf-8")
+        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
