@@ -338,8 +338,7 @@ def load_video_model(
         small=source.shipped,
         device_map=device_map,
     )
-    adapter = get_adapter(model)
-    assert isinstance(adapter, VideoAdapter)
+    adapter: Any = get_adapter(model)
     preprocessing = load_preprocessing(path, adapter.preprocessing)
     _check_processor(path, adapter, preprocessing)
     tokenizer = _load_tokenizer(path, trust_remote_code)
