@@ -111,20 +111,20 @@ class VideoModel:
         text = self._as_processor(prompt, rooms) or self._as_text(prompt, rooms)
         ids = self.chat.encode(text)
         tensor = torch.tensor([ids], device=self.model.device)
-        token = self._word(self.adapter.video_token)
-        if int(self.is_video(tensor).sum()) != sum(room.count(token) for room in rooms):
+        token, room = self._word(self.adapter.video_token), "".join(filter(None, rooms))
+        if int(self.is_video(tensor).sum()) != room.count(token):
             raise UserError(
                 f"the question holds the model's own token {token}; write it in another way"
             )
         if len(ids) > self.adapter.positions:
-            raise self._too_long(len(ids), rooms, video)
+            raise self._too_long(len(ids), room, video)
         return tensor
 
     def _word(self, token: int) -> str:
         return str(self.tokenizer.convert_ids_to_tokens(token))
 
-    def _rooms(self, prompt: Prompt, video: VideoFeatures | int) -> list[str]:
-        """What is written in the place of each part that is no text, and empty texts."""
+    def _rooms(self, prompt: Prompt, video: VideoFeatures | int) -> list[str | None]:
+        """What is written in the place of each part; None: itself, as it is a text."""
         frames = video if isinstance(video, int) else video.frames
         whole, single = prompt.parts.count(VIDEO), prompt.parts.count(FRAME)
         if (whole and single) or whole > 1 or single not in (0, frames):
@@ -133,16 +133,16 @@ class VideoModel:
                 f"; use {VIDEO} once, or {FRAME} for each frame"
             )
         if not whole and not single:
-            return [""] * len(prompt.parts)
+            return [None] * len(prompt.parts)
         adapter = self.adapter
         layout = Layout(video, adapter.grid(video)) if isinstance(video, int) else video.layout
         if whole:
             written = iter([adapter.whole(layout, self._word)])
         else:
             written = iter(adapter.apart(layout, self._word))
-        return [next(written) if part in (VIDEO, FRAME) else "" for part in prompt.parts]
+        return [next(written) if part in (VIDEO, FRAME) else None for part in prompt.parts]
 
-    def _as_processor(self, prompt: Prompt, rooms: Sequence[str]) -> str:
+    def _as_processor(self, prompt: Prompt, rooms: Sequence[str | None]) -> str:
         """A video and a text behind it, with between them what the chat template puts there.
 
         Returns:
@@ -150,22 +150,23 @@ class VideoModel:
         """
         placeholder = self.adapter.placeholder(self._word)
         behind = "".join(prompt.parts[1:])
-        if not placeholder or prompt.parts[0] != VIDEO or not behind.startswith("\n"):
+        if not placeholder or prompt.parts[:1] != (VIDEO,) or not behind.startswith("\n"):
             return ""
         text = self.chat.render_video(behind[1:], prompt.system, prompt.prefill)
-        return text.replace(placeholder, rooms[0]) if text.count(placeholder) == 1 else ""
+        return text.replace(placeholder, rooms[0] or "") if text.count(placeholder) == 1 else ""
 
-    def _as_text(self, prompt: Prompt, rooms: Sequence[str]) -> str:
-        user = "".join(room or part for room, part in zip(rooms, prompt.parts))
+    def _as_text(self, prompt: Prompt, rooms: Sequence[str | None]) -> str:
+        written = zip(rooms, prompt.parts)
+        user = "".join(part if room is None else room for room, part in written)
         return self.chat.render(user, prompt.system, prompt.prefill)
 
-    def _too_long(self, tokens: int, rooms: Sequence[str], video: VideoFeatures | int) -> UserError:
-        frames = (video if isinstance(video, int) else video.frames) if any(rooms) else 0
-        room = len(self.tokenizer("".join(rooms), add_special_tokens=False).input_ids)
-        each = max(1, -(-room // max(1, frames)))
-        fit = max(0, self.adapter.positions - (tokens - room)) // each
+    def _too_long(self, tokens: int, room: str, video: VideoFeatures | int) -> UserError:
+        frames = (video if isinstance(video, int) else video.frames) if room else 0
+        inside = len(self.tokenizer(room, add_special_tokens=False).input_ids)
+        each = max(1, -(-inside // max(1, frames)))
+        fit = max(0, self.adapter.positions - (tokens - inside)) // each
         return UserError(
-            f"the prompt has {tokens} tokens, {room} of them for {frames} frames, and the"
+            f"the prompt has {tokens} tokens, {inside} of them for {frames} frames, and the"
             f" model has {self.adapter.positions} positions; {fit} frames fit"
         )
 
@@ -187,7 +188,8 @@ class VideoModel:
         Args:
             ids: of the prompt.
             features: of its video; None where the prompt has none.
-            cache: empty, made by `memory.new_cache()` where a policy prunes; None: nothing is kept.
+            cache: made by `memory.new_cache()` where a policy prunes; the prompt comes behind what
+                it holds. None: nothing is kept.
             chunk: tokens read at once, to bound memory; None, or without a cache: all of them.
 
         Returns:

@@ -280,6 +280,7 @@ def test_system_prefill_and_a_question_before_the_video(video, family):
 def test_texts_between_frames(video, family):
     prompt = Prompt((FRAME, "A", FRAME, "B", FRAME, QUESTION), ("A", "B"))
     text = written(video, prompt, 3)
+    assert FRAME not in text
     token = video._word(video.adapter.video_token)
     pieces = [piece.count(token) for piece in re.split("[AB](?!s)", text)]
     # Two frames that share tokens stand before the text between them.
