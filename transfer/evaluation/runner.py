@@ -58,7 +58,7 @@ def evaluate(config: EvalConfig) -> Results:
                     lost=lost_policies(rows),
                     computed=benchmark.computed(),
                 )
-                store.finish(results)
+                store.finish(results, benchmark.files(rows))
         finally:
             benchmark.close()
     return results

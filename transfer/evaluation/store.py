@@ -216,10 +216,12 @@ class Store:
         """
         return dict(zip(_SEAL, (len(rows), content_digest([self._settings, list(rows)]))))
 
-    def finish(self, results: Results) -> None:
-        """Write `results.json` and `summary.csv`, each whole or not at all."""
+    def finish(self, results: Results, files: Mapping[str, Any]) -> None:
+        """Write `results.json`, `summary.csv` and other JSON files, each whole or not at all."""
         if self.folder is not None:
             write_results(self.folder, results)
+            for name, content in files.items():
+                write_json(self.folder / name, content)
 
     def _write(self, name: str, content: Row) -> None:
         if name not in self._files:

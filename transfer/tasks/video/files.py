@@ -2,35 +2,49 @@
 
 import csv
 import io
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from transfer.errors import UserError
 from transfer.files import read_json, read_json_lines, read_text
-from transfer.tasks.video_records import LETTERS, BrokenRecord, VideoQuestion
+from transfer.tasks.video.archives import find_packed
+from transfer.tasks.video_records import LETTERS, NONE_RIGHT, BrokenRecord, VideoQuestion
 
 T = TypeVar("T")
 _INDEX = re.compile(r"-?\d{1,9}")
+#: Folders within folders of the data that videos are looked for in.
+_DEPTH = 4
 
 
-def find_files(task: str, data: Path | None, patterns: Sequence[str]) -> list[Path]:
+def find_files(
+    task: str, data: Path | None, patterns: Sequence[str], layout: str = ""
+) -> list[Path]:
     """The file itself, or all files of the folder that the first fitting pattern finds.
+
+    Args:
+        task: what errors name it.
+        data: the file or folder.
+        patterns: of the files in the folder.
+        layout: what the folder should have, in words.
 
     Raises:
         UserError: there is none.
     """
+    expected = f"; {layout}" if layout else ""
     if data is None:
-        raise UserError(f"task {task} comes without data; give its folder as --data DIR")
+        raise UserError(f"task {task} comes without data; give its folder as --data DIR{expected}")
     if data.is_file():
         return [data]
     for pattern in patterns:
         if found := sorted(data.glob(pattern)):
             return found
     where = f"the folder {data} has" if data.is_dir() else f"there is no {data}, and so"
-    raise UserError(f"{where} no {' or '.join(patterns)} of {task}; check --data")
+    raise UserError(f"{where} no {' or '.join(patterns)} of {task}; check --data{expected}")
 
 
 def locate(file: Path, folders: Sequence[str], names: Sequence[str]) -> Path:
@@ -46,15 +60,56 @@ def locate(file: Path, folders: Sequence[str], names: Sequence[str]) -> Path:
     paths = [place / name for place in places for name in names]
     there = (place for place in places if place not in roots and place.is_dir())
     expected = next(there, places[0]) / names[0]
-    return next((path for path in paths if _exists(path)), expected)
+    return next((path for path in paths if exists(path)), expected)
 
 
-def _exists(path: Path) -> bool:
+def exists(path: Path) -> bool:
     """Whether it does; names too long for a file, and files in closed folders, do not."""
     try:
         return path.exists()
     except OSError:
         return False
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The folder of a benchmark, for files that lie elsewhere in it than expected.
+
+    Attributes:
+        path: of the folder.
+    """
+
+    path: Path
+
+    def find(self, tails: Sequence[str]) -> Path | None:
+        """The one file or folder, in a zip or out of it, whose path ends with one of the tails.
+
+        Zips count that lie in the folder or in a folder of it.
+
+        Raises:
+            UserError: a zip cannot be read.
+        """
+        for tail in tails:
+            own = self._named.get(Path(tail).name, ())
+            fitting = [path for path in own if f"/{path.as_posix()}".endswith(f"/{tail}")]
+            if len(fitting) == 1:
+                return fitting[0]
+        return find_packed(self._zips, tails)
+
+    @cached_property
+    def _zips(self) -> list[Path]:
+        return sorted([*self.path.glob("*.zip"), *self.path.glob("*/*.zip")])
+
+    @cached_property
+    def _named(self) -> dict[str, list[Path]]:
+        """Files and folders in it, not too deep, by their names."""
+        found: dict[str, list[Path]] = {}
+        for parent, folders, files in os.walk(self.path):
+            for name in (*folders, *files):
+                found.setdefault(name, []).append(Path(parent, name))
+            if len(Path(parent).relative_to(self.path).parts) >= _DEPTH:
+                folders.clear()
+        return found
 
 
 def with_suffixes(name: str) -> tuple[str, ...]:
@@ -111,11 +166,13 @@ class Row:
         id: what its errors name it.
         fields: by name; anything else makes it a broken record.
         file: where it was read.
+        folder: of the whole benchmark; None: not told.
     """
 
     id: str
     fields: Any
     file: Path
+    folder: Folder | None = None
 
     def get(self, *names: str) -> Any:
         """The first of these fields that is there and not empty; None if none is."""
@@ -132,6 +189,32 @@ class Row:
         if not isinstance(value, str | int | float):
             raise self.error(f"has no text {' or '.join(map(repr, names))}", "add it")
         return str(value).strip()
+
+    def verbatim(self, name: str) -> str:
+        """A text that may be empty.
+
+        Raises:
+            UserError: it is missing or something else.
+        """
+        return "" if self.fields.get(name) == "" else self.text(name)
+
+    def located(self, folders: Sequence[str], names: Sequence[str], unique: bool = True) -> Path:
+        """Where a file of this record lies, see `locate`; else anywhere in the folder.
+
+        Args:
+            folders: where to look first.
+            names: most likely first.
+            unique: the names alone tell the file; else it is looked for with its folder.
+
+        Raises:
+            UserError: a zip cannot be read.
+        """
+        path = locate(self.file, folders, names)
+        if self.folder is None or exists(path):
+            return path
+        parents = [""] if unique else [f"{folder}/" for folder in folders]
+        tails = [f"{parent}{name}" for parent in parents for name in names]
+        return self.folder.find(tails) or path
 
     def number(self, *names: str) -> float | None:
         """A number of 0 or more, or None where the field is missing.
@@ -202,6 +285,17 @@ class Row:
         if text not in options:
             raise self.error(f"has {name!r} {text!r}, which is none of its options", "mend either")
         return options.index(text)
+
+    def last_choice(self, name: str, options: Sequence[str]) -> int | None:
+        """The last option whose text the field repeats, `NONE_RIGHT` if none is; None without it.
+
+        So the code of MVBench and MLVU goes through the options.
+        """
+        if self.fields.get(name) is None:
+            return None
+        text = self.verbatim(name)
+        fitting = (place for place, option in enumerate(options) if option == text)
+        return max(fitting, default=NONE_RIGHT)
 
     def error(self, what: str, remedy: str) -> UserError:
         """What is wrong with this record, and what to do."""

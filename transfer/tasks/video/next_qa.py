@@ -30,6 +30,9 @@ class NextQA(PublishedTask):
         "*.jsonl",
     )
     ids: str = "{video}_{qid}"
+    layout: str = (
+        "next-qa has val.csv, test.csv or MC/*.parquet, and videos/ or NExTVideo/ beside it"
+    )
 
     def question(self, row: Row) -> VideoQuestion:
         """The question of a row."""
@@ -40,7 +43,7 @@ class NextQA(PublishedTask):
         files = tuple(file for name in dict.fromkeys(names) for file in with_suffixes(name))
         return VideoQuestion(
             row.id,
-            locate(row.file, ("videos", "video", "NExTVideo"), files),
+            row.located(("videos", "video", "NExTVideo"), files),
             row.text("question"),
             tuple(row.text(f"a{place}") for place in range(5)),
             row.index("answer"),
