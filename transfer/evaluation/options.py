@@ -17,7 +17,7 @@ from transfer.plugins import BENCHMARKS
 
 Budget = int | float | None
 #: How the name of a task file ends.
-RECORDS = ".jsonl"
+RECORDS = (".jsonl", ".json")
 
 
 @dataclass(frozen=True)

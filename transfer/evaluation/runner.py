@@ -58,7 +58,8 @@ def evaluate(config: EvalConfig) -> Results:
                     lost=lost_policies(rows),
                     computed=benchmark.computed(),
                 )
-                store.finish(results, benchmark.files(rows))
+                store.finish(results)
+                store.keep(benchmark.files(rows))
         finally:
             benchmark.close()
     return results

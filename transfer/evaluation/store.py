@@ -216,11 +216,15 @@ class Store:
         """
         return dict(zip(_SEAL, (len(rows), content_digest([self._settings, list(rows)]))))
 
-    def finish(self, results: Results, files: Mapping[str, Any]) -> None:
-        """Write `results.json`, `summary.csv` and other JSON files, each whole or not at all."""
+    def finish(self, results: Results) -> None:
+        """Write `results.json` and `summary.csv`, each whole or not at all."""
         if self.folder is not None:
             write_results(self.folder, results)
-            for name, content in files.items():
+
+    def keep(self, files: Mapping[str, Any]) -> None:
+        """Write JSON files beside them, each whole or not at all."""
+        for name, content in files.items():
+            if self.folder is not None:
                 write_json(self.folder / name, content)
 
     def _write(self, name: str, content: Row) -> None:

@@ -47,7 +47,7 @@ from transfer.tasks.text import check_text
 
 #: What a task may be beside a name.
 _READ = (
-    f"a file of your own questions ends in {RECORDS} and has lines of "
+    f"a file of your own questions ends in {' or '.join(RECORDS)} and has lines or a list of "
     '{"prompt": "... Answer:", "answer": "red"}, a benchmark of your own is package.module:Class'
 )
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 from zlib import crc32
 
@@ -32,7 +33,6 @@ from transfer.evaluation.video_held import held
 from transfer.evaluation.worker import failure
 from transfer.tasks.video import VIDEO_TASKS
 from transfer.tasks.video.archives import archive_of, unpacked
-from transfer.tasks.video.files import exists
 from transfer.tasks.video_prompts import VideoTask
 from transfer.tasks.video_records import NONE_RIGHT, BrokenRecord, Prompt, VideoQuestion
 from transfer.video.frames import Clip, read_clip
@@ -96,8 +96,9 @@ class VideoBenchmark(Benchmark):
         """
         if name.lower().endswith(_FILES):
             raise UserError(
-                f"task {name} is a file; a file of your own questions is read with --task jsonl"
-                f" --data {name}, one of a benchmark with the benchmark's name for --task"
+                f"{name} is a file and no task; a file of your own questions is read with --task "
+                "jsonl --data FILE.jsonl, one of a benchmark with its name, as --task mlvu --data "
+                "FILE.json"
             )
         if name not in VIDEO_TASKS:
             raise unknown_name("task", name, VIDEO_TASKS, _READ)
@@ -210,19 +211,21 @@ class VideoBenchmark(Benchmark):
     def _clip(self, question: VideoQuestion) -> Clip:
         """The frames of its video, which may lie in a zip."""
         config, video = self.config, question.video
-        if not exists(video) and archive_of(video) is None:
-            layout = self.task.layout or "check the path"
-            raise UserError(f"video {video} does not exist; {layout}")
-        with unpacked(video) as path:
-            return read_clip(
-                path,
-                self._frames(question),
-                config.sampling or self.task.sampling,
-                fps=config.fps,
-                start=question.start,
-                end=question.end,
-                folder_fps=question.folder_fps,
-            )
+        try:
+            with unpacked(video) as path:
+                return read_clip(
+                    path,
+                    self._frames(question),
+                    config.sampling or self.task.sampling,
+                    fps=config.fps,
+                    start=question.start,
+                    end=question.end,
+                    folder_fps=question.folder_fps,
+                )
+        except UserError as error:
+            if self.task.layout and _is_absent(video):
+                raise UserError(f"video {video} does not exist; {self.task.layout}") from error
+            raise
 
     def _ask(self, question: VideoQuestion, watched: Watched, contender: Contender) -> Row:
         prompt = self.task.prompt(question, watched.clip.seconds)
@@ -302,6 +305,14 @@ class VideoBenchmark(Benchmark):
             "record": self._digests[question.id],
             **{name: _listed(getattr(question, name)) for name in groups},
         }
+
+
+def _is_absent(video: Path) -> bool:
+    """Whether nothing is there, as a file or in a zip; False where nobody may look."""
+    try:
+        return not video.exists() and archive_of(video) is None
+    except OSError:
+        return False
 
 
 def _chance(row: Row) -> float:

@@ -11,14 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from transfer.errors import UserError
-from transfer.tasks.video.files import (
-    Row,
-    identify,
-    read_object,
-    read_rows,
-    unlettered,
-    with_suffixes,
-)
+from transfer.tasks.video.files import Row, identify, read_object, read_rows, unlettered
+from transfer.tasks.video.places import with_suffixes
 from transfer.tasks.video.published import PublishedTask
 from transfer.tasks.video_records import VideoQuestion
 

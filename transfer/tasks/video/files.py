@@ -1,120 +1,20 @@
-"""Reading the files of benchmarks: which file it is, its rows, and what a row says."""
+"""Reading the files of benchmarks: their rows, and what a row says."""
 
 import csv
 import io
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from transfer.errors import UserError
 from transfer.files import read_json, read_json_lines, read_text
-from transfer.tasks.video.archives import find_packed
+from transfer.tasks.video.places import Folder, exists, locate
 from transfer.tasks.video_records import LETTERS, NONE_RIGHT, BrokenRecord, VideoQuestion
 
 T = TypeVar("T")
 _INDEX = re.compile(r"-?\d{1,9}")
-#: Folders within folders of the data that videos are looked for in.
-_DEPTH = 4
-
-
-def find_files(
-    task: str, data: Path | None, patterns: Sequence[str], layout: str = ""
-) -> list[Path]:
-    """The file itself, or all files of the folder that the first fitting pattern finds.
-
-    Args:
-        task: what errors name it.
-        data: the file or folder.
-        patterns: of the files in the folder.
-        layout: what the folder should have, in words.
-
-    Raises:
-        UserError: there is none.
-    """
-    expected = f"; {layout}" if layout else ""
-    if data is None:
-        raise UserError(f"task {task} comes without data; give its folder as --data DIR{expected}")
-    if data.is_file():
-        return [data]
-    for pattern in patterns:
-        if found := sorted(data.glob(pattern)):
-            return found
-    where = f"the folder {data} has" if data.is_dir() else f"there is no {data}, and so"
-    raise UserError(f"{where} no {' or '.join(patterns)} of {task}; check --data{expected}")
-
-
-def locate(file: Path, folders: Sequence[str], names: Sequence[str]) -> Path:
-    """Where a video lies whose record is in `file`; if it is missing, where it was expected.
-
-    Args:
-        file: the folders are beside it, or beside its own folder.
-        folders: where to look.
-        names: of the video, most likely first.
-    """
-    roots = (file.parent, file.parent.parent)
-    places = [root / folder for root in roots for folder in folders]
-    paths = [place / name for place in places for name in names]
-    there = (place for place in places if place not in roots and place.is_dir())
-    expected = next(there, places[0]) / names[0]
-    return next((path for path in paths if exists(path)), expected)
-
-
-def exists(path: Path) -> bool:
-    """Whether it does; names too long for a file, and files in closed folders, do not."""
-    try:
-        return path.exists()
-    except OSError:
-        return False
-
-
-@dataclass(frozen=True)
-class Folder:
-    """The folder of a benchmark, for files that lie elsewhere in it than expected.
-
-    Attributes:
-        path: of the folder.
-    """
-
-    path: Path
-
-    def find(self, tails: Sequence[str]) -> Path | None:
-        """The one file or folder, in a zip or out of it, whose path ends with one of the tails.
-
-        Zips count that lie in the folder or in a folder of it.
-
-        Raises:
-            UserError: a zip cannot be read.
-        """
-        for tail in tails:
-            own = self._named.get(Path(tail).name, ())
-            fitting = [path for path in own if f"/{path.as_posix()}".endswith(f"/{tail}")]
-            if len(fitting) == 1:
-                return fitting[0]
-        return find_packed(self._zips, tails)
-
-    @cached_property
-    def _zips(self) -> list[Path]:
-        return sorted([*self.path.glob("*.zip"), *self.path.glob("*/*.zip")])
-
-    @cached_property
-    def _named(self) -> dict[str, list[Path]]:
-        """Files and folders in it, not too deep, by their names."""
-        found: dict[str, list[Path]] = {}
-        for parent, folders, files in os.walk(self.path):
-            for name in (*folders, *files):
-                found.setdefault(name, []).append(Path(parent, name))
-            if len(Path(parent).relative_to(self.path).parts) >= _DEPTH:
-                folders.clear()
-        return found
-
-
-def with_suffixes(name: str) -> tuple[str, ...]:
-    """File names that a video without its ending may have, and the folder of frames."""
-    return tuple(name + suffix for suffix in (".mp4", ".mkv", ".MP4", ".webm", ".avi", ""))
 
 
 def read_rows(path: Path) -> list[Any]:
@@ -191,12 +91,13 @@ class Row:
         return str(value).strip()
 
     def verbatim(self, name: str) -> str:
-        """A text that may be empty.
+        """A text with the blanks at its ends, which may be all of it.
 
         Raises:
             UserError: it is missing or something else.
         """
-        return "" if self.fields.get(name) == "" else self.text(name)
+        value = self.fields.get(name)
+        return value if isinstance(value, str) else self.text(name)
 
     def located(self, folders: Sequence[str], names: Sequence[str], unique: bool = True) -> Path:
         """Where a file of this record lies, see `locate`; else anywhere in the folder.
@@ -239,12 +140,20 @@ class Row:
         Raises:
             UserError: it is missing or something else.
         """
+        return tuple(text.strip() for text in self.verbatim_texts(*names))
+
+    def verbatim_texts(self, *names: str) -> tuple[str, ...]:
+        """A list of texts, with the blanks at their ends.
+
+        Raises:
+            UserError: it is missing or something else.
+        """
         value = self.get(*names)
         if not isinstance(value, list | tuple):
             raise self.error(f"has no list {' or '.join(map(repr, names))}", "add it")
         if not all(isinstance(text, str | int | float) for text in value):
             raise self.error(f"has {names[0]!r} with something that is no text", "mend it")
-        return tuple(str(text).strip() for text in value)
+        return tuple(map(str, value))
 
     def index(self, *names: str) -> int | None:
         """A whole number counted from 0; None where the field is missing.

@@ -50,7 +50,7 @@ class LongVideoBench(PublishedTask):
             row.text("question"),
             _options(row),
             # So the test set says that the answer is withheld.
-            None if str(row.get("correct_choice")) == "-1" else row.index("correct_choice"),
+            None if row.get("correct_choice") in (-1, "-1") else row.index("correct_choice"),
             category=row.text("question_category"),
             duration=duration,
             duration_group=row.text("duration_group"),

@@ -1,6 +1,6 @@
 """LVBench (https://arxiv.org/abs/2406.08035): six abilities, asked of videos of an hour or more.
 
-Reads the authors' `video_info.meta.jsonl`, a line a video, with the videos as their script downloads
+Reads the authors' `video_info.meta.jsonl`, a line a video, with the videos as their script gets
 them (`scripts/videos/00000/00000000.mp4`, beside each a JSON file that says its address) or named
 after them (`videos/<key>.mp4`). A question may need several abilities and counts in each. Replies
 are read as the authors' `polish_answer` does. They publish no prompt; this is lmms-eval's.
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transfer.files import read_json
-from transfer.tasks.video.files import Row, identify, read_rows, with_suffixes
+from transfer.tasks.video.files import Row, identify, read_rows
+from transfer.tasks.video.places import with_suffixes
 from transfer.tasks.video.published import PublishedTask
 from transfer.tasks.video_prompts import lettered, letters
 from transfer.tasks.video_records import LETTERS, VIDEO, Prompt, VideoQuestion

@@ -53,7 +53,7 @@ class MLVU(PublishedTask):
 
     def question(self, row: Row) -> VideoQuestion:
         """The question of a row; its answer is an option's text."""
-        options, task = row.texts("candidates"), row.text("question_type")
+        options, task = row.verbatim_texts("candidates"), row.text("question_type")
         task = _TASKS.get(task, task)
         folders = (f"video/{row.file.stem}", f"video/{task}", "video", "MLVU_Test/video", ".")
         return VideoQuestion(

@@ -72,7 +72,7 @@ class MVBench(PublishedTask):
 
     def question(self, row: Row) -> VideoQuestion:
         """The question of a row; its answer is an option's text, its file the task."""
-        task, options = row.file.stem, row.texts("candidates")
+        task, options = row.file.stem, row.verbatim_texts("candidates")
         folder = FOLDERS.get(task, task)
         roots = ("video/", "video/data0613/", "", "data0613/")
         folders = [f"{root}{folder}" for root in roots]
@@ -80,7 +80,7 @@ class MVBench(PublishedTask):
             row.id,
             # Several archives have a video of the same name.
             row.located(folders, (row.text("video"),), unique=False),
-            row.text("question"),
+            row.verbatim("question"),
             options,
             row.last_choice("answer", options),
             category=task,
@@ -96,10 +96,11 @@ class MVBench(PublishedTask):
 
     def parse(self, reply: str, question: VideoQuestion) -> int | None:
         """The first option that the first word is, or is a part of, in the authors' comparison."""
-        [line, *_] = reply.strip().splitlines() or [""]
-        [word, *_] = f"({line}".lower().split(" ")
+        line = reply.strip().split("\n")[0]
+        word = f"({line}".lower().split(" ")[0]
+        plain = word.replace(".", "")
         for place, letter in enumerate(letters(question.options)):
             option = f"({letter.lower()})"
-            if len(word) > 1 and (word.replace(".", "") in option or option in word):
+            if (plain in option and plain != "(") or option in word:
                 return place
         return None

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from transfer.tasks.video.files import Row, locate, read_object, with_suffixes
+from transfer.tasks.video.files import Row, read_object
+from transfer.tasks.video.places import locate, with_suffixes
 from transfer.tasks.video.published import PublishedTask
 from transfer.tasks.video_records import VideoQuestion
 

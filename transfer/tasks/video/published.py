@@ -6,15 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transfer.errors import UserError
-from transfer.tasks.video.files import (
-    Folder,
-    Row,
-    convert,
-    find_files,
-    identify,
-    read_rows,
-    spread,
-)
+from transfer.tasks.video.files import Row, convert, identify, read_rows, spread
+from transfer.tasks.video.places import Folder, find_files
 from transfer.tasks.video_prompts import VideoTask, lettered, letters
 from transfer.tasks.video_records import VIDEO, BrokenRecord, Prompt, VideoQuestion
 

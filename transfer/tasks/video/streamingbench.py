@@ -17,7 +17,8 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from transfer.tasks.video.files import Row, exists, identify, read_rows
+from transfer.tasks.video.files import Row, identify, read_rows
+from transfer.tasks.video.places import exists
 from transfer.tasks.video.published import PublishedTask
 from transfer.tasks.video_prompts import letters
 from transfer.tasks.video_records import LETTERS, VIDEO, Prompt, VideoQuestion
@@ -64,8 +65,8 @@ class StreamingBench(PublishedTask):
         places = ("", "src/data/", "data/", "StreamingBench/", "StreamingBench/src/data/")
         object.__setattr__(self, "patterns", tuple(f"{place}{name}" for place in places))
         layout = (
-            f"{self.name} has {name} with videos/ beside it, which the authors' preprocess.sh fills,"
-            f" or the unzipped data/{self.part}/"
+            f"{self.name} has {name} with videos/ beside it, which the authors' preprocess.sh"
+            f" fills, or the unzipped data/{self.part}/"
         )
         object.__setattr__(self, "layout", layout)
 
@@ -75,11 +76,11 @@ class StreamingBench(PublishedTask):
 
     def question(self, row: Row) -> VideoQuestion:
         """The question of a row, about the video before its time."""
-        second, options = _seconds(row), row.texts("options")[:_SHOWN]
+        second, options = _seconds(row), row.verbatim_texts("options")[:_SHOWN]
         return VideoQuestion(
             row.id,
             _video(row),
-            row.text("question"),
+            row.verbatim("question"),
             options,
             row.letter("answer"),
             category=row.text("task_type"),
@@ -91,7 +92,7 @@ class StreamingBench(PublishedTask):
     def _prompt(self, row: Row, options: Sequence[str]) -> Prompt:
         """The authors' prompt; what was asked before stands in it where the part has it."""
         lines = "\n".join(_lettered(options))
-        text = f"Question: {row.text('question')}\n\nOptions:\n{lines}\n\nThe best option is:"
+        text = f"Question: {row.verbatim('question')}\n\nOptions:\n{lines}\n\nThe best option is:"
         begin = f"{_AFTER}\n\n{row.get('earlier') or ''}\n\n{_APART}\n"
         begin = begin if self.part == "sqa" else f"{_ALONE}\n\n"
         return Prompt((VIDEO, f"\n{begin}{text}"), letters(options))

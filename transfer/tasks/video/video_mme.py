@@ -11,13 +11,8 @@ from pathlib import Path
 
 from transfer.errors import UserError
 from transfer.tasks.video.archives import archive_of, unpacked
-from transfer.tasks.video.files import (
-    Row,
-    identify,
-    read_rows,
-    unlettered,
-    with_suffixes,
-)
+from transfer.tasks.video.files import Row, identify, read_rows, unlettered
+from transfer.tasks.video.places import with_suffixes
 from transfer.tasks.video.published import PublishedTask
 from transfer.tasks.video.subtitles import read_srt, spoken_at
 from transfer.tasks.video_prompts import lettered, letters
