@@ -129,6 +129,10 @@ def test_predictions_as_the_authors_take_them(tmp_path):
     told = {"question_id": "SQ_5", "question_type": "sportsQA"}
     assert BENCHMARK.submission([(question, 5, "F")]) == [{**told, "option": "F"}]
     assert BENCHMARK.submission([(question, None, "none")]) == [{**told, "option": "none"}]
+    write_json(tmp_path / "test_question.json", [{**hidden, "question_type": "needleQA"}])
+    [question] = BENCHMARK.read(tmp_path)
+    assert question.category == "needle"
+    assert BENCHMARK.submission([(question, 0, "A")])[0]["question_type"] == "needleQA"
 
 
 def test_m_avg_is_the_mean_over_tasks():

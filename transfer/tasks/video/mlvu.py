@@ -24,6 +24,8 @@ _SYSTEM = (
 )
 #: The same task under its other names.
 _TASKS = {"findNeedle": "needle", "needleQA": "needle", "PlotQA": "plotQA"}
+#: Where the test set has another.
+_TEST_TASKS = {"needle": "needleQA"}
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class MLVU(PublishedTask):
         return [
             {
                 "question_id": question.id,
-                "question_type": question.category,
+                "question_type": _TEST_TASKS.get(question.category, question.category),
                 "option": reply if option is None else LETTERS[option],
             }
             for question, option, reply in said
