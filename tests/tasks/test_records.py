@@ -61,18 +61,3 @@ def test_lines_end_at_line_feeds_alone(tmp_path):
     file = tmp_path / "questions.jsonl"
     file.write_text('\ufeff{"prompt": "One\u2028two?", "answer": "three"}\n', encoding="utf-8")
     assert read_records(file) == [Record("One\u2028two?", "three")]
-
-
-def test_a_list_of_records(tmp_path):
-    path = tmp_path / "own.json"
-    path.write_text('[{"prompt": "The lamp is", "answer": "red"}]')
-    assert read_records(path) == [Record("The lamp is", "red")]
-    path.write_text('[{"prompt": "The lamp is"}]')
-    with pytest.raises(UserError, match=r"record 1 of the task file .*own\.json is not a JSON obj"):
-        read_records(path)
-    path.write_text('{"prompt": "The lamp is", "answer": "red"}')
-    with pytest.raises(UserError, match=r"own\.json is no JSON list; write one of records, or a"):
-        read_records(path)
-    path.write_text("[]")
-    with pytest.raises(UserError, match="is empty"):
-        read_records(path)

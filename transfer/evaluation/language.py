@@ -36,9 +36,8 @@ class LanguageEval(EvalConfig):
         task: recall, overwritten, decoys, passkey, needle or prose. For models that read text also
             ruler, niah, longbench, longbench-e, longbench-v2, infinitebench, choubun or babilong,
             or one of their tasks (longbench/qasper); perplexity; a file of your own questions
-            (.jsonl, or a list of them in .json), lines of {"prompt": "... Answer:", "answer":
-            "red"}, the last line of whose prompt is the question; or package.module:Class, a
-            benchmark of your own.
+            (.jsonl), lines of {"prompt": "... Answer:", "answer": "red"}, the last line of whose
+            prompt is the question; or package.module:Class, a benchmark of your own.
         data: the folder or file of a benchmark's data, as its authors publish them, or of texts.
         length: tokens of a document that is made, or of a text that is read for its perplexity;
             each is run.

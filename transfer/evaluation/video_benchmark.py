@@ -27,6 +27,7 @@ from transfer.errors import UserError, unknown_name
 from transfer.evaluation.benchmark import Benchmark, Block, Row
 from transfer.evaluation.contenders import Contender, full, plan
 from transfer.evaluation.digest import model_digest, record_digests
+from transfer.evaluation.options import refuse_file
 from transfer.evaluation.statistics import grouped_mean
 from transfer.evaluation.video import VideoEval
 from transfer.evaluation.video_held import held
@@ -39,8 +40,10 @@ from transfer.video.frames import Clip, read_clip
 
 #: What a task may be beside a name.
 _READ = "a benchmark of your own is package.module:Class"
-#: How names of files end that are data, not tasks.
-_FILES = (".json", ".jsonl", ".csv", ".parquet")
+_OF_FILES = (
+    "a file of your own questions is read with --task jsonl --data FILE.jsonl, one of a benchmark "
+    "with its name, as --task mlvu --data FILE.json"
+)
 _SECONDS = ("decode_seconds", "vision_seconds", "prefill_seconds", "answer_seconds")
 _TOKENS = ("kept_video_tokens", "kept_text_tokens", "video_tokens", "frames")
 
@@ -94,12 +97,7 @@ class VideoBenchmark(Benchmark):
         Raises:
             UserError: there are none.
         """
-        if name.lower().endswith(_FILES):
-            raise UserError(
-                f"{name} is a file and no task; a file of your own questions is read with --task "
-                "jsonl --data FILE.jsonl, one of a benchmark with its name, as --task mlvu --data "
-                "FILE.json"
-            )
+        refuse_file(name, _OF_FILES)
         if name not in VIDEO_TASKS:
             raise unknown_name("task", name, VIDEO_TASKS, _READ)
         return VIDEO_TASKS[name]
