@@ -66,6 +66,8 @@ def test_withheld_answers_are_written_as_the_authors_take_them(model, tmp_path, 
 def test_known_answers_make_no_submission(model, tmp_path):
     tiny_video.write_video(touch(tmp_path / "videos/v.mp4"), 8)
     write_json(tmp_path / "lvb_val.json", [{**LONG, "correct_choice": 1}])
+    # Of an earlier run into this folder.
+    touch(tmp_path / "out/submission-full.json")
     evaluate(config_of(model, "longvideobench-no-subtitles", tmp_path, out=tmp_path / "out"))
     assert list((tmp_path / "out").glob("submission*")) == []
 

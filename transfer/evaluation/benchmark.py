@@ -121,7 +121,7 @@ class Benchmark(ABC):
         return {}
 
     def files(self, rows: Sequence[Row]) -> Mapping[str, Any]:
-        """What is written beside the results, as JSON: names of files and their contents.
+        """What is written beside the results: names, `submission-*.json`, and their contents.
 
         Args:
             rows: of all contenders.

@@ -29,6 +29,7 @@ from transfer.evaluation.contenders import Contender, full, plan
 from transfer.evaluation.digest import model_digest, record_digests
 from transfer.evaluation.options import refuse_file
 from transfer.evaluation.statistics import grouped_mean
+from transfer.evaluation.store import ADDED
 from transfer.evaluation.video import VideoEval
 from transfer.evaluation.video_held import held
 from transfer.evaluation.worker import failure
@@ -196,7 +197,7 @@ class VideoBenchmark(Benchmark):
         for row in rows:
             if row["item"] in withheld and row["failure"] is None:
                 budget = "" if row["budget"] is None else f"-{row['budget']}"
-                name = re.sub(r"[^\w.=-]+", "-", f"submission-{row['policy']}{budget}.json")
+                name = re.sub(r"[^\w.=-]+", "-", f"{ADDED}{row['policy']}{budget}.json")
                 told = (withheld[row["item"]], row["said"], row["reply"])
                 said.setdefault(name, []).append(told)
         whole = {name: own for name, own in said.items() if len(own) == len(withheld)}

@@ -5,8 +5,8 @@ archives. The score is the mean over tasks.
 
 As in the authors' `mvbench.ipynb`, all records count, also those with one option; of equal options
 the last is right; and the first word of a reply decides, with or without brackets. But an empty
-reply is wrong; their comparison of parts of words takes it for every option (and lmms-eval leaves
-it out of the mean).
+reply is wrong, and two letters in one word mean the first; their comparison of parts of words takes
+them for every option, or for both (and lmms-eval leaves empty replies out of the mean).
 """
 
 from collections.abc import Sequence
