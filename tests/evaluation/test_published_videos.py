@@ -15,10 +15,12 @@ from transfer.attachment.memory import Memory
 from transfer.cache.policy import Pruning
 from transfer.cli import main
 from transfer.errors import UserError
+from transfer.evaluation import video_benchmark
 from transfer.evaluation.runner import evaluate
 from transfer.evaluation.video import VideoEval
 from transfer.policies import get_policy
 from transfer.tasks.video_records import VIDEO, Prompt
+from transfer.video.frames import read_clip
 
 LONG = {
     "id": "v_0",
@@ -126,6 +128,29 @@ def test_a_question_counts_in_every_ability_that_it_needs(model, tmp_path):
         if entry["policy"] == "full" and entry["metric"] == "correct_reply"
     }
     assert counts == {"": 3, "reasoning": 1, "event": 3, "summary": 1}
+
+
+def test_questions_in_a_stream_are_asked_at_their_times(model, tmp_path, monkeypatch):
+    tiny_video.write_video(touch(tmp_path / "videos/sample_1_real.mp4"), 60)
+    asked = {"task_type": "OCR", "question": "what ?", "options": list("ABCD"), "answer": "A"}
+    stamps = ("00:00:01", "00:00:02")
+    parts = [
+        {"questions": [{**asked, "time_stamp": stamp}], "video_path": "./videos/sample_1_real.mp4"}
+        for stamp in stamps
+    ]
+    write_json(tmp_path / "questions_real.json", parts)
+    seen = []
+
+    def read(*args, **kwargs):
+        seen.append(read_clip(*args, **kwargs))
+        return seen[-1]
+
+    monkeypatch.setattr(video_benchmark, "read_clip", read)
+    rows = evaluate(config_of(model, "streamingbench", tmp_path, frames=32)).rows
+    assert [row["frames"] for row in rows if row["policy"] == "full"] == [1, 2]
+    assert [clip.seconds[-1] < second for clip, second in zip(seen, (1, 2))] == [True, True]
+    assert seen[1].seconds[-1] > 1.9
+    assert len({row["cluster"] for row in rows}) == 1
 
 
 def test_files_are_no_unknown_tasks(model, tmp_path):
