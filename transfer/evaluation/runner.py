@@ -59,6 +59,7 @@ def evaluate(config: EvalConfig) -> Results:
                     computed=benchmark.computed(),
                 )
                 store.finish(results)
+                store.keep(benchmark.files(rows))
         finally:
             benchmark.close()
     return results
