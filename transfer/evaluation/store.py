@@ -73,6 +73,7 @@ class Results:
         rows: one entry an item and contender.
         interrupted: the run was stopped; summary and rows cover what had ended by then.
         lost: policies of which every item failed.
+        notes: sentences that stand under the tables.
     """
 
     kind: str
@@ -85,6 +86,7 @@ class Results:
     interrupted: bool = False
     lost: Sequence[str] = field(default_factory=list)
     computed: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for entry in self.summary:
@@ -109,6 +111,7 @@ class Results:
             "keys": list(self.keys),
             "interrupted": self.interrupted,
             "lost": list(self.lost),
+            "notes": list(self.notes),
             "summary": [dict(entry) for entry in self.summary],
         }
         return {**content, "digest": _digest_of(content, self.rows)}
