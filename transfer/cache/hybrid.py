@@ -29,6 +29,10 @@ class PrunedHybridLayer(LinearAttentionLayer, PrunedLayer):  # pyright: ignore[r
         """False: what is held differs from head to head."""
         return False
 
+    # Not of the state either.
+    offload = PrunedLayer.offload
+    prefetch = PrunedLayer.prefetch
+
     @torch.no_grad()
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Follow beams."""
