@@ -11,7 +11,7 @@ from transfer.cache.cache import PrunedCache
 from transfer.cache.held import Held, over_layers
 from transfer.cache.layer import PrunedLayer
 from transfer.cache.policy import Pruning
-from transfer.evaluation.held import held
+from transfer.evaluation import held as rows
 from transfer.policies import get_policy
 
 
@@ -53,8 +53,9 @@ def test_of_layers_that_run_elsewhere_nothing_is_counted():
     assert cache.held() == Held()
     feed(cache.pruned[1], keys)
     assert cache.held() == cache.pruned[1].held()[0] != Held()
-    assert (held(cache)["tokens"], held(cache)["held_mean"]) == (50, cache.held().mean)
-    assert held(cache)["kept_tokens"] == sum(cache.pruned[1].kept()[0]) / 2
+    row = rows.held(cache)
+    assert (row["tokens"], row["held_mean"]) == (50, cache.held().mean)
+    assert row["kept_tokens"] == sum(cache.pruned[1].kept()[0]) / 2
 
 
 def test_bytes_are_those_after_each_token():

@@ -29,9 +29,13 @@ class PrunedHybridLayer(LinearAttentionLayer, PrunedLayer):  # pyright: ignore[r
         """False: what is held differs from head to head."""
         return False
 
-    # Not of the state either.
-    offload = PrunedLayer.offload
-    prefetch = PrunedLayer.prefetch
+    def offload(self) -> None:
+        """Refused, of the state too."""
+        PrunedLayer.offload(self)
+
+    def prefetch(self) -> None:
+        """Refused."""
+        PrunedLayer.prefetch(self)
 
     @torch.no_grad()
     def reorder_cache(self, beam_idx: Tensor) -> None:

@@ -17,7 +17,7 @@ from transfer.envs.rollout import refuse_failures, rollout
 from transfer.errors import UserError
 from transfer.replay.config import RecordConfig
 from transfer.replay.names import plain
-from transfer.replay.runs import TOGETHER, Run, odds, seeds
+from transfer.replay.runs import TOGETHER, Run, Survey, odds, seeds
 
 #: Steps of the shortest episode that is worth a record.
 _SHORTEST = 8
@@ -30,10 +30,9 @@ def playing(config: RecordConfig, name: str, done: Callable[[str], bool]) -> Ite
         UserError: the model or its environment cannot be had.
         SimulationError: an episode failed.
     """
-    control = load_control_model(name, **config.place.settings)
+    control, envs = _loaded(config, name)
     adapter = get_adapter(control.model)
-    for env in config.env or (control.env,):
-        check_sizes(control, env)
+    for env in envs:
         for steps, embeddings in _episodes(config, control, env).items():
             rows = max(1, TOGETHER // embeddings.shape[1])
             for start in range(0, len(embeddings), rows):
@@ -42,6 +41,26 @@ def playing(config: RecordConfig, name: str, done: Callable[[str], bool]) -> Ite
                     # The first token stands for an action before the first, and nobody sees it.
                     part = embeddings[start : start + rows, 1:]
                     yield Run(title, env, adapter, part, _acting(control), first=1)
+
+
+def survey_playing(config: RecordConfig, name: str) -> Survey:
+    """Of episodes that all take every step.
+
+    Raises:
+        UserError: as `playing`.
+    """
+    control, envs = _loaded(config, name)
+    tokens = TOKENS_PER_STEP * config.steps - 1
+    return Survey.of(get_adapter(control.model), len(envs) * config.documents * tokens)
+
+
+def _loaded(config: RecordConfig, name: str) -> tuple[ControlModel, tuple[str, ...]]:
+    """The model, and the environments that it plays in."""
+    control = load_control_model(name, **config.place.settings)
+    envs = config.env or (control.env,)
+    for env in envs:
+        check_sizes(control, env)
+    return control, envs
 
 
 class _Reader(CachedController):
