@@ -12,6 +12,7 @@ from tiny_control import save_tiny_control
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from transfer.adapters.control_model import load_control_model
+from transfer.adapters.placement import Placement
 from transfer.cache.policy import Pruning
 from transfer.cli import main
 from transfer.errors import UserError
@@ -158,6 +159,9 @@ def test_another_recording_is_refused(tmp_path, llama_folder):
     record(config_of(tmp_path, llama_folder))
     with pytest.raises(UserError, match="recorded with --seed 0, this command says 1"):
         record(config_of(tmp_path, llama_folder, seed=1))
+    with pytest.raises(UserError, match="with --dtype none, this command says bfloat16; say the s"):
+        record(config_of(tmp_path, llama_folder, place=Placement(dtype="bfloat16")))
+    assert record(config_of(tmp_path, llama_folder, place=Placement(device="cpu")))
 
 
 def test_with_other_weights_at_the_same_path_it_is_refused(tmp_path, monkeypatch):

@@ -77,8 +77,11 @@ def _begun(config: RecordConfig) -> dict[str, Any] | None:
     if not (config.out / FILE).exists():
         return None
     begun = told(config.out)
-    before = begun["config"]
-    for name, value in _settings(config).items():
+    # Of where models compute, only the numbers that they compute in decide.
+    ours, before = (
+        {**each, "dtype": each["place"]["dtype"]} for each in (_settings(config), begun["config"])
+    )
+    for name, value in ours.items():
         if name not in _FREE and before.get(name) != value:
             raise UserError(
                 f"{config.out} was recorded with --{name.replace('_', '-')} "
@@ -150,7 +153,8 @@ def _is_written(out: Path, name: str) -> bool:
 
 
 def _words(value: Any) -> str:
-    return " ".join(map(str, value if isinstance(value, list) else [value])) or "none"
+    values = value if isinstance(value, list) else [value] if value is not None else []
+    return " ".join(map(str, values)) or "none"
 
 
 def _progress() -> Progress:
