@@ -43,7 +43,7 @@ def evaluate(config: EvalConfig) -> Results:
         worker = BlockWorker(config)
         benchmark = worker.benchmark
         try:
-            settings = _settings(config, worker)
+            settings, notes = _settings(config, worker), _notes(config, worker)
             with Store(run.out, settings, worker.items, benchmark.dated) as store:
                 interrupted = _play(worker, config, store)
                 rows = _ordered(worker, store.rows)
@@ -58,7 +58,7 @@ def evaluate(config: EvalConfig) -> Results:
                     interrupted=interrupted,
                     lost=lost_policies(rows),
                     computed=benchmark.computed(),
-                    notes=_notes(config, worker),
+                    notes=notes,
                 )
                 store.finish(results)
         finally:

@@ -30,10 +30,11 @@ from transfer.replay.runs import Runs, Survey, Surveys
 from transfer.replay.watching import survey_watching, watching
 from transfer.tasks.texts import read_texts
 
-_KINDS: Mapping[Kind, tuple[Runs, Surveys]] = {
-    "language": (reading, survey_reading),
-    "video": (watching, survey_watching),
-    "control": (playing, survey_playing),
+_RUNS: Mapping[Kind, Runs] = {"language": reading, "video": watching, "control": playing}
+_SURVEYS: Mapping[Kind, Surveys] = {
+    "language": survey_reading,
+    "video": survey_watching,
+    "control": survey_playing,
 }
 #: Settings with which a recording may be gone on with.
 _FREE = ("out", "place")
@@ -59,11 +60,12 @@ def record(config: RecordConfig) -> list[Record]:
     ):
         begun = _begun(config)
         task = progress.add_task("looking at the models", total=None)
-        surveys = {model: _KINDS[kind][1](config, model) for model, kind in kinds.items()}
+        surveys = {model: _SURVEYS[kind](config, model) for model, kind in kinds.items()}
+        room = _room(config.out, surveys)
         _begin(config, begun, surveys)
-        progress.console.print(_room(config.out, surveys), highlight=False, soft_wrap=True)
+        progress.console.print(room, highlight=False, soft_wrap=True)
         for model, kind in kinds.items():
-            for run in _KINDS[kind][0](config, model, partial(_is_written, config.out)):
+            for run in _RUNS[kind](config, model, partial(_is_written, config.out)):
                 size = bytes_of(run.adapter, run.embeddings.shape[0] * run.embeddings.shape[1])
                 progress.update(task, description=f"recording {run.name}, {size / 1e6:,.1f} MB")
                 layers = record_layers(run.adapter, run.embeddings, run.objective)
