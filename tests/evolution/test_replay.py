@@ -21,6 +21,7 @@ from transfer.evolution.replay import (
     held_out_cases,
     replay_cases,
 )
+from transfer.evolution.slope import climbing
 from transfer.files import write_sealed
 from transfer.namm.config import NAMMConfig
 from transfer.policies.namm import NAMMPolicy
@@ -74,10 +75,17 @@ def test_budgets_and_intervals_suit_the_length_of_a_record(tmp_path):
     assert fitting_budgets((8, 48, 512, 0.1), long) == [48, 512, 0.1]
     assert fitting_intervals((16, 32, 256), short) == [16]
     assert fitting_intervals((16, 32, 256), long) == [16, 32, 256]
-    with pytest.raises(UserError, match=r"no --budget suits .* 96 tokens; .* size from 3 to 48"):
+    with pytest.raises(
+        UserError, match=r"no --budget suits .* 96 tokens that .* size from 3 to 48, or a fraction"
+    ):
         fitting_budgets((64,), short)
     with pytest.raises(UserError, match=r"no --update-interval suits .* at most 24, or leave"):
         fitting_intervals((32,), short)
+    window = saved(tmp_path / "window.safetensors", tokens=1024, window=60)
+    assert fitting_budgets((8, 24, 48, 0.02, 0.1), window) == [8, 24, 0.02]
+    assert fitting_intervals((16, 30, 32), window) == [16, 30]
+    with pytest.raises(UserError, match=r"attend to 60 at most; add a size from 2 to 30$"):
+        fitting_budgets((0.1, 64), window)
 
 
 def test_a_record_that_no_budget_suits_is_refused_before_anything_runs(replaying):
@@ -114,10 +122,11 @@ def test_fitness_is_that_of_each_candidate_alone_however_it_is_cut(replaying, ro
     assert np.ptp(found.fitness) > 1e-3
 
 
+@pytest.mark.parametrize("search", ["diagonal", "climb"])
 def test_a_search_on_records_says_what_it_replayed_and_resumes_to_the_same_bits(
-    replaying, ledger_of, tmp_path
+    replaying, ledger_of, tmp_path, search
 ):
-    told = {"generations": 4, "validate_every": 2, "records": 1, "sigma": 0.3}
+    told = {"generations": 4, "validate_every": 2, "records": 1, "sigma": 0.3, "search": search}
     config, again = replaying(**told), tmp_path / "again"
     evolve(config)
     ledger = ledger_of(config.out)
@@ -133,6 +142,31 @@ def test_a_search_on_records_says_what_it_replayed_and_resumes_to_the_same_bits(
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:1]))
     evolve(replaying(**told, out=again, resume=True))
     assert ledger_of(again) == ledger
+
+
+def test_a_slope_is_that_of_the_fitness(replaying):
+    """Steps along it alone raise what the same records give."""
+    config = replaying(search="climb", budget=(8,), update_interval=(16,))
+    genome = Genome(NAMMConfig(features="log", hidden=3), (0.0,) * 17, (1.0,) * 17)
+    vector = 0.3 * np.random.default_rng(0).standard_normal(genome.size)
+    cases = replay_cases(config, 0, 0)
+    assert {len(case.layers) for case in cases} <= {2, 3}
+    found = []
+    with make_engine("in-process", partial(Evaluator, (), ()), threads=1) as engine:
+        for _ in range(25):
+            now = climbing(engine, genome, vector, cases)
+            [ranked] = evaluate_replay(engine, genome, vector[None], cases, 64).fitness
+            assert now.fitness[0] == pytest.approx(ranked, abs=0.02)
+            found.append(now.fitness[0])
+            assert now.slope is not None
+            vector = vector + 0.05 * now.slope / np.abs(now.slope).max()
+    assert np.mean(found[-5:]) > np.mean(found[:5]) + 0.02
+
+
+@pytest.mark.parametrize("more", [{"replay": ()}, {"evolve_gamma": True}])
+def test_a_climb_needs_records_and_leaves_the_decay(replaying, more):
+    with pytest.raises(UserError, match="--search climb needs the slope"):
+        replaying(search="climb", **more)
 
 
 def test_what_is_searched_on_is_not_held_out(configured, tmp_path):

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from transfer.errors import UserError
-from transfer.evolution.search import SEARCHES, Covariance, SearchSettings, fingerprint, make_search
+from transfer.evolution.search import (
+    SEARCHES,
+    Climb,
+    Covariance,
+    SearchSettings,
+    fingerprint,
+    make_search,
+)
+
+RANKING = [name for name in SEARCHES if name != "climb"]
 
 SETTINGS = SearchSettings(population=10, sigma=0.5, seed=3)
 
@@ -36,7 +45,7 @@ def test_random_search_keeps_the_best_it_ever_drew():
     assert sphere(np.zeros((1, 12)))[0] < best < -1e-3
 
 
-@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize("name", RANKING)
 def test_replaying_the_fitnesses_asks_for_the_same_population(name):
     search, told = run(name, 25)
     again = make_search(name, np.zeros(12), SETTINGS)
@@ -50,21 +59,21 @@ def test_replaying_the_fitnesses_asks_for_the_same_population(name):
     assert fingerprint(again.ask()) == fingerprint(search.ask())
 
 
-@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize("name", RANKING)
 def test_leaves_the_global_random_state_alone(name):
     before = np.random.get_state()[1].copy()  # noqa: NPY002
     run(name, 5)
     assert (np.random.get_state()[1] == before).all()  # noqa: NPY002
 
 
-@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize("name", RANKING)
 def test_seeds_differ(name):
     one = make_search(name, np.zeros(4), SETTINGS).ask()
     other = make_search(name, np.zeros(4), SearchSettings(population=10, sigma=0.5, seed=4)).ask()
     assert fingerprint(one) != fingerprint(other)
 
 
-@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize("name", RANKING)
 @pytest.mark.parametrize("population", [2, 3, 32])
 def test_populations_have_their_size_and_spread(name, population):
     settings = SearchSettings(population=population, sigma=0.065)
@@ -114,3 +123,25 @@ def test_refuses_settings_out_of_range(changes, words):
 def test_unknown_search_names_the_nearest():
     with pytest.raises(UserError, match="did you mean diagonal"):
         make_search("diagonl", np.zeros(3), SETTINGS)
+
+
+def test_a_climb_goes_up_a_slope_and_its_steps_shrink():
+    search = Climb(np.zeros(3), SearchSettings(sigma=0.1))
+    top = np.array([0.5, -1.0, 0.0])
+    steps = []
+    for _ in range(400):
+        [vector] = search.ask()
+        steps.append(search.sigma)
+        search.follow(top - vector)
+    assert search.mean == pytest.approx(top, abs=0.02)
+    assert steps[0] < steps[19] > steps[399] > 0
+    assert max(steps) <= 0.1
+    with pytest.raises(ValueError, match="follows slopes"):
+        search.tell(np.zeros(1))
+
+
+def test_the_first_step_of_a_climb_is_of_one_size_whatever_the_slope():
+    search = Climb(np.zeros(2), SearchSettings(sigma=0.1))
+    search.follow(np.array([1e-3, -1e3]))
+    assert search.ask()[0] == pytest.approx([0.1 / 20, -0.1 / 20], rel=1e-4)
+    assert search.mean == pytest.approx(0.03 * search.ask()[0])

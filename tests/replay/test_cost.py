@@ -49,6 +49,16 @@ def test_costs_are_those_of_the_formula(record):
     assert found.kept[0] == pytest.approx(BUDGET / TOKENS)
 
 
+def test_what_attended_to_a_window_costs_nothing_within_it(tmp_path):
+    record = saved(tmp_path / "window.safetensors", tokens=TOKENS, window=7)
+    newest = get_policy("recency", sinks=0)
+    same, less, more = (
+        replayed(record, [0, 1], [0], Pruning(newest, 1, budget)).outputs[0] for budget in (6, 4, 9)
+    )
+    assert same < 1e-10
+    assert min(less, more) > 1e-3
+
+
 def test_a_population_costs_what_its_members_cost_alone(record):
     config = NAMMConfig(features="log", hidden=3)
     vectors = torch.randn(3, config.size, generator=torch.Generator().manual_seed(1))

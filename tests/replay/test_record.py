@@ -12,9 +12,13 @@ from tiny_control import save_tiny_control
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from transfer.adapters.control_model import load_control_model
+from transfer.adapters.decision_transformer import CachedController
 from transfer.adapters.placement import Placement
+from transfer.attachment.memory import attach
 from transfer.cache.policy import Pruning
 from transfer.cli import main
+from transfer.envs.environment import make_envs
+from transfer.envs.rollout import rollout
 from transfer.errors import UserError
 from transfer.files import write_sealed
 from transfer.policies import get_policy
@@ -22,10 +26,10 @@ from transfer.replay import record as recorder
 from transfer.replay import records
 from transfer.replay.config import RecordConfig
 from transfer.replay.cost import replayed
-from transfer.replay.playing import survey_playing
+from transfer.replay.playing import playing, survey_playing
 from transfer.replay.reading import survey_reading
 from transfer.replay.record import record
-from transfer.replay.runs import odds
+from transfer.replay.runs import odds, seeds
 from transfer.replay.watching import survey_watching
 
 
@@ -102,6 +106,37 @@ def test_episodes_of_a_decision_transformer_are_what_it_read(tmp_path):
         # An update falls between two steps, as in a rollout.
         pruning = Pruning(get_policy("recency"), 6, 6)
         assert replayed(one, one.layers, [0], pruning).kept[0] < 0.5
+
+
+class Listener(CachedController):
+    """Writes down what its first episode's model reads."""
+
+    def reset(self, episodes):
+        super().reset(episodes)
+        self.read = []
+
+    def _embed(self, *given):
+        read = super()._embed(*given)
+        self.read.append(read[0].clone())
+        return read
+
+
+def test_episodes_in_the_last_steps_alone_are_those_of_a_pruned_cache_that_holds_them(tmp_path):
+    folder = save_tiny_control(tmp_path / "control")
+    config = config_of(tmp_path, str(folder), steps=12, documents=1, memory="cache")
+    [run] = playing(config, str(folder), lambda name: False)
+    control = load_control_model(folder)
+    # What is left after a step, and the three tokens of the next.
+    with attach(control.model, get_policy("recency", sinks=0), 3, 3 * 3 - 4) as memory:
+        listener = Listener(control, memory.new_cache)
+        envs = make_envs("hopper", 1)
+        rollout(listener, envs, seeds(config, "hopper"), 3600.0, control.scale, 12, delayed=False)
+    assert run.window == 3 * 3 - 1
+    assert torch.cat(listener.read)[1:].allclose(run.embeddings[0], atol=1e-5)
+    assert record(config)[0].about.window == 8
+    whole = next(iter(playing(replace(config, memory="full"), str(folder), lambda name: False)))
+    assert whole.window is None
+    assert not whole.embeddings[0, :30].allclose(run.embeddings[0, :30], atol=1e-3)
 
 
 def test_questions_about_videos(tmp_path):

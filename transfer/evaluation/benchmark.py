@@ -5,7 +5,7 @@ table. `transfer.evaluation.runner` runs any of them, `summary` averages the row
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -121,6 +121,14 @@ class Benchmark(ABC):
         Args:
             rows: of one contender, at least one.
             failed: those of its items that failed.
+        """
+        return {}
+
+    def files(self, rows: Sequence[Row]) -> Mapping[str, Any]:
+        """What is written beside the results: names, `submission-*.json`, and their contents.
+
+        Args:
+            rows: of all contenders.
         """
         return {}
 

@@ -17,7 +17,7 @@ from transfer.evaluation.contenders import Contender, full, plan
 from transfer.evaluation.digest import model_digest
 from transfer.evaluation.held import held
 from transfer.evaluation.language import MADE, LanguageEval
-from transfer.evaluation.options import RECORDS
+from transfer.evaluation.options import RECORDS, refuse_file
 from transfer.tasks.base import TokenBatch
 from transfer.tasks.benchmarks import FAMILIES
 from transfer.tasks.recall import TASKS, get_task, make_batch
@@ -72,6 +72,7 @@ class LanguageBenchmark(Benchmark):
             raise UserError(
                 f"{self.config.model} has no tokenizer to read {task} with; use a model of text"
             )
+        refuse_file(task, "a model without a tokenizer reads none; use a model of text")
         if task not in TASKS:
             raise unknown_name("task", task, TASKS, _OWN)
         if len(self.config.depth) > 1:

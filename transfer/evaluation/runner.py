@@ -61,6 +61,7 @@ def evaluate(config: EvalConfig) -> Results:
                     notes=notes,
                 )
                 store.finish(results)
+                store.keep(benchmark.files(rows))
         finally:
             benchmark.close()
     return results

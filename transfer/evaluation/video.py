@@ -26,9 +26,12 @@ class VideoEval(EvalConfig):
     Args:
         model: llava-next-video (the shipped one), a LLaVA-NeXT-Video folder, or a hub id.
         task: video-recall (makes its own videos), longvideobench, longvideobench-no-subtitles,
-            mlvu, video-mme, video-mme-subtitles, next-qa, egoschema, mvbench, jsonl for your own
-            questions, or package.module:Class, a benchmark of your own.
-        data: folder of the benchmark as its authors publish it; of jsonl, the file.
+            mlvu, video-mme, video-mme-subtitles, next-qa, egoschema, mvbench, lvbench,
+            streamingbench (all of the video before a question), streamingbench-60s (its last
+            minute), streamingbench-omni, streamingbench-sqa, jsonl for your own questions, or
+            package.module:Class, a benchmark of your own.
+        data: folder of the benchmark as its authors publish it, or one of its files; of jsonl, the
+            file.
         frames: of each video, at most with --fps; by default the benchmark's number.
         sampling: which frames; uniform: first and last too; midpoint: of equal segments; segment:
             the beginnings of equal segments; fps: so many a second. By default as the benchmark's

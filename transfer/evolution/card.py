@@ -78,12 +78,16 @@ def _making(run: dict[str, Any]) -> str:
 
 {commands}
 
-- {told["search"]} search, sigma {told["sigma"]:g}: {told["generations"]} generations of {told["population"]} candidates
+- {told["search"]} search, sigma {told["sigma"]:g}: {told["generations"]} generations of {_candidates(told)}
 {_read_a_generation(told)}
 - {budgets}, {told["eviction"]} eviction, an update every {_names(told["update_interval"])} tokens
 {_fitness(told)}
 - {seconds["total"]:,.0f} s for seed {run["chosen"]}; workers: {parts}
 """  # noqa: E501
+
+
+def _candidates(told: dict[str, Any]) -> str:
+    return "one candidate" if told["search"] == "climb" else f"{told['population']} candidates"
 
 
 def _read_a_generation(told: dict[str, Any]) -> str:

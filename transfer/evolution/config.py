@@ -56,7 +56,8 @@ class EvolveConfig:
         generations: in all, those of a continued run included.
         seeds: one search each; the best of them is kept.
         search: diagonal or full (CMA-ES), isotropic (evolution strategy), or random. The paper's is
-            full, with a population of 32 and a sigma of 0.065.
+            full, with a population of 32 and a sigma of 0.065. On records also climb, along the
+            slope of the fitness of one candidate, in steps of at most sigma (0.002 is enough).
         population: candidates a generation.
         sigma: standard deviation of the first population.
         elite: share of the population that the next mean is made of.
@@ -168,6 +169,11 @@ class EvolveConfig:
             raise UserError(
                 "--budget names none, and a search on records compares at equal budgets; give one "
                 "or more"
+            )
+        if self.search == "climb" and (not self.replay or self.evolve_gamma):
+            raise UserError(
+                "--search climb needs the slope of the fitness, which records have, and no search "
+                "of the decay; give --replay, without --evolve-gamma"
             )
         searched = {folder.resolve() for folder in self.replay}
         for folder in self.held_out:

@@ -22,6 +22,8 @@ from transfer.evolution.control import ControlTasks
 from transfer.evolution.genome import Genome
 from transfer.evolution.measured import Measured, PerDocument, Seconds, TimedPolicy
 from transfer.evolution.replay import ReplayJob, replay
+from transfer.evolution.search import Vector
+from transfer.evolution.slope import SlopeJob, slope
 from transfer.namm.network import NAMM, NAMMConfig
 from transfer.namm.statistics import FeatureStatistics
 from transfer.policies.namm import NAMMPolicy
@@ -137,6 +139,10 @@ class Evaluator:
     def replay(self, job: ReplayJob) -> tuple[Costs, Seconds]:
         """What the candidates of a job cost on records, which takes none of the models."""
         return replay(job, self._device)
+
+    def slope(self, job: SlopeJob) -> tuple[Costs, Seconds, Vector]:
+        """Likewise of one candidate, with the slope of what it gains."""
+        return slope(job, self._device)
 
     def statistics(self, job: StatisticsJob) -> Statistics:
         """Measure what features are normalised by."""

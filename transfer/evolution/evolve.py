@@ -29,7 +29,7 @@ from transfer.evolution.folder import (
     seed_folder,
 )
 from transfer.evolution.genome import Genome
-from transfer.evolution.ledger import Entry, Ledger, saving
+from transfer.evolution.ledger import Entry, Ledger, packed, saving, unpacked
 from transfer.evolution.progress import EvolutionProgress
 from transfer.evolution.replay import (
     ReplayCase,
@@ -39,7 +39,15 @@ from transfer.evolution.replay import (
     held_out_cases,
     replay_cases,
 )
-from transfer.evolution.search import Fitness, Population, Vector, fingerprint, make_search
+from transfer.evolution.search import (
+    Climb,
+    Fitness,
+    Population,
+    Vector,
+    fingerprint,
+    make_search,
+)
+from transfer.evolution.slope import climbing
 from transfer.files import locked, write_sealed
 from transfer.namm.network import NAMM
 from transfer.workers.base import Engine
@@ -189,7 +197,7 @@ class Evolution:
         # Runs of earlier versions told their searches the fitness itself.
         told = record.get("ranks", record["fitness"])
         fitness = [np.nan if value is None else value for value in told]
-        self._tell(population, np.array(fitness))
+        self._tell(population, np.array(fitness), unpacked(record.get("slope")))
         if record["validation"]:
             self._judge(record["validation"], record["stage"])
         self._count(record["seconds"])
@@ -202,7 +210,8 @@ class Evolution:
         asked = time.perf_counter()
         cases, found = self._measured(population)
         measured = time.perf_counter()
-        self._tell(population, found.ranks)
+        slope = found.slope if isinstance(found, Replayed) else None
+        self._tell(population, found.ranks, slope)
         told = time.perf_counter()
         validation = self._validate() if self._validation_is_due() else None
         if validation:
@@ -227,6 +236,8 @@ class Evolution:
             },
             "validation": validation,
         }
+        if slope is not None:
+            record["slope"] = packed(slope)
         self._count(record["seconds"])
         self._generation += 1
         return record
@@ -238,6 +249,8 @@ class Evolution:
         told = self._config, self.seed, self._generation
         if self._config.replay:
             replays = replay_cases(*told)
+            if isinstance(self._search, Climb):
+                return replays, climbing(self._engine, self._genome, population[0], replays)
             return replays, self._replayed(population, replays)
         cases = fitness_cases(*told)
         return cases, self._evaluate(population, cases)
@@ -249,7 +262,7 @@ class Evolution:
     def _replayed(self, vectors: Population, cases: Sequence[ReplayCase]) -> Replayed:
         return evaluate_replay(self._engine, self._genome, vectors, cases, self._config.rows)
 
-    def _tell(self, population: Population, fitness: Fitness) -> None:
+    def _tell(self, population: Population, fitness: Fitness, slope: Vector | None) -> None:
         """Tell the search; a fitness that is not a number takes the worst rank."""
         lost = ~np.isfinite(fitness)
         if lost.all():
@@ -268,7 +281,11 @@ class Evolution:
         advantage = float(ranked[best] - fitness[~lost].mean())
         if advantage > self._challenger.advantage:
             self._challenger = Challenger(population[best].copy(), advantage)
-        self._search.tell(ranked)
+        if slope is None:
+            self._search.tell(ranked)
+        else:
+            assert isinstance(self._search, Climb)
+            self._search.follow(slope)
         self._average = _MEMORY * self._average + (1 - _MEMORY) * self._search.mean
 
     def _validation_is_due(self) -> bool:

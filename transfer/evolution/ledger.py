@@ -8,11 +8,14 @@ between others unnoticed. Lines of earlier versions have none; no such line foll
 
 import json
 import os
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
+from jaxtyping import Float64
 from safetensors import SafetensorError
 
 from transfer.errors import UserError
@@ -22,6 +25,16 @@ from transfer.files import append_line, content_digest, read_json_lines
 Entry = dict[str, Any]
 #: What a replay reads of a line.
 _NEEDED = {"stage", "generation", "population", "fitness", "kept", "seconds", "validation"}
+
+
+def packed(slope: Float64[np.ndarray, " params"]) -> str:
+    """A slope as a line holds it, in single precision."""
+    return b64encode(slope.astype("<f4").tobytes()).decode()
+
+
+def unpacked(text: str | None) -> Float64[np.ndarray, " params"] | None:
+    """The slope of a line; None where it has none."""
+    return None if text is None else np.frombuffer(b64decode(text), "<f4").astype(np.float64)
 
 
 class Ledger:

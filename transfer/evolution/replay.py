@@ -21,16 +21,18 @@ from transfer.errors import UserError
 from transfer.evolution.config import EvolveConfig
 from transfer.evolution.genome import Genome
 from transfer.evolution.measured import Seconds, TimedPolicy, Watch
+from transfer.evolution.search import Vector
 from transfer.policies.recency import Recency
 from transfer.replay.cost import Costs, improvement, replayed
 from transfer.replay.records import Record, read_records
 from transfer.workers.base import Engine
 
-#: Of a record at most so many layers are replayed in a case, evenly spaced.
-LAYERS = 6
+#: Of a record at most so many layers are replayed in a case, evenly spaced; for a slope, which
+#: takes longer, at most so many.
+LAYERS, SLOPE_LAYERS = 6, 3
 #: A budget in tokens is drawn for records that have 2 to 40 times as many.
 LEAST_TIMES, MOST_TIMES = 2, 40
-#: An interval is drawn for records that have 4 times as many tokens.
+#: An interval is drawn for records that have 4 times as many tokens, and windows twice as many.
 _UPDATES = 4
 #: Each tenth generation draws four times as many cases, and so ranks better.
 _OFTEN, _MORE = 10, 4
@@ -80,11 +82,13 @@ class Replayed:
         fitness: of each candidate.
         kept: share of the tokens kept at the end.
         seconds: of the workers, added up.
+        slope: of the fitness, where it was asked for.
     """
 
     fitness: Float[np.ndarray, " population"]
     kept: Float[np.ndarray, " population"]
     seconds: Seconds
+    slope: Vector | None = None
 
     @property
     def ranks(self) -> Float[np.ndarray, " population"]:
@@ -97,7 +101,8 @@ def replay_cases(config: EvolveConfig, seed: int, generation: int) -> list[Repla
     rng = np.random.default_rng([seed, generation])
     count = config.records * (_MORE if (generation + 1) % _OFTEN == 0 else 1)
     first, folders = generation * config.records, config.replay
-    return [_drawn(config, rng, folders[(first + n) % len(folders)]) for n in range(count)]
+    layers = SLOPE_LAYERS if config.search == "climb" else LAYERS
+    return [_drawn(config, rng, folders[(first + n) % len(folders)], layers) for n in range(count)]
 
 
 def held_out_cases(config: EvolveConfig) -> list[ReplayCase]:
@@ -105,13 +110,16 @@ def held_out_cases(config: EvolveConfig) -> list[ReplayCase]:
     rng = np.random.default_rng(0)
     count = _MORE * config.records
     folders = config.held_out
-    return [_drawn(config, rng, folders[n % len(folders)]) for n in range(count)] if folders else []
+    return [
+        _drawn(config, rng, folders[n % len(folders)], LAYERS)
+        for n in range(count if folders else 0)
+    ]
 
 
-def _drawn(config: EvolveConfig, rng: np.random.Generator, folder: Path) -> ReplayCase:
+def _drawn(config: EvolveConfig, rng: np.random.Generator, folder: Path, layers: int) -> ReplayCase:
     records = read_records(folder)
     record = records[rng.integers(len(records))]
-    about, stride = record.about, -(-len(record.layers) // LAYERS)
+    about, stride = record.about, -(-len(record.layers) // layers)
     rows = min(about.rows, max(1, config.rows // (config.population + 1)))
     return ReplayCase(
         str(record.path),
@@ -142,17 +150,22 @@ def fitting_budgets(budgets: Sequence[int | float], record: Record) -> list[int 
     Raises:
         UserError: none is.
     """
-    tokens = record.about.tokens
+    tokens, seen = record.about.tokens, _attended(record)
     fit = [
         budget
         for budget in budgets
-        if not isinstance(budget, int) or LEAST_TIMES * budget <= tokens <= MOST_TIMES * budget
+        if (
+            LEAST_TIMES * budget <= seen <= MOST_TIMES * budget
+            if isinstance(budget, int)
+            else seen == tokens or LEAST_TIMES * budget * tokens <= seen
+        )
     ]
     if not fit:
-        least, most = -(-tokens // MOST_TIMES), tokens // LEAST_TIMES
+        least, most = -(-seen // MOST_TIMES), seen // LEAST_TIMES
         raise UserError(
-            f"no --budget suits {record.path}, whose sequences have {tokens} tokens; add a "
-            f"fraction, or a size from {least} to {most}"
+            f"no --budget suits {record.path}, whose sequences have {tokens} tokens that attend to "
+            f"{seen} at most; add a size from {least} to {most}"
+            + (", or a fraction" if seen == tokens else "")
         )
     return fit
 
@@ -163,13 +176,19 @@ def fitting_intervals(intervals: Sequence[int], record: Record) -> list[int]:
     Raises:
         UserError: none is.
     """
-    most = record.about.tokens // _UPDATES
+    tokens, seen = record.about.tokens, _attended(record)
+    most = min(tokens // _UPDATES, seen // LEAST_TIMES)
     if min(intervals) > most:
         raise UserError(
-            f"no --update-interval suits {record.path}, whose sequences have "
-            f"{record.about.tokens} tokens; add one of at most {most}, or leave the record out"
+            f"no --update-interval suits {record.path}, whose sequences have {tokens} tokens that "
+            f"attend to {seen} at most; add one of at most {most}, or leave the record out"
         )
     return [one for one in intervals if one <= most]
+
+
+def _attended(record: Record) -> int:
+    """Tokens that the last one of a record attends to."""
+    return min(record.about.tokens, record.about.window or record.about.tokens)
 
 
 def _one(rng: np.random.Generator, values: Sequence[Any]) -> Any:
@@ -197,7 +216,7 @@ def evaluate_replay(
     fitness, kept, seconds = [], [], Seconds()
     for jobs in cuts:
         parts = [next(found) for _ in jobs]
-        costs = _joined([part for part, _ in parts])
+        costs = joined([part for part, _ in parts])
         fitness.append(improvement(costs)[1:])
         kept.append(costs.kept[1:])
         seconds = sum((spent for _, spent in parts), seconds)
@@ -213,7 +232,8 @@ def _cut(
     return [ReplayJob(case, genome, part) for part in (None, *parts)]
 
 
-def _joined(parts: Sequence[Costs]) -> Costs:
+def joined(parts: Sequence[Costs]) -> Costs:
+    """Those of all candidates, in order."""
     loss, outputs, kept = (
         np.concatenate([getattr(part, name) for part in parts])
         for name in ("loss", "outputs", "kept")

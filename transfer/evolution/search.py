@@ -232,7 +232,59 @@ class RandomSearch:
         self._best = self._asked[np.argmax(fitness)]
 
 
-SEARCHES = ("diagonal", "full", "isotropic", "random")
+class Climb:
+    """Adam (arXiv 1412.6980) along the slope of the fitness, where there is one: on records.
+
+    Its step grows for 20 generations to `sigma`, and falls with the root of their number later. A
+    few cases are a noisy guide: both of its memories are long, and its guess is a running mean.
+
+    Args:
+        start: of the climb.
+        settings: see `SearchSettings`; there is one candidate a generation, and no elite.
+    """
+
+    _MEMORIES = (0.95, 0.99)
+    _GUESS = 0.97
+    _RISE, _FALL = 20, 50
+    _SMALLEST = 1e-8
+
+    def __init__(self, start: Vector, settings: SearchSettings) -> None:
+        self._vector, self._guess, self._most = start.copy(), start.copy(), settings.sigma
+        self._mean, self._square = np.zeros_like(start), np.zeros_like(start)
+        self._steps = 0
+
+    @property
+    def mean(self) -> Vector:
+        """A running mean of where it was."""
+        return self._guess.copy()
+
+    @property
+    def sigma(self) -> float:
+        """The next step of a parameter, at most."""
+        rise = min(1.0, (self._steps + 1) / self._RISE)
+        return float(self._most * rise / np.sqrt(1 + self._steps / self._FALL))
+
+    def ask(self) -> Population:
+        """The one candidate."""
+        return self._vector[None].copy()
+
+    def tell(self, fitness: Fitness) -> None:
+        """Refused: a fitness alone does not say where up is."""
+        raise ValueError("a climb follows slopes")
+
+    def follow(self, slope: Vector) -> None:
+        """Step upwards."""
+        first, second = self._MEMORIES
+        sigma, self._steps = self.sigma, self._steps + 1
+        self._mean = first * self._mean + (1 - first) * slope
+        self._square = second * self._square + (1 - second) * slope**2
+        mean = self._mean / (1 - first**self._steps)
+        square = self._square / (1 - second**self._steps)
+        self._vector = self._vector + sigma * mean / (np.sqrt(square) + self._SMALLEST)
+        self._guess = self._GUESS * self._guess + (1 - self._GUESS) * self._vector
+
+
+SEARCHES = ("diagonal", "full", "isotropic", "random", "climb")
 
 
 def make_search(name: str, start: Vector, settings: SearchSettings) -> Search:
@@ -245,7 +297,8 @@ def make_search(name: str, start: Vector, settings: SearchSettings) -> Search:
         raise unknown_name("search", name, SEARCHES)
     if name in ("diagonal", "full"):
         return Covariance(start, settings, diagonal=name == "diagonal")
-    return (Isotropic if name == "isotropic" else RandomSearch)(start, settings)
+    others = {"isotropic": Isotropic, "random": RandomSearch, "climb": Climb}
+    return others[name](start, settings)
 
 
 def fingerprint(population: Population) -> str:

@@ -149,6 +149,12 @@ class NAMM:
         members = inputs.unflatten(0, (self.population, sequences // self.population))
         return self._scorer.scores(members, self._on(features).parameters).flatten(0, 1)
 
+    def scored(
+        self, inputs: Float[Tensor, "sequences tokens width"], vector: Float[Tensor, "1 params"]
+    ) -> Float[Tensor, "sequences tokens"]:
+        """What `embed` gave, scored with other parameters, which may ask for their gradient."""
+        return self._scorer.scores(inputs[None], split(vector, self.config.shapes))[0]
+
     def _on(self, features: Tensor) -> "_Cast":
         dtype = torch.promote_types(features.dtype, torch.float32)
         key = features.device, dtype

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from transfer.adapters.control_names import is_held_out
 from transfer.adapters.placement import Placement
@@ -15,7 +16,7 @@ class RecordConfig:
     """Record what the attention of models sees, for `transfer evolve --replay`.
 
     A language model reads documents of its tasks and of your own texts, a Decision Transformer
-    plays episodes in its environment with the whole cache, a video model is asked questions about
+    plays episodes in its environment, a video model is asked questions about
     synthetic videos. Queries, keys and values of every full-attention layer are written down in
     half precision, with the gradient of what the model was asked.
 
@@ -29,6 +30,8 @@ class RecordConfig:
         documents: of each model, task or text, and length; likewise episodes, and questions.
         env: where Decision Transformers play, instead of each in its own: `tmaze:length=300`.
         steps: of an episode at most.
+        memory: of Decision Transformers while they are recorded: full, the whole cache; cache, the
+            last K steps that the model was trained on, for those that fail with more.
         seed: of documents and episodes, none of which reports or validations use; of your own texts
             it says which pieces are taken.
         trust_remote_code: run the Python that a model from outside brings.
@@ -46,6 +49,7 @@ class RecordConfig:
     documents: int = 8
     env: tuple[str, ...] = ()
     steps: int = 300
+    memory: Literal["full", "cache"] = "full"
     seed: int = 0
     trust_remote_code: bool = False
     place: Placement = field(default_factory=Placement)

@@ -17,7 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from transfer.cache.layer import PrunedLayer
 from transfer.cache.policy import Pruning
-from transfer.replay.recording import LayerStates
+from transfer.replay.recording import LayerStates, within
 from transfer.replay.records import Record
 
 #: Of the two costs, in an improvement.
@@ -78,9 +78,8 @@ def replayed(
 def _layer(
     states: LayerStates, index: int, record: Record, pruning: Pruning, population: int
 ) -> Costs:
-    whole = scaled_dot_product_attention(
-        states.query, states.key, states.value, is_causal=True, scale=states.scale, enable_gqa=True
-    )
+    window = record.about.window
+    whole = unpruned(states, window)
     layer = PrunedLayer(pruning, index)
     layer.first = record.about.first
     query, key, value = (
@@ -89,13 +88,30 @@ def _layer(
     out = layer.attend(query, key, value, None, states.scale)
     change = out.unflatten(0, (population, -1)) - whole
     held = torch.tensor(layer.kept()).unflatten(0, (population, -1))
-    # (Else rounding would be compared with rounding.)
-    change[held.eq(states.query.shape[2]).all(-1)] = 0
+    if window is None:
+        # (Else rounding would be compared with rounding.)
+        change[held.eq(states.query.shape[2]).all(-1)] = 0
     moved = (change * states.gradient).sum((2, 4)).square().sum((1, 2))
     share = change.square().sum((1, 2, 3, 4)) / whole.square().sum()
     kept = held.flatten(1).double().mean(1).numpy() / states.query.shape[2]
     loss, outputs = (x.double().numpy(force=True) for x in (moved, share))
     return Costs(loss, outputs, kept, layer.policy_seconds)
+
+
+def unpruned(
+    states: LayerStates, window: int | None
+) -> Float[Tensor, "rows heads tokens value_dim"]:
+    """Outputs of the layer as it was recorded."""
+    mask = within(window, states.query.shape[2])
+    return scaled_dot_product_attention(
+        states.query,
+        states.key,
+        states.value,
+        None if mask is None else mask.to(states.query.device),
+        is_causal=mask is None,
+        scale=states.scale,
+        enable_gqa=True,
+    )
 
 
 def _repeated(
@@ -113,3 +129,12 @@ def improvement(costs: Costs) -> Float[np.ndarray, " population"]:
         if cost[0] > 0:
             found -= weight * np.log((cost / cost[0] + _FLOOR) / (1 + _FLOOR))
     return found
+
+
+def prices(costs: Costs) -> tuple[float, float]:
+    """How fast the last one's `improvement` falls with its cost in loss, and in outputs."""
+    loss, outputs = (
+        weight / (cost[-1] + _FLOOR * cost[0]) if cost[0] > 0 else 0.0
+        for weight, cost in zip(_WEIGHTS, (costs.loss, costs.outputs))
+    )
+    return loss, outputs

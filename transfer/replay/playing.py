@@ -1,4 +1,4 @@
-"""Episodes that a Decision Transformer plays with its whole cache."""
+"""Episodes that a Decision Transformer plays with its whole cache, or with its last K steps."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +17,7 @@ from transfer.envs.rollout import refuse_failures, rollout
 from transfer.errors import UserError
 from transfer.replay.config import RecordConfig
 from transfer.replay.names import plain
+from transfer.replay.recording import within
 from transfer.replay.runs import TOGETHER, Run, Survey, odds, seeds
 
 #: Steps of the shortest episode that is worth a record.
@@ -32,15 +33,18 @@ def playing(config: RecordConfig, name: str, done: Callable[[str], bool]) -> Ite
     """
     control, envs = _loaded(config, name)
     adapter = get_adapter(control.model)
+    # A state attends to as much as when the last K steps are encoded anew.
+    window = TOKENS_PER_STEP * control.context - 1 if config.memory == "cache" else None
     for env in envs:
-        for steps, embeddings in _episodes(config, control, env).items():
+        for steps, embeddings in _episodes(config, control, env, window).items():
             rows = max(1, TOGETHER // embeddings.shape[1])
             for start in range(0, len(embeddings), rows):
                 title = f"{plain(Path(name).name)}-{plain(env)}-{steps}-{start}"
                 if not done(title):
                     # The first token stands for an action before the first, and nobody sees it.
                     part = embeddings[start : start + rows, 1:]
-                    yield Run(title, env, adapter, part, _acting(control), first=1)
+                    acting = _acting(control, window)
+                    yield Run(title, env, adapter, part, acting, first=1, window=window)
 
 
 def survey_playing(config: RecordConfig, name: str) -> Survey:
@@ -64,7 +68,16 @@ def _loaded(config: RecordConfig, name: str) -> tuple[ControlModel, tuple[str, .
 
 
 class _Reader(CachedController):
-    """Remembers what the model reads."""
+    """Remembers what the model reads.
+
+    Args:
+        control: the model and its statistics.
+        window: newest tokens that a state attends to; None: all.
+    """
+
+    def __init__(self, control: ControlModel, window: int | None) -> None:
+        self._window = window
+        super().__init__(control, lambda: DynamicCache(config=control.model.config))
 
     def reset(self, episodes: int) -> None:
         """Begin `episodes` new episodes."""
@@ -86,12 +99,19 @@ class _Reader(CachedController):
             self.read[row].append(tokens.clone())
         return read
 
+    def _attention_mask(self, episodes: int) -> Int[Tensor, "episodes tokens"] | None:
+        mask = super()._attention_mask(episodes)
+        if mask is None or self._window is None:
+            return mask
+        newest = torch.arange(mask.shape[1], 0, -1, device=mask.device) <= self._window
+        return mask * newest
+
 
 def _episodes(
-    config: RecordConfig, control: ControlModel, env: str
+    config: RecordConfig, control: ControlModel, env: str, window: int | None
 ) -> dict[int, Float[Tensor, "episodes tokens hidden"]]:
     """What the model reads in episodes of each length, in steps."""
-    controller = _Reader(control, lambda: DynamicCache(config=control.model.config))
+    controller = _Reader(control, window)
     envs = make_envs(env, config.documents)
     try:
         episodes, _ = rollout(
@@ -113,13 +133,19 @@ def _episodes(
     return {steps: torch.stack(found[steps]) for steps in sorted(found)}
 
 
-def _acting(control: ControlModel) -> Callable[[Tensor], Tensor]:
+def _acting(control: ControlModel, window: int | None) -> Callable[[Tensor], Tensor]:
     """Of all actions of some episodes."""
     model = cast(DecisionTransformerModel, control.model)
 
     def objective(embeddings: Tensor) -> Tensor:
         places = torch.zeros(1, embeddings.shape[1], dtype=torch.long, device=embeddings.device)
-        body = model.encoder(inputs_embeds=embeddings, position_ids=places, use_cache=False)
+        mask = within(window, embeddings.shape[1])
+        body = model.encoder(
+            inputs_embeds=embeddings,
+            position_ids=places,
+            attention_mask=None if mask is None else mask[None, None].to(embeddings.device),
+            use_cache=False,
+        )
         # The states are what actions are predicted from, the last tokens of their steps.
         states = body.last_hidden_state[:, TOKENS_PER_STEP - 2 :: TOKENS_PER_STEP]
         actions = model.predict_action(states)

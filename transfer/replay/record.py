@@ -69,7 +69,7 @@ def record(config: RecordConfig) -> list[Record]:
                 size = bytes_of(run.adapter, run.embeddings.shape[0] * run.embeddings.shape[1])
                 progress.update(task, description=f"recording {run.name}, {size / 1e6:,.1f} MB")
                 layers = record_layers(run.adapter, run.embeddings, run.objective)
-                about = {"model": model, "task": run.task, "modality": kind}
+                about = {"model": model, "task": run.task, "modality": kind, "window": run.window}
                 write_record(config.out / f"{run.name}{SUFFIX}", layers, run.first, about)
     return read_records(config.out)
 

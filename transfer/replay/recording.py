@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -46,6 +46,17 @@ class LayerStates:
 def full_attention_layers(adapter: Adapter) -> list[int]:
     """Indices of the layers that a pruned cache prunes."""
     return [layer.index for layer in PrunedCache(adapter.config, Pruning(Full())).pruned]
+
+
+def within(window: int | None, tokens: int) -> Bool[Tensor, "tokens tokens"] | None:
+    """Which tokens (second axis) each sees: itself and the newest before it, `window` in all.
+
+    None where there is no window: all up to itself.
+    """
+    if window is None:
+        return None
+    before = torch.arange(tokens)[:, None] - torch.arange(tokens)
+    return (before >= 0) & (before < window)
 
 
 def bytes_of(adapter: Adapter, tokens: int) -> int:

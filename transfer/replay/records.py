@@ -41,6 +41,7 @@ class About:
         tokens: of each.
         first: index of the first token, see `PrunedCache.count_from`.
         scales: of the scores, by layer.
+        window: newest tokens that each attended to, itself among them; None: all.
     """
 
     model: str
@@ -50,6 +51,7 @@ class About:
     tokens: int
     first: int
     scales: dict[str, float]
+    window: int | None = None
 
 
 @dataclass(frozen=True)

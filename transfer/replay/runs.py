@@ -36,6 +36,7 @@ class Run:
         embeddings: of their tokens.
         objective: of the embeddings, what is differentiated.
         first: index of the first token, see `PrunedCache.count_from`.
+        window: newest tokens that each attends to, itself among them; None: all.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Run:
     embeddings: Float[Tensor, "rows tokens hidden"]
     objective: Callable[[Tensor], Tensor]
     first: int = 0
+    window: int | None = None
 
 
 @dataclass(frozen=True)
