@@ -103,6 +103,10 @@ class Benchmark(ABC):
     def digest(self) -> dict[str, Any]:
         """What decides the results beside the options: of the model's files, the data, versions."""
 
+    def weights(self) -> str | None:
+        """Digest of the model's, which `transfer calibrate` notes; None: its name has to do."""
+        return None
+
     def versions(self) -> dict[str, str]:
         """Versions of what else computes, such as the environment."""
         return {}

@@ -55,7 +55,8 @@ def tables(results: Results) -> Group:
         return Group(suite_table.tables(results), *_failures(results))
     parts: list[Part] = []
     pictured = curves(results)
-    notes = [better.words(results)] if better.has_pairs(results) else []
+    notes = [*results.notes]
+    notes += [better.words(results)] if better.has_pairs(results) else []
     results = better.better_shared(results)
     for cell in _cells(results.summary, ("task", *results.keys)):
         whole = [entry for entry in cell if entry["group_by"] == ALL]

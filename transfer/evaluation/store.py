@@ -76,6 +76,7 @@ class Results:
         rows: one entry an item and contender.
         interrupted: the run was stopped; summary and rows cover what had ended by then.
         lost: policies of which every item failed.
+        notes: sentences that stand under the tables.
     """
 
     kind: str
@@ -88,6 +89,7 @@ class Results:
     interrupted: bool = False
     lost: Sequence[str] = field(default_factory=list)
     computed: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for entry in self.summary:
@@ -112,6 +114,7 @@ class Results:
             "keys": list(self.keys),
             "interrupted": self.interrupted,
             "lost": list(self.lost),
+            "notes": list(self.notes),
             "summary": [dict(entry) for entry in self.summary],
         }
         return {**content, "digest": _digest_of(content, self.rows)}

@@ -26,6 +26,7 @@ from transfer.adapters.placement import computed
 from transfer.adapters.prompts import Form, Prompt, cut_sample, encode_prompt, has_chat
 from transfer.adapters.replying import answer_log_likelihood, generate_reply, read
 from transfer.adapters.scoring import check_length, positions_of
+from transfer.adapters.weights import weights_digest
 from transfer.attachment.adapter import get_adapter
 from transfer.attachment.memory import Memory
 from transfer.cache.cache import PrunedCache
@@ -250,6 +251,10 @@ class TextBenchmark(Benchmark):
     def computed(self) -> dict[str, str]:
         """Of the model."""
         return computed(self.language.model)
+
+    def weights(self) -> str:
+        """Digest of the model's."""
+        return weights_digest(self.language.model)
 
     def digest(self) -> dict[str, Any]:
         """Of the model's files, and of what is asked."""

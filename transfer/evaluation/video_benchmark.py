@@ -21,6 +21,7 @@ from transformers import Cache, DynamicCache
 
 from transfer.adapters.placement import computed
 from transfer.adapters.video_model import VideoFeatures, VideoModel, load_video_model
+from transfer.adapters.weights import weights_digest
 from transfer.attachment.memory import Memory
 from transfer.cache.footprint import LayerShape
 from transfer.errors import UserError, unknown_name
@@ -164,6 +165,10 @@ class VideoBenchmark(Benchmark):
     def computed(self) -> dict[str, str]:
         """Of the model."""
         return computed(self.video.model)
+
+    def weights(self) -> str:
+        """Digest of the model's."""
+        return weights_digest(self.video.model)
 
     def digest(self) -> dict[str, Any]:
         """Of the model's files; the records' are in the names of the blocks."""

@@ -1,6 +1,7 @@
 """Questions about synthetic videos that a video model is asked, each a sequence of its own."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,7 +12,7 @@ from transfer.adapters.video_model import VideoModel, load_video_model
 from transfer.errors import UserError
 from transfer.replay.config import RecordConfig
 from transfer.replay.names import plain
-from transfer.replay.runs import Run, odds
+from transfer.replay.runs import Run, Survey, odds
 from transfer.tasks.base import FIRST_TRAINING_SEED
 from transfer.tasks.video_recall import RecallQuestion, VideoRecall
 from transfer.video.frames import read_clip
@@ -29,14 +30,7 @@ def watching(config: RecordConfig, name: str, done: Callable[[str], bool]) -> It
     Raises:
         UserError: the model cannot be had, or does not know the words of the questions.
     """
-    video = load_video_model(
-        name, trust_remote_code=config.trust_remote_code, **config.place.settings
-    )
-    if config.documents > _VIDEOS:
-        raise UserError(f"--documents is {config.documents}; use at most {_VIDEOS} with {name}")
-    if config.seed > _MOST_SEED:
-        raise UserError(f"--seed is {config.seed}; use at most {_MOST_SEED} with {name}")
-    task = VideoRecall(videos=config.documents, first=_FIRST_VIDEO + _VIDEOS * config.seed)
+    video, task = _loaded(config, name)
     with TemporaryDirectory() as folder:
         questions = [one for one in task.read(Path(folder)) if isinstance(one, RecallQuestion)]
         kinds = len(questions) // config.documents
@@ -45,6 +39,32 @@ def watching(config: RecordConfig, name: str, done: Callable[[str], bool]) -> It
             title = f"{plain(video.name)}-{question.id}"
             if not done(title):
                 yield _run(title, video, task, question)
+
+
+def survey_watching(config: RecordConfig, name: str) -> Survey:
+    """By the longest question about the first video; all are of the same words.
+
+    Raises:
+        UserError: as `watching`.
+    """
+    video, task = _loaded(config, name)
+    with TemporaryDirectory() as folder:
+        questions = replace(task, videos=1).read(Path(folder))
+        prompts = [task.prompt(one, ()) for one in questions if isinstance(one, RecallQuestion)]
+    longest = max(video.prompt_ids(prompt, task.frames).shape[1] for prompt in prompts)
+    return Survey.of(video.adapter, config.documents * longest)
+
+
+def _loaded(config: RecordConfig, name: str) -> tuple[VideoModel, VideoRecall]:
+    video = load_video_model(
+        name, trust_remote_code=config.trust_remote_code, **config.place.settings
+    )
+    if config.documents > _VIDEOS:
+        raise UserError(f"--documents is {config.documents}; use at most {_VIDEOS} with {name}")
+    if config.seed > _MOST_SEED:
+        raise UserError(f"--seed is {config.seed}; use at most {_MOST_SEED} with {name}")
+    first = _FIRST_VIDEO + _VIDEOS * config.seed
+    return video, VideoRecall(videos=config.documents, first=first)
 
 
 def _run(title: str, video: VideoModel, task: VideoRecall, question: RecallQuestion) -> Run:
