@@ -196,6 +196,8 @@ def test_another_recording_is_refused(tmp_path, llama_folder):
         record(config_of(tmp_path, llama_folder, seed=1))
     with pytest.raises(UserError, match="with --dtype none, this command says bfloat16; say the s"):
         record(config_of(tmp_path, llama_folder, place=Placement(dtype="bfloat16")))
+    with pytest.raises(UserError, match="recorded with --memory full, this command says cache"):
+        record(config_of(tmp_path, llama_folder, memory="cache"))
     assert record(config_of(tmp_path, llama_folder, place=Placement(device="cpu")))
 
 
@@ -209,9 +211,9 @@ def test_with_other_weights_at_the_same_path_it_is_refused(tmp_path, monkeypatch
     model.save_pretrained(folder)
     with pytest.raises(UserError, match=r"model has other weights than when .*records was begun;"):
         record(config)
-    # An earlier version did not say them.
+    # An earlier version did not say them, and knew one memory.
     told = {**records.told(config.out)}
-    del told["weights"]
+    del told["weights"], told["config"]["memory"]
     write_sealed(config.out / records.FILE, told)
     # What is there takes no room again.
     monkeypatch.setattr(recorder, "disk_usage", lambda _: SimpleNamespace(free=0))

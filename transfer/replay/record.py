@@ -79,9 +79,11 @@ def _begun(config: RecordConfig) -> dict[str, Any] | None:
     if not (config.out / FILE).exists():
         return None
     begun = told(config.out)
-    # Of where models compute, only the numbers that they compute in decide.
+    # Recordings of earlier versions are of the whole cache. Of where models compute, only the
+    # numbers that they compute in decide.
     ours, before = (
-        {**each, "dtype": each["place"]["dtype"]} for each in (_settings(config), begun["config"])
+        {"memory": "full", **each, "dtype": each["place"]["dtype"]}
+        for each in (_settings(config), begun["config"])
     )
     for name, value in ours.items():
         if name not in _FREE and before.get(name) != value:
