@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from transfer.video.picture import shown_size, turn
 from transfer.video.streams import check_whole, moving, opened
-from transfer.video.units import is_hidden, may_begin
+from transfer.video.units import KNOWN_CODECS, is_hidden, may_begin, said_size
 
 if TYPE_CHECKING:
     from av import VideoFrame, VideoStream
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: Containers that say of every frame when it is shown, so that one can jump to it.
 EXACT_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 #: Of which decord makes the same pixels as PyAV; of more than 8 bits it makes others.
-_PLAIN_PIXELS = "yuv420p yuvj420p yuv422p yuvj422p yuv444p yuvj444p gbrp rgb24".split()
+_PLAIN_PIXELS = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gbrp")
 #: Frames at the beginning that are decoded, to see whether the packets tell the truth.
 _TRIED = 8
 
@@ -100,20 +100,22 @@ def _index(video: Path, size: int, changed: int, number: int | None) -> Index:
 
 
 class _Packets(NamedTuple):
-    """All packets in the order of decoding, but for those that hold a frame never shown."""
+    """The packets of a stream in the order of decoding, but for those of frames never shown."""
 
     unit: Fraction
     times: Int64[np.ndarray, " packets"]
+    #: When the last one has been shown.
     end: int
-    #: As the file marks them; those one may begin at; those that begin anew.
+    #: By an edit list.
+    discarded: Bool[np.ndarray, " packets"]
+    #: Marked as key frames; of them those one may begin at; of them those that begin anew.
     marked: Bool[np.ndarray, " packets"]
     is_key: Bool[np.ndarray, " packets"]
     is_new: Bool[np.ndarray, " packets"]
-    #: By an edit list.
-    discarded: Bool[np.ndarray, " packets"]
     #: Whether each can be told by its time, and found by it.
     distinct: bool
-    any_hidden: bool
+    #: What else decord would misread; empty if nothing.
+    odd: str
 
     @property
     def misread(self) -> str:
@@ -125,51 +127,65 @@ class _Packets(NamedTuple):
             "in a file that begins before a key frame": not self.is_key[0],
             "where frames refer to those before a key frame": (self.times < begun).any(),
             "where a key frame may need what came before": (self.marked & ~self.is_new).any(),
-            "in a file with frames that are never shown": self.any_hidden,
+            self.odd: bool(self.odd),
         }
         return next((kind for kind, found in kinds.items() if found), "")
 
 
 def _packets(video: Path, container: "InputContainer", stream: "VideoStream") -> _Packets:
-    codec = stream.codec_context.codec.canonical_name
-    settings = stream.codec_context.extradata or b""
-    rows: list[tuple[int | None, int, int | None, bool, bool, bool, bool]] = []
-    count = never_shown = 0
-    for packet in container.demux(stream):
-        # The last one only says that there are no more.
-        count += packet.size > 0 or packet.dts is not None
-        if packet.is_corrupt:
-            raise ValueError(f"it is broken after {len(rows)} frames")
-        if not packet.size:
-            continue
-        if is_hidden(packet, codec):
-            never_shown += 1
-            continue
-        marked, length = packet.is_keyframe, packet.duration or 0
-        key = may_begin(packet, codec, settings) if marked else (False, False)
-        rows.append((packet.pts, length, packet.dts, marked, *key, packet.is_discard))
-    check_whole(video, stream, count)
-    if all(hidden for *_, hidden in rows):
-        raise ValueError("it has no frame")
-    shown, lengths, order, *flags = zip(*rows)
+    rows, hidden, sizes = _rows(video, container, stream)
+    shown, order, lengths, *flags = zip(*rows)
     times = np.array([time or 0 for time in shown], np.int64)
-    marked, is_key, is_new, discarded = (np.array(each) for each in flags)
+    discarded, marked, is_key, is_new = (np.array(each) for each in flags)
+    if discarded.all():
+        raise ValueError("it has no frame")
     end = (times + np.array(lengths))[~discarded].max()
     if stream.duration:
         # MP4 says how long all together are shown, and of each only when the next is decoded.
         end = times[~discarded].min() + stream.duration
     ordered = all(np.diff([time for time in order if time is not None]) > 0)
-    return _Packets(
-        Fraction(stream.time_base or 0),
-        times,
-        int(end),
-        marked,
-        is_key,
-        is_new,
-        discarded,
-        bool(None not in shown and ordered and len(np.unique(times)) == len(times)),
-        never_shown > 0,
-    )
+    distinct = None not in shown and ordered and len(np.unique(times)) == len(times)
+    codec = stream.codec_context.codec.canonical_name
+    kinds = {
+        "in a file with frames that are never shown": hidden > 0,
+        "in pictures that change their size": len(sizes) > 1,
+        f"in {codec}": codec not in KNOWN_CODECS,
+    }
+    odd = next((kind for kind, found in kinds.items() if found), "")
+    unit = Fraction(stream.time_base or 0)
+    return _Packets(unit, times, int(end), discarded, marked, is_key, is_new, bool(distinct), odd)
+
+
+#: When shown and when decoded, how long, whether discarded, and what `_Packets` says of keys.
+_Row = tuple[int | None, int | None, int, bool, bool, bool, bool]
+
+
+def _rows(
+    video: Path, container: "InputContainer", stream: "VideoStream"
+) -> tuple[list[_Row], int, set[bytes]]:
+    """Of all packets that are shown, how many are not, and what key frames say of their size."""
+    codec = stream.codec_context.codec.canonical_name
+    settings = stream.codec_context.extradata or b""
+    rows: list[_Row] = []
+    count, hidden, sizes = 0, 0, set[bytes]()
+    for packet in container.demux(stream):
+        # The last one only says that there are no more.
+        count += packet.size > 0 or packet.dts is not None
+        if packet.is_corrupt:
+            raise ValueError(f"it is broken after {len(rows)} frames")
+        if packet.size and is_hidden(packet, codec):
+            hidden += 1
+        elif packet.size:
+            marked, key = packet.is_keyframe, (False, False)
+            if marked:
+                key = may_begin(packet, codec, settings)
+                sizes.add(said_size(packet, codec, settings))
+            length, discarded = packet.duration or 0, packet.is_discard
+            rows.append((packet.pts, packet.dts, length, discarded, marked, *key))
+    check_whole(video, stream, count)
+    if not rows:
+        raise ValueError("it has no frame")
+    return rows, hidden, sizes
 
 
 def _tried(video: Path, number: int | None, packets: _Packets, misread: str) -> Index:

@@ -14,13 +14,13 @@ Turn = tuple[bool, bool, bool]
 
 def turn(frame: "VideoFrame") -> Turn:
     """How the frame is to be turned, by its display matrix; other angles to the nearest quarter."""
-    for side in frame.side_data:
-        if side.type.name == "DISPLAYMATRIX":
-            # x' = a x + c y and y' = b x + d y, the third of each row is of perspective.
-            a, b, _, c, d = np.frombuffer(bytes(side), "=i4")[:5].tolist()
-            # A quarter turn swaps rows and columns.
-            return (True, c < 0, b < 0) if abs(b) > abs(a) else (False, a < 0, d < 0)
-    return (False, False, False)
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return (False, False, False)
+    # x' = a x + c y and y' = b x + d y; the third of each row is of perspective.
+    a, b, _, c, d = np.frombuffer(matrix, "=i4")[:5].tolist()
+    # A quarter turn swaps rows and columns.
+    return (True, c < 0, b < 0) if abs(b) > abs(a) else (False, a < 0, d < 0)
 
 
 def shown_size(frame: "VideoFrame") -> tuple[int, int]:

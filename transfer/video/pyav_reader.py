@@ -60,9 +60,7 @@ class PyAVReader:
             if i not in found:
                 raise ValueError(f"frame {i} of {len(self._times)} cannot be decoded")
         height, width = self._size
-        scaled = (
-            f"changes the size of its pictures; all are scaled to the first, {width} x {height}"
-        )
+        scaled = f"changes its picture's size; all are scaled to the first, {width} x {height}"
         self.notes = (scaled,) if other else ()
         return np.stack([found[i] for i in indices])
 
@@ -97,9 +95,12 @@ class PyAVReader:
             container.seek(time, stream=stream)
             frames = container.decode(stream)
             # What is shown before the key frame refers to what was not decoded.
-            first = next((one for one in frames if one.pts is not None and one.pts >= time), None)
-            if first is not None and first.pts in self._starts and first.pts <= target:
-                return chain([first], frames)
+            for first in frames:
+                if first.pts is None or first.pts < time:
+                    continue
+                if first.pts in self._starts and first.pts <= target:
+                    return chain([first], frames)
+                break
         return None
 
     def _beginning(self) -> Iterator["VideoFrame"]:

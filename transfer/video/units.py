@@ -18,12 +18,26 @@ class _Units(NamedTuple):
     #: Those that are pictures, and of them those that a decoder may begin at.
     pictures: Sequence[int]
     begin: Sequence[int]
+    #: What says how large the pictures are.
+    sizes: int
+
+    def split(self, packet: "Packet", settings: bytes) -> Iterator[tuple[int, memoryview]]:
+        """The units of a packet and their kinds; each stands behind its length."""
+        if len(settings) <= self.length_at or settings[0] != 1:
+            return
+        content, place, length = memoryview(packet), 0, 1 + (settings[self.length_at] & 3)
+        while (start := place + length) < len(content):
+            place = start + int.from_bytes(content[place:start])
+            if start < place:
+                yield content[start] >> self.shift & self.kinds - 1, content[start:place]
 
 
 _UNITS = {
-    "h264": _Units(4, 0, 32, range(1, 6), (5,)),
-    "hevc": _Units(21, 1, 64, range(32), range(16, 22)),
+    "h264": _Units(4, 0, 32, range(1, 6), (5,), 7),
+    "hevc": _Units(21, 1, 64, range(32), range(16, 22), 33),
 }
+#: Of which the functions here know how packets are made.
+KNOWN_CODECS = (*_UNITS, "vp8", "vp9")
 _H264_MESSAGES, _RECOVERY = 6, 6
 
 
@@ -57,23 +71,28 @@ def may_begin(packet: "Packet", codec: str, settings: bytes) -> tuple[bool, bool
     if codec not in _UNITS:
         return True, True
     units, recovers = _UNITS[codec], False
-    if len(settings) <= units.length_at or settings[0] != 1:
-        return False, False
-    for unit in _split(packet, 1 + (settings[units.length_at] & 3)):
-        kind = unit[0] >> units.shift & units.kinds - 1
+    for kind, unit in units.split(packet, settings):
         if kind in units.pictures:
             return recovers or kind in units.begin, kind in units.begin
         recovers |= codec == "h264" and kind == _H264_MESSAGES and _recovers_at_once(unit)
     return False, False
 
 
-def _split(packet: "Packet", length: int) -> Iterator[memoryview]:
-    """The units of a packet, each of which stands behind its length."""
-    content, place = memoryview(packet), 0
-    while (start := place + length) < len(content):
-        place = start + int.from_bytes(content[place:start])
-        if start < place:
-            yield content[start:place]
+def said_size(packet: "Packet", codec: str, settings: bytes) -> bytes:
+    """What a key frame says of the size of its pictures; other pictures of it may say no other.
+
+    Empty where it says nothing, or what stands in the settings; arguments are as of `may_begin`.
+    """
+    content = memoryview(packet)
+    if codec == "vp8":
+        return bytes(content[6:10])
+    if codec == "vp9":
+        return (int.from_bytes(content[4:9]) >> 4).to_bytes(5)
+    if codec not in _UNITS:
+        return b""
+    units = _UNITS[codec]
+    said = [bytes(unit) for kind, unit in units.split(packet, settings) if kind == units.sizes]
+    return b"".join(each for each in said if each not in settings)
 
 
 def _recovers_at_once(unit: memoryview) -> bool:
