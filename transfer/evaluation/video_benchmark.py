@@ -145,7 +145,10 @@ class VideoBenchmark(Benchmark):
             start=first.start,
             end=first.end,
             folder_fps=first.folder_fps,
+            stream=config.stream,
         )
+        for note in clip.notes:
+            print(note, file=sys.stderr)
         decoded = _now()
         features = self.video.encode(clip)
         return Watched(questions, clip, features, decoded - began, _now() - decoded)
