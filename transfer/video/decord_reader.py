@@ -49,7 +49,10 @@ class DecordReader:
             # A string, as ctypes knows no Path; one thread, so that processes may be forked.
             self._reader = decord.VideoReader(str(video), num_threads=1)
             shown = self._reader.get_frame_timestamp(range(len(self._reader)))[:, 0]
+            keys = self._reader.get_key_indices()
         _check_times(shown, index)
+        if keys != np.searchsorted(index.times, index.keys).tolist():
+            raise ValueError("it takes other frames for key frames")
         self.seconds, self.duration = index.milliseconds(), index.duration()
 
     def read(self, indices: Sequence[int]) -> UInt8[np.ndarray, "frames height width 3"]:
