@@ -94,4 +94,5 @@ def _quiet() -> Iterator[None]:
             os.close(screen)
             caught.seek(0)
             others = [line for line in caught if not re.match(PREFIX.encode(), line)]
-            os.write(_STDERR, b"".join(others))
+            if others:
+                os.write(_STDERR, b"".join(others))

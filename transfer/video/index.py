@@ -81,7 +81,7 @@ def index_of(video: Path, stream: int | None = None) -> Index:
         Exception: PyAV cannot read the file, or finds it cut off.
     """
     found = video.stat()
-    return _index(video, found.st_size, found.st_mtime_ns, stream)
+    return _index(video.absolute(), found.st_size, found.st_mtime_ns, stream)
 
 
 @lru_cache(maxsize=16)
