@@ -338,6 +338,15 @@ def test_a_short_video_is_seen_whole_and_that_is_said(config, folder, tmp_path, 
     assert capsys.readouterr().err.splitlines().count(said) == 1
 
 
+def test_the_stream_is_the_one_asked_for(config, folder, tmp_path):
+    data = write_questions(tmp_path / "q.jsonl", [str(folder / "0.mp4")])
+    first, other = (evaluate(changed(config, data=data, stream=number)) for number in (0, 1))
+    assert not failures_of(first)
+    assert "has no video stream 1; it has 0 (128 x 64)" in failures_of(other)["q0"]
+    with pytest.raises(UserError, match="stream is -1"):
+        changed(config, stream=-1)
+
+
 def test_what_cannot_be_asked_is_a_failed_row_and_the_run_goes_on(config, folder, tmp_path):
     videos = ["broken.mp4", "gone.mp4", "1.mp4"]
     data = write_questions(tmp_path / "q.jsonl", [str(folder / video) for video in videos])
