@@ -142,10 +142,10 @@ def _packets(video: Path, container: "InputContainer", stream: "VideoStream") ->
     discarded, marked, is_key, is_new = (flag.astype(bool) for flag in flags)
     if discarded.all():
         raise ValueError("it has no frame")
-    end = (times + lengths)[~discarded].max()
+    end = int((times + lengths)[~discarded].max())
     if stream.duration:
         # MP4 says how long all together are shown, and of each only when the next is decoded.
-        end = times[~discarded].min() + stream.duration
+        end = int(times[~discarded].min()) + stream.duration
     ordered = (np.diff(order[order != _UNKNOWN]) > 0).all()
     distinct = _UNKNOWN not in times and ordered and len(np.unique(times)) == len(times)
     kinds = {
@@ -155,7 +155,7 @@ def _packets(video: Path, container: "InputContainer", stream: "VideoStream") ->
     }
     odd = next((kind for kind, found in kinds.items() if found), "")
     unit = Fraction(stream.time_base or 0)
-    return _Packets(unit, times, int(end), discarded, marked, is_key, is_new, bool(distinct), odd)
+    return _Packets(unit, times, end, discarded, marked, is_key, is_new, bool(distinct), odd)
 
 
 def _rows(
