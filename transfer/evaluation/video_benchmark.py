@@ -145,6 +145,8 @@ class VideoBenchmark(Benchmark):
             raise UserError(block.content.reason)
         questions, began = block.content, _now()
         clip = self._clip(questions[0])
+        for note in clip.notes:
+            print(note, file=sys.stderr)
         decoded = _now()
         features = self.video.encode(clip)
         return Watched(questions, clip, features, decoded - began, _now() - decoded)
@@ -225,6 +227,7 @@ class VideoBenchmark(Benchmark):
                     start=question.start,
                     end=question.end,
                     folder_fps=question.folder_fps,
+                    stream=config.stream,
                 )
         except UserError as error:
             if self.task.layout and _is_absent(video):
