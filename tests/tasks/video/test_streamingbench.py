@@ -53,9 +53,8 @@ def test_frames_from_the_question_on_are_not_seen(tmp_path):
     [question] = BENCHMARK.read(write(tmp_path, early))
     most = BENCHMARK.frames_of(question, 32)
     bounds = {"start": question.start, "end": question.end}
-    assert read_clip(question.video, most, "uniform", **bounds).seconds == (0, 1, 2, 3, 4)
-    with pytest.raises(UserError, match="has 5 frames between its bounds, fewer than the 6"):
-        read_clip(question.video, most + 1, "uniform", **bounds)
+    for count in (most, most + 1):
+        assert read_clip(question.video, count, "uniform", **bounds).seconds == (0, 1, 2, 3, 4)
 
 
 @given(st.integers(1, 20_000), st.integers(1, 64))
