@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from tasks.video.written import ask, touch, write_json
 
-from transfer.errors import UserError
 from transfer.tasks.video import VIDEO_TASKS
 from transfer.tasks.video.files import Row
 from transfer.video.frames import read_clip
