@@ -34,6 +34,7 @@ from benchmarks import (
     mixed,
     real,
     scoring,
+    video,
 )
 from benchmarks.measure import Row
 from transfer.errors import UserError, unknown_name
@@ -52,6 +53,7 @@ BENCHMARKS: dict[str, tuple[str, Callable[..., list[Row]]]] = {
     "real": (real.TITLE, real.run),
     "control": (control.TITLE, control.run),
     "mixed": (mixed.TITLE, mixed.run),
+    "video": (video.TITLE, video.run),
     "kvpress": (kvpress.TITLE, kvpress.run),
     "gpu-features": (gpu.FEATURES_TITLE, gpu.run_features),
     "gpu-decode": (gpu.DECODE_TITLE, gpu.run_decode),

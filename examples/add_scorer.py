@@ -1,4 +1,4 @@
-"""A NAMM judges tokens by a network of your own, here a weighted sum.
+"""A NAMM judges tokens by a network of your own, here each beside the best of the newer ones.
 
 python examples/add_scorer.py
 """
@@ -11,21 +11,26 @@ from transfer.namm.scorers import Scorer, affine
 from transfer.tasks.recall import TASKS, make_batch
 
 
-class Linear(Scorer):
-    """score = x w + b."""
+class Rivals(Scorer):
+    """score = s + c max(s of this and of all newer), for s = x w + b."""
 
     def shapes(self, width, hidden, bias):
         """How the flat vector that evolution searches is cut into pieces."""
-        return {"score": (width, 1), "score_bias": (1,)}
+        return {"score": (width, 1), "score_bias": (1,), "rival": (1,)}
 
     def scores(self, features, parameters):
-        """Scores [population, sequences, tokens] of features [population, sequences, tokens, x]."""
-        return affine(features, parameters["score"], parameters["score_bias"]).squeeze(-1)
+        """Scores [population, sequences, tokens] of features [population, sequences, tokens, x].
+
+        Tokens stand from old to new, padding first: who looks only to the right never sees it.
+        """
+        own = affine(features, parameters["score"], parameters["score_bias"]).squeeze(-1)
+        best = own.flip(-1).cummax(-1).values.flip(-1)
+        return own + parameters["rival"][:, None] * best
 
 
 if __name__ == "__main__":
-    register("scorer", "weighted", Linear())
-    config = NAMMConfig(features="log", scorer="weighted")
+    register("scorer", "rivals", Rivals())
+    config = NAMMConfig(features="log", scorer="rivals")
     torch.manual_seed(0)
     namm = NAMM(config, torch.randn(config.size))
     model = load_language_model("llama-recall").model

@@ -17,7 +17,9 @@ name, video, question, *rest = sys.argv[1:]
 policy, budget, frames = [*rest, *["namm", "0.25", "32"][len(rest) :]]
 
 model = load_video_model(name)
-features = model.encode(read_clip(Path(video), int(frames)))
+clip = read_clip(Path(video), int(frames))
+print(*clip.notes, sep="\n", end="\n" * bool(clip.notes))
+features = model.encode(clip)
 ids = model.prompt_ids(Prompt((VIDEO, f"\n{question}"), answers=("yes", "no")), features)
 
 chosen = NAMM.from_pretrained("recall") if policy == "namm" else policy

@@ -243,7 +243,8 @@ def read_mp4(folder: Path) -> None:
     from transfer.video.frames import read_clip
 
     clip = read_clip(folder / "a.mp4", 3)
-    assert clip.pixels.shape[0] == 3 == len(set(clip.indices))
+    assert len(clip.pixels) == len(set(clip.indices))
+    assert len(clip.pixels) == 3 or "fewer than the 3 asked for" in clip.notes[0]
 
 
 #: Those that a decoder in C reads are tried in processes of their own, by hand.

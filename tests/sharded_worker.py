@@ -36,6 +36,7 @@ def pruned_run(model: PreTrainedModel, policy: str, budget: int | None) -> dict[
         "logits": logits,
         "said": said,
         "kept": [read.kept(), reply.kept()],
+        "held": [read.held(sequence).tokens for sequence in range(2)],
         "devices": {str(state.device) for layer in read.pruned for state in layer.tensors()},
         "report": str(memory.report()),
     }

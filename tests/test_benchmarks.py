@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -13,7 +14,17 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from benchmarks import __main__ as command
-from benchmarks import decode, evolution, features, generate, layer_70b, measure, real, scoring
+from benchmarks import (
+    decode,
+    evolution,
+    features,
+    generate,
+    layer_70b,
+    measure,
+    real,
+    scoring,
+    video,
+)
 from benchmarks.layers import UNEVEN, Shape, namm_pruning, pruned_layer
 from transfer.adapters.language_model import load_language_model
 from transfer.cache.layer import PrunedLayer
@@ -212,3 +223,16 @@ def test_no_prose_is_made_of_a_tokenizer_that_skips_it():
 def test_options_of_a_benchmark_that_do_not_fit(options, words):
     with pytest.raises(UserError, match=words):
         command.main(options)
+
+
+def test_the_long_videos_are_what_they_say_and_both_ways_read_the_same(tmp_path, monkeypatch):
+    pytest.importorskip("decord")
+    monkeypatch.setattr(video, "REPEATS", 1)
+    path = video.write(tmp_path, minutes=0.1, group=30, size=(64, 128))
+    clip = video.through_index(path)
+    assert (len(clip.indices), clip.indices[-1], clip.seconds[-1]) == (32, 149, 5.96)
+    assert clip.backend == "decord"
+    assert np.array_equal(clip.pixels, video.decord_alone(path))
+    row = video.row(path, 0.1, 30)
+    assert row["reader"] == "decord"
+    assert set(row) >= {"index s", "decord s", "ours s", "again s", "ours / decord"}

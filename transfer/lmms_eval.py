@@ -214,6 +214,8 @@ class PrunedVideoModel(lmms):
         name = str(visuals[0])
         if self._last is None or self._last[0] != name:
             clip = read_clip(Path(name), self.frames, self.sampling)
+            for note in clip.notes:
+                _LOG.warning("%s", note)
             self._last = name, self.video.encode(clip)
         return self._last[1]
 

@@ -162,6 +162,7 @@ def test_a_process_of_a_pipeline_prunes_its_layers(case, processes, expected):
     for results, mine in zip(processes[0], ([0, 1], [2])):
         for ours, whole in zip(results["pipeline", *case]["kept"], expected[case]["kept"]):
             assert ours == [heads if layer in mine else [] for layer, heads in enumerate(whole)]
+        assert results["pipeline", *case]["held"] == [150, 143]
         listed = re.findall(r"^│ (\d) +│", results["pipeline", *case]["report"], re.MULTILINE)
         assert listed == [str(layer) for layer in mine]
 

@@ -121,6 +121,24 @@ def test_a_rule_that_is_pruned_more_often_is_given_more():
     assert held == pytest.approx(foreseen(like, "held", [1000]), abs=0.5)
 
 
+@settings(max_examples=8)
+@given(budget=st.floats(0.1, 0.9), interval=st.sampled_from([16, 64]), tokens=st.integers(90, 130))
+def test_of_budgets_that_hold_the_same_it_is_the_nearest_to_the_nominal_one(
+    budget, interval, tokens
+):
+    like = Pruning(NAMM_POLICY, 32, budget)
+    found = at_equal_tokens(Pruning(get_policy("h2o"), interval, 1.0), like, "held", [tokens])
+
+    def off(budget):
+        held = foreseen(replace(found, budget=budget), "held", [tokens])
+        return abs(held - foreseen(like, "held", [tokens]))
+
+    # (Budgets are tried in steps of a ten-thousandth.)
+    ways = [part * (budget - found.budget) for part in (0.01, 0.1, 0.5, 0.9)]
+    between = [found.budget + way for way in ways if abs(way) > 0.0001]
+    assert all(off(other) > off(found.budget) for other in between)
+
+
 def test_what_is_measured_decides_where_there_is_no_budget():
     like = Pruning(NAMM_POLICY, 32)
     found = at_equal_tokens(Pruning(get_policy("h2o"), 32, 10_000), like, "held", [256], 44.5)

@@ -7,9 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transfer.attachment.memory import attach
+from transfer.cache.cache import PrunedCache
 from transfer.cache.held import Held, over_layers
 from transfer.cache.layer import PrunedLayer
 from transfer.cache.policy import Pruning
+from transfer.evaluation import held as rows
 from transfer.policies import get_policy
 
 
@@ -43,6 +45,17 @@ def test_every_token_counts_what_is_there_while_it_attends(pieces, interval):
         assert held.tokens == len(there)
         assert held.token_steps == pytest.approx(sum(there), rel=1e-12)
         assert held.peak == max(there)
+
+
+def test_of_layers_that_run_elsewhere_nothing_is_counted():
+    keys = states(50)
+    cache = PrunedCache(tiny.llama().config, Pruning(tiny.Uneven(), 16), local={1})
+    assert cache.held() == Held()
+    feed(cache.pruned[1], keys)
+    assert cache.held() == cache.pruned[1].held()[0] != Held()
+    row = rows.held(cache)
+    assert (row["tokens"], row["held_mean"]) == (50, cache.held().mean)
+    assert row["kept_tokens"] == sum(cache.pruned[1].kept()[0]) / 2
 
 
 def test_bytes_are_those_after_each_token():

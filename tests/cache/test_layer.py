@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 
+import families
 import pytest
 import tiny
 import torch
@@ -90,10 +91,12 @@ def test_padding_on_the_right_makes_no_sinks_and_no_update(sinks):
     [
         (lambda cache: cache.crop(-3), "cannot be rolled back"),
         (lambda cache: cache.offload(0, False), "stays on its device"),
+        (lambda cache: cache.layers[0].prefetch(), "stays on its device"),
     ],
 )
-def test_what_cannot_work_is_refused_with_a_sentence(call, sentence):
-    cache = PrunedCache(tiny.llama().config, Pruning(tiny.Uneven(), 32))
+@pytest.mark.parametrize("family", ["llama", "falcon_h1"])
+def test_what_cannot_work_is_refused_with_a_sentence(call, sentence, family):
+    cache = PrunedCache(families.build(family).config, Pruning(tiny.Uneven(), 32))
     with pytest.raises(UserError, match=sentence):
         call(cache)
 

@@ -2,23 +2,27 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from statistics import fmean
 
 import pytest
 import tiny
 import torch
-from evaluated import changed
+from evaluated import changed, printed
 from tasks.words import word_tokenizer
 
 from transfer import NAMM, NAMMConfig, attach
+from transfer.adapters.kinds import find_model
 from transfer.adapters.language_model import load_language_model
 from transfer.cli import main
 from transfer.errors import UserError
+from transfer.evaluation import calibrate_run
 from transfer.evaluation.calibrate import CalibrateConfig
 from transfer.evaluation.calibrate_run import calibrate
 from transfer.evaluation.language import LanguageEval
 from transfer.evaluation.runner import evaluate
+from transfer.evaluation.store import read_results
 from transfer.evaluation.threshold import read_threshold
 from transfer.files import write_sealed
 from transfer.tasks.recall import get_task, make_batch
@@ -96,11 +100,59 @@ def test_an_evaluation_prunes_by_it_in_place_of_budgets(found, config):
     assert [row["kept_tokens"] for row in rows if row["policy"] == "tova"] == pytest.approx(kept)
 
 
+def test_tables_and_results_say_where_it_comes_from(found, config, tmp_path):
+    results = evaluate(changed(config, out=tmp_path))
+    namm, tova = (read_threshold(path) for path in found.values())
+    assert results.notes == read_results(tmp_path).notes == [namm.words, tova.words]
+    said = f"Threshold of tova: {tova.threshold:.6g}, at which it holds 50.0% of the tokens of "
+    assert f"{said}llama-recall on average, in texts of {LENGTH}" in " ".join(
+        printed(results).split()
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        ("llama-recall-wide", r"was found on llama-recall, and llama-recall-wide is another model"),
+        ("trained/llama-recall", r"on llama-recall, and trained/llama-recall has other weights no"),
+    ],
+)
+def test_of_another_model_it_is_refused(config, model, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trained = load_language_model("llama-recall").model
+    with torch.no_grad():
+        next(trained.parameters())[0, 0] += 1
+    trained.save_pretrained("trained/llama-recall")
+    with pytest.raises(UserError, match=sentence) as caught:
+        evaluate(changed(config, model=model))
+    remedies = (f"`transfer calibrate --model {model}`", "as --policy namm:recall:threshold=")
+    assert all(remedy in str(caught.value) for remedy in remedies)
+    # Elsewhere and under another name it is the same model.
+    shutil.copytree(find_model("llama-recall", "language").path, "copy")
+    assert evaluate(changed(config, model="copy", documents=1)).notes
+
+
+def test_a_model_that_a_benchmark_does_not_show_is_known_by_its_name(config):
+    asked = changed(config, task=("toy_benchmark:Toy",))
+    assert len(evaluate(asked).notes) == 2
+    with pytest.raises(UserError, match=r"on llama-recall, and gpt2-recall is another model"):
+        evaluate(changed(asked, model="gpt2-recall"))
+
+
+def test_a_sample_of_the_scores_finds_it_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(calibrate_run, "_SCORES", 500)
+    plain = {"task": ("recall",), "length": 128, "update_interval": INTERVAL, "threads": 1}
+    calibrate(CalibrateConfig("llama-recall", KEPT, "tova", out=tmp_path / "t.json", **plain))
+    told = json.loads((tmp_path / "t.json").read_text())
+    assert told["held"] == pytest.approx(KEPT, abs=0.01)
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
         ({"policy": ("h2o", "tova")}, r"half\.json is of namm:recall, which is no policy here"),
         ({"policy": ("tova", "namm:budget=9")}, r"is of namm:recall, which is no policy here with"),
+        ({"policy": ("namm", "tova:share=layer")}, r"says share, which a threshold replaces; le"),
         ({"update_interval": 16}, r"was found at update_interval 32, and namm has 16; say the sa"),
         ({"keep_recent": 4}, r"was found at keep_recent 0, and namm has 4; say the same"),
         ({"eviction": "reference"}, r"was found at eviction exact, and namm has reference"),

@@ -242,10 +242,12 @@ def test_fifo_stands_beside_policies_that_have_a_budget(config):
 def test_fifo_has_its_budget_where_another_policy_has_a_threshold(config, tmp_path):
     file, interval = tmp_path / "threshold.json", config().contenders.update_interval
     told = {"policy": "random", "threshold": 0.5, "update_interval": interval, "namm": None}
-    write_sealed(file, told)
+    write_sealed(file, {**told, "model": "llama-recall", "weights": "", "kept": 0.5, "length": 9})
     asked = config(memory=(), policy=("random", "h2o"), threshold=(file,), budget=(12,))
     found = ControlBenchmark(asked).contenders()
     assert [one.key for one in found] == [("random", None), ("h2o", 12), ("fifo", 12)]
+    with pytest.raises(UserError, match=r"was found on llama-recall, and .* is another model, of"):
+        evaluate(asked)
 
 
 def test_an_unknown_memory_is_refused(config):

@@ -64,6 +64,20 @@ def test_what_is_equal_is_equal_within_a_token_under_either_kind(equal, field):
     assert found["namm:budget=size", 0.25]["budget"] == size
 
 
+def test_of_two_budgets_that_come_to_the_same_it_is_said_whose_row_it_is():
+    # Both are rounded up to the same tokens at every update.
+    rule = "h2o:budget=size"
+    results = evaluate(config(policy=("namm", rule), budget=(0.26, 0.2601), equal="peak"))
+    found = entries(results)
+    assert set(found) == {("full", None), ("namm", 0.26), ("namm", 0.2601), (rule, 0.26)}
+    said = (
+        f"{rule} at 0.2601 would be pruned as {rule} at 0.26 is, with budget "
+        f"{found[rule, 0.26]['budget']}: one row stands for all"
+    )
+    assert results.notes == [said] and said in " ".join(printed(results).split())
+    assert evaluate(config(policy=("namm", "fifo", "recency:sinks=0"), documents=1)).notes == []
+
+
 def test_a_namm_without_a_budget_is_measured_first(tmp_path, capsys):
     asked = config(policy=("namm", "h2o", "h2o:budget=fraction"), budget=(None,), equal="held")
     results = evaluate(changed(asked, out=tmp_path))

@@ -178,6 +178,7 @@ def test_the_command_line_prints_a_table_and_json(config, capsys):
         ({"seed": -1}, "seed is -1"),
         ({"length": (0,)}, "length is 0"),
         ({"task": ("recal",)}, "unknown task 'recal'; did you mean recall"),
+        ({"task": ("own.json",)}, r"own\.json is a file and no task; a model without a tokenizer"),
         ({"depth": (0.5, 1.0)}, r"--depth 0\.5 1\.0: for models of symbols use one"),
         ({"depth": (1.5,)}, r"depth 1\.5 is no share"),
         ({"policy": ("h20",)}, "unknown policy 'h20'"),

@@ -9,7 +9,7 @@ from evaluated import printed
 from transfer.adapters.kinds import shipped_models
 from transfer.cli import main
 from transfer.errors import UserError
-from transfer.evaluation import language_benchmark, suite, suite_run
+from transfer.evaluation import language_benchmark, suite, suite_run, suite_table
 from transfer.evaluation.options import RunOptions
 from transfer.evaluation.statistics import Change
 from transfer.evaluation.store import SUMMARY_FIELDS, Results, read_results
@@ -103,7 +103,7 @@ def test_every_section_gets_the_same_namms_and_threads_and_its_own_folder(tmp_pa
     run = RunOptions(out=tmp_path, threads=3)
     for name, section in SuiteEval(namm=("recall", "random"), run=run).sections().items():
         assert section.contenders.namm == ("recall", "random")
-        assert section.contenders.equal_bytes
+        assert section.contenders.equal_in == "bytes"
         assert section.run == RunOptions(out=tmp_path / name, threads=3)
 
 
@@ -174,6 +174,22 @@ def finished(tmp_path_factory):
         run=RunOptions(out=out, threads=1),
     )
     return out, config, evaluate_suite(config)
+
+
+@pytest.mark.parametrize(("equal", "field"), [("held", "held_mean"), ("peak", "held_peak")])
+def test_rules_may_be_equal_in_tokens(equal, field, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(suite, "_RULES", ("h2o", "pyramidkv"))
+    words = ["--section", "language/gpt2", "--quick", "--equal", equal, "--out", str(tmp_path)]
+    assert main(["eval", "--suite", "zero-shot", *words]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert suite_table.EQUALS[equal] in printed and suite_table.EQUALS["bytes"] not in printed
+    assert suite_table.EQUALS[equal] in (tmp_path / "table.md").read_text()
+    found = {
+        e["policy"]: e[field] for e in read_results(tmp_path).summary if e["metric"] == "score"
+    }
+    assert found["full"] > found["namm"] + 10
+    for rule in ("h2o", "pyramidkv"):
+        assert found[rule] == pytest.approx(found["namm"], abs=1)
 
 
 def test_a_section_keeps_its_own_results(finished):

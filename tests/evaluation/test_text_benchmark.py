@@ -339,6 +339,7 @@ def test_long_prompts_lose_their_middle(config, monkeypatch, most):
         ({"task": ("longbnch/qasper",)}, "did you mean longbench"),
         ({"task": ("longbench/qaspr",)}, "did you mean longbench/qasper"),
         ({"task": ("recal.json",)}, r"your own questions ends in \.jsonl and has lines of"),
+        ({"task": ("recall.json",)}, r"^recall\.json is a file and no task; a file of your own"),
         ({"task": ("nothing.jsonl",)}, r"cannot read nothing\.jsonl"),
         ({"length": (5000,)}, "longer than the 4096 positions"),
         ({"length": (60,)}, "cannot hold the facts and questions of recall"),

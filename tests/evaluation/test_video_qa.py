@@ -328,8 +328,27 @@ def test_the_rate_of_a_folder_of_pictures_is_part_of_the_clip(config, tmp_path, 
     assert rates == [1.0, 2.0]
 
 
+def test_a_short_video_is_seen_whole_and_that_is_said(config, folder, tmp_path, capsys):
+    data = write_questions(tmp_path / "q.jsonl", [str(folder / "0.mp4")] * 2)
+    whole, more = (evaluate(changed(config, data=data, frames=frames)) for frames in (10, 11))
+    # The same questions about the same frames.
+    assert [row["likely"] for row in more.rows] == [row["likely"] for row in whole.rows]
+    assert {row["frames"] for row in more.rows} == {10}
+    said = f"video {folder / '0.mp4'} has 10 frames, fewer than the 11 asked for; all are taken"
+    assert capsys.readouterr().err.splitlines().count(said) == 1
+
+
+def test_the_stream_is_the_one_asked_for(config, folder, tmp_path):
+    data = write_questions(tmp_path / "q.jsonl", [str(folder / "0.mp4")])
+    first, other = (evaluate(changed(config, data=data, stream=number)) for number in (0, 1))
+    assert not failures_of(first)
+    assert "has no video stream 1; it has 0 (128 x 64)" in failures_of(other)["q0"]
+    with pytest.raises(UserError, match="stream is -1"):
+        changed(config, stream=-1)
+
+
 def test_what_cannot_be_asked_is_a_failed_row_and_the_run_goes_on(config, folder, tmp_path):
-    videos = ["broken.mp4", "gone.mp4", "0.mp4", "1.mp4"]
+    videos = ["broken.mp4", "gone.mp4", "1.mp4"]
     data = write_questions(tmp_path / "q.jsonl", [str(folder / video) for video in videos])
     long, good = json.loads(data.read_text().splitlines()[0]), data.read_text()
     long.update(id="long", video=str(folder / "2.mp4"), question="before " * 400)
@@ -338,19 +357,18 @@ def test_what_cannot_be_asked_is_a_failed_row_and_the_run_goes_on(config, folder
     data.write_text(good + "".join(json.dumps(each) + "\n" for each in (long, few, wrong)))
     results = evaluate(changed(config, data=data, frames=11))
     failed = failures_of(results)
-    assert failed.keys() == {"q0", "q1", "q2", "long", "few", "wrong"}
+    assert failed.keys() == {"q0", "q1", "long", "few", "wrong"}
     for name, sentence in {
         "q0": "broken.mp4 cannot be read",
         "q1": "gone.mp4 does not exist",
-        "q2": "0.mp4 has 10 frames, fewer than the 11 asked for",
         "long": "5 frames fit",
         "few": "has 1 options",
         "wrong": "its answer is option 3",
     }.items():
         assert sentence in failed[name], failed[name]
-    assert {row["item"] for row in results.rows if row["failure"] is None} == {"q3"}
+    assert {row["item"] for row in results.rows if row["failure"] is None} == {"q2"}
     assert {(entry["n"], entry["failed"]) for entry in results.summary if not entry["group"]} == {
-        (1, 6)
+        (1, 5)
     }
 
 

@@ -128,13 +128,15 @@ def test_unknown_search_names_the_nearest():
 def test_a_climb_goes_up_a_slope_and_its_steps_shrink():
     search = Climb(np.zeros(3), SearchSettings(sigma=0.1))
     top = np.array([0.5, -1.0, 0.0])
-    steps = []
-    for _ in range(300):
+    steps, places = [], [np.zeros(3)]
+    for _ in range(400):
         [vector] = search.ask()
         steps.append(search.sigma)
         search.follow(top - vector)
-    assert search.mean == pytest.approx(top, abs=0.02)
-    assert steps[0] < steps[19] > steps[299] > 0
+        places.append(search.ask()[0])
+    assert search.ask()[0] == pytest.approx(top, abs=0.02)
+    assert search.mean == pytest.approx(np.mean(places, 0))
+    assert steps[0] < steps[19] > steps[399] > 0
     assert max(steps) <= 0.1
     with pytest.raises(ValueError, match="follows slopes"):
         search.tell(np.zeros(1))
@@ -143,4 +145,5 @@ def test_a_climb_goes_up_a_slope_and_its_steps_shrink():
 def test_the_first_step_of_a_climb_is_of_one_size_whatever_the_slope():
     search = Climb(np.zeros(2), SearchSettings(sigma=0.1))
     search.follow(np.array([1e-3, -1e3]))
-    assert search.mean == pytest.approx([0.1 / 20, -0.1 / 20], rel=1e-4)
+    assert search.ask()[0] == pytest.approx([0.1 / 20, -0.1 / 20], rel=1e-4)
+    assert search.mean == pytest.approx(search.ask()[0] / 2)

@@ -118,11 +118,14 @@ def test_frames_are_drawn_as_the_vision_tower_sees_them(config, folder):
     assert np.abs(pixels - middle).mean() < 12
 
 
-def test_short_videos_are_drawn_whole(config):
+def test_short_videos_are_drawn_whole(config, capsys):
     said = keep_video(replace(config, frames=None))
     [means] = [line for line in said.splitlines() if line.startswith("mean kept")]
     assert len(means.split(": ")[1].split()) == 10
     assert read_back(config.out).shape[1] == Layout(6, 10, (4, 4)).size[0]
+    assert capsys.readouterr().err.splitlines() == [
+        f"video {config.video} has 10 frames, fewer than the 32 asked for; all are taken"
+    ]
 
 
 def test_the_full_cache_is_all_bright(config):
@@ -136,7 +139,8 @@ def test_the_full_cache_is_all_bright(config):
     ("changes", "sentence"),
     [
         ({"frames": 0}, "frames is 0"),
-        ({"frames": 11}, "has 10 frames, fewer than the 11 asked for"),
+        ({"stream": 1}, r"has no video stream 1; it has 0 \(128 x 64\)"),
+        ({"stream": -1}, "stream is -1"),
         ({"policy": "h20"}, "unknown policy 'h20'"),
         ({"question": "what \udcff ?"}, r"holds '\\udcff', which is no character"),
         ({"question": "before " * 500}, "5 frames fit|0 frames fit"),

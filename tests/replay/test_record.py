@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -12,18 +13,24 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from transfer.adapters.control_model import load_control_model
 from transfer.adapters.decision_transformer import CachedController
+from transfer.adapters.placement import Placement
 from transfer.attachment.memory import attach
 from transfer.cache.policy import Pruning
 from transfer.cli import main
 from transfer.envs.environment import make_envs
 from transfer.envs.rollout import rollout
 from transfer.errors import UserError
+from transfer.files import write_sealed
 from transfer.policies import get_policy
+from transfer.replay import record as recorder
+from transfer.replay import records
 from transfer.replay.config import RecordConfig
 from transfer.replay.cost import replayed
-from transfer.replay.playing import playing
+from transfer.replay.playing import playing, survey_playing
+from transfer.replay.reading import survey_reading
 from transfer.replay.record import record
 from transfer.replay.runs import odds, seeds
+from transfer.replay.watching import survey_watching
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +194,58 @@ def test_another_recording_is_refused(tmp_path, llama_folder):
     record(config_of(tmp_path, llama_folder))
     with pytest.raises(UserError, match="recorded with --seed 0, this command says 1"):
         record(config_of(tmp_path, llama_folder, seed=1))
+    with pytest.raises(UserError, match="with --dtype none, this command says bfloat16; say the s"):
+        record(config_of(tmp_path, llama_folder, place=Placement(dtype="bfloat16")))
+    with pytest.raises(UserError, match="recorded with --memory full, this command says cache"):
+        record(config_of(tmp_path, llama_folder, memory="cache"))
+    assert record(config_of(tmp_path, llama_folder, place=Placement(device="cpu")))
+
+
+def test_with_other_weights_at_the_same_path_it_is_refused(tmp_path, monkeypatch):
+    folder, model = tmp_path / "model", tiny.llama(vocabulary=128)
+    model.save_pretrained(folder)
+    config = config_of(tmp_path, str(folder), documents=1)
+    record(config)
+    with torch.no_grad():
+        next(model.parameters())[0, 0] += 1
+    model.save_pretrained(folder)
+    with pytest.raises(UserError, match=r"model has other weights than when .*records was begun;"):
+        record(config)
+    # An earlier version did not say them, and knew one memory.
+    told = {**records.told(config.out)}
+    del told["weights"], told["config"]["memory"]
+    write_sealed(config.out / records.FILE, told)
+    # What is there takes no room again.
+    monkeypatch.setattr(recorder, "disk_usage", lambda _: SimpleNamespace(free=0))
+    assert len(record(config)) == 1
+
+
+def test_the_size_of_all_is_told_before_the_first(tmp_path, llama_folder, monkeypatch, capsys):
+    control = save_tiny_control(tmp_path / "control")
+    config = config_of(tmp_path, llama_folder, tasks=("recall", "passkey"), documents=1, steps=20)
+    config = replace(config, models=(llama_folder, "llava-next-video", str(control)))
+    surveys = [
+        survey_reading(config, llama_folder),
+        survey_watching(config, "llava-next-video"),
+        survey_playing(config, str(control)),
+    ]
+    monkeypatch.setattr(recorder, "record_layers", lambda *_: pytest.fail("has begun"))
+    monkeypatch.setattr(recorder, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(UserError, match=r"take up to [0-9]+ MB more, and the disk of .* has 0 MB"):
+        record(config)
+    # Fewer may be recorded there.
+    assert not list(config.out.iterdir())
+    monkeypatch.undo()
+    sizes = dict.fromkeys(("language", "video", "control"), 0)
+    for one in record(config):
+        parts = [vars(one.layer(layer, range(one.about.rows))) for layer in one.layers]
+        numbers = (x.numel() for part in parts for x in part.values() if torch.is_tensor(x))
+        sizes[one.about.modality] += 2 * sum(numbers)
+    assert surveys[0].size == sizes["language"]
+    assert sizes["video"] <= surveys[1].size < 1.02 * sizes["video"]
+    assert sizes["control"] <= surveys[2].size
+    whole = sum(survey.size for survey in surveys)
+    assert f"will hold up to {whole / 1e6:,.1f} MB" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 
 from transfer.errors import UserError
 from transfer.tasks.video_prompts import VideoTask, lettered, letters, parse_letter
-from transfer.tasks.video_records import FRAME, LETTERS, VIDEO, Prompt, VideoQuestion
+from transfer.tasks.video_records import FRAME, LETTERS, NONE_RIGHT, VIDEO, Prompt, VideoQuestion
 
 OPTIONS = ("a dog", "cat.", "The cow", "none")
 
@@ -53,6 +53,16 @@ def test_possible_questions():
     assert ask(answer=None).answer is None
     assert ask(options=tuple(LETTERS), answer=7).answer == 7
     assert ask(start=2.0, end=2.5).end == 2.5
+
+
+def test_as_published_what_ones_own_may_not_be():
+    blank = ask(options=("",), answer=0, question="", as_published=True)
+    assert (blank.options, blank.answer) == (("",), 0)
+    assert ask(answer=NONE_RIGHT, as_published=True).answer == NONE_RIGHT
+    with pytest.raises(UserError, match="record q7 has 0 options; give 1 to 8"):
+        ask(options=(), answer=None, as_published=True)
+    with pytest.raises(UserError, match="its answer is option -2"):
+        ask(answer=-2, as_published=True)
 
 
 def test_prompt_parts():

@@ -61,8 +61,15 @@ def test_jpeg_and_names_that_look_like_patterns(tmp_path):
 
 
 def test_too_few_pictures(folder):
-    with pytest.raises(UserError, match="has 12 frames, fewer than the 13 asked for"):
-        read_clip(folder, 13)
+    clip = read_clip(folder, 13)
+    assert clip.indices == tuple(range(12))
+    [note] = clip.notes
+    assert note.endswith("has 12 frames, fewer than the 13 asked for; all are taken")
+
+
+def test_a_folder_has_no_streams(folder):
+    with pytest.raises(UserError, match="has no streams; leave stream 0 out"):
+        read_clip(folder, 2, stream=0)
 
 
 def test_an_empty_folder(tmp_path):

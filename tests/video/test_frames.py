@@ -16,6 +16,7 @@ import transfer.video.frames as module
 from transfer.errors import UserError
 from transfer.video.decord_reader import DecordReader
 from transfer.video.frames import probe, read_clip
+from transfer.video.index import index_of
 from transfer.video.pyav_reader import PyAVReader
 
 needs_decord = pytest.mark.skipif(find_spec("decord") is None, reason="decord is not installed")
@@ -44,7 +45,7 @@ def check_both(path, expected):
     """decord and PyAV return the same frames, and they are the expected ones."""
     clips = []
     for reader in (DecordReader, PyAVReader):
-        opened = reader(path)
+        opened = reader(path, index_of(path))
         assert len(opened.seconds) == len(expected)
         clips.append((opened.read([0, len(expected) - 1, 7]), opened.seconds))
     (ours, times), (other, other_times) = clips
@@ -75,9 +76,10 @@ def test_without_decord_pyav_reads(h264, no_decord):
 def test_every_index_with_any_distance_of_key_frames(tmp_path, rate):
     path = write_video(tmp_path / "a.mp4", bf="3", g=rate)
     check_both(path, range(50))
-    assert [number(f) for f in PyAVReader(path).read(range(50))] == list(range(50))
+    reader = PyAVReader(path, index_of(path))
+    assert [number(f) for f in reader.read(range(50))] == list(range(50))
     # In any order, and more than once.
-    assert [number(f) for f in PyAVReader(path).read([30, 3, 3, 49])] == [30, 3, 3, 49]
+    assert [number(f) for f in reader.read([30, 3, 3, 49])] == [30, 3, 3, 49]
 
 
 @needs_decord
@@ -90,8 +92,8 @@ def test_vp9(tmp_path):
 @needs_decord
 def test_av1_goes_to_pyav(tmp_path):
     path = write_video(tmp_path / "a.mp4", 20, codec="libsvtav1", **FAST["libsvtav1"])
-    with pytest.raises(Exception, match="cannot find video stream"):
-        DecordReader(path)
+    with pytest.raises(Exception, match="not exact in av1"):
+        DecordReader(path, index_of(path))
     clip = read_clip(path, 4)
     assert clip.backend == "pyav"
     assert numbers(clip) == [0, 6, 12, 19]
@@ -107,7 +109,7 @@ def test_rotation_is_honoured_the_same_in_both(h264, tmp_path, degrees):
     # Clockwise, as a player shows it.
     expected = np.rot90(flat, -degrees // 90, (1, 2))
     for reader in (DecordReader, PyAVReader):
-        assert np.array_equal(reader(path).read([0, 24, 49]), expected)
+        assert np.array_equal(reader(path, index_of(path)).read([0, 24, 49]), expected)
     info = probe(path)
     assert (info.height, info.width) == expected.shape[1:3]
 
@@ -131,7 +133,7 @@ def test_cut_with_an_edit_list_shows_only_what_is_shown(h264, tmp_path, seconds)
     path = tiny_video.cut_beginning(h264, tmp_path / "cut.mp4", seconds)
     first = -(-seconds * 1000 // 40)
     with pytest.raises(ValueError, match="edit list"):
-        DecordReader(path)
+        DecordReader(path, index_of(path))
     clip = read_clip(path, 5)
     assert clip.backend == "pyav"
     assert clip.indices[-1] == probe(path).frames - 1 == 49 - first
@@ -145,11 +147,12 @@ def test_cut_at_its_end_with_an_edit_list(h264, tmp_path):
     path.write_bytes(h264.read_bytes())
     tiny_video.cut_end(path, 0.5)
     with pytest.raises(ValueError, match="edit list"):
-        DecordReader(path)
-    clip = read_clip(path, 25)
+        DecordReader(path, index_of(path))
+    clip = read_clip(path, 26)
     assert numbers(clip) == list(range(25))
-    with pytest.raises(UserError, match="has 25 frames, fewer than the 26 asked for"):
-        read_clip(path, 26)
+    assert clip.notes == (
+        f"video {path} has 25 frames, fewer than the 26 asked for; all are taken",
+    )
 
 
 @needs_decord
@@ -179,18 +182,22 @@ def test_time_bounds(h264):
     assert numbers(clip) == [10, 15, 20] == list(clip.indices)
     assert read_clip(h264, 2, "midpoint", start=1.0).indices == (31, 43)
     assert read_clip(h264, None, "fps", fps=5, end=0.4).indices == (0, 5, 10)
-    with pytest.raises(UserError, match="has 11 frames between its bounds, fewer than the 12"):
-        read_clip(h264, 12, start=0.4, end=0.8)
+    few = read_clip(h264, 12, start=0.4, end=0.8)
+    assert numbers(few) == list(range(10, 21))
+    assert "has 11 frames between its bounds, fewer than the 12 asked for" in few.notes[0]
     with pytest.raises(UserError, match=r"no frame between 7\.0 and inf s, it lasts 2\.0 s"):
         read_clip(h264, 1, start=7.0)
 
 
-def test_more_frames_than_the_video_has(h264):
-    assert numbers(read_clip(h264, 50)) == list(range(50))
-    with pytest.raises(UserError) as error:
-        read_clip(h264, 51)
-    assert str(error.value) == (
-        f"video {h264} has 50 frames, fewer than the 51 asked for; ask for fewer"
+@pytest.mark.parametrize("sampling", ["uniform", "midpoint", "segment"])
+def test_more_frames_than_the_video_has(h264, sampling):
+    clip = read_clip(h264, 50, sampling)
+    assert numbers(clip) == list(range(50))
+    assert not clip.notes
+    clip = read_clip(h264, 51, sampling)
+    assert numbers(clip) == list(range(50))
+    assert clip.notes == (
+        f"video {h264} has 50 frames, fewer than the 51 asked for; all are taken",
     )
 
 
@@ -244,40 +251,33 @@ def written(path: Path, content: bytes) -> Path:
 
 
 BROKEN = {
-    "empty": (lambda d: written(d / "v.mp4", b""), "Error reading", "Invalid data"),
+    "empty": (lambda d: written(d / "v.mp4", b""), "Invalid data"),
     "garbage": (
         lambda d: written(d / "v.mp4", np.random.default_rng(0).bytes(5000)),
-        "Error reading",
         "Invalid data",
     ),
-    "truncated": (
-        lambda d: half(noisy(d / "v.mp4", movflags="faststart")),
-        "av_read_frame failed",
-        "broken after",
-    ),
-    "truncated mkv": (lambda d: half(noisy(d / "v.mkv")), "cut off after", "cut off after"),
-    "without its index": (lambda d: half(noisy(d / "v.mp4")), "Error reading", "Invalid data"),
-    "audio only": (lambda d: silence(d / "v.mp4"), "cannot find video", "no video stream"),
-    "no frames": (lambda d: write_video(d / "v.mp4", 0), "cannot find video", "no video stream"),
-    "no frames mkv": (lambda d: write_video(d / "v.mkv", 0), "Error reading", "End of file"),
+    "truncated": (lambda d: half(noisy(d / "v.mp4", movflags="faststart")), "broken after"),
+    "truncated mkv": (lambda d: half(noisy(d / "v.mkv")), "cut off after"),
+    "without its index": (lambda d: half(noisy(d / "v.mp4")), "Invalid data"),
+    "audio only": (lambda d: silence(d / "v.mp4"), "no video stream"),
+    "no frames": (lambda d: write_video(d / "v.mp4", 0), "no video stream"),
+    "no frames mkv": (lambda d: write_video(d / "v.mkv", 0), "End of file"),
 }
 
 
-@needs_decord
 @pytest.mark.parametrize("kind", BROKEN)
-def test_broken_files_name_the_file_and_both_causes(tmp_path, kind, capfd):
-    make, decord_says, pyav_says = BROKEN[kind]
+def test_broken_files_name_the_file_and_the_cause(tmp_path, kind, capfd):
+    make, cause = BROKEN[kind]
     path = make(tmp_path)
     for attempt in (lambda: read_clip(path, 4), lambda: probe(path)):
         with pytest.raises(UserError) as error:
             attempt()
         said = str(error.value)
-        assert said.startswith(f"video {path} cannot be read (decord: ")
-        decord, _, pyav = said.partition("; pyav: ")
-        assert decord_says in decord
-        assert pyav_says in pyav
+        assert said.startswith(f"video {path} cannot be read (")
+        assert cause in said
         assert "\n" not in said
         assert "/src/" not in said
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("backend", ["decord", "pyav"])
@@ -299,9 +299,13 @@ def test_damage_in_the_middle_does_not_shift_frames(tmp_path, monkeypatch, backe
     assert len(clip.pixels) == 8
 
 
-def test_without_decord_its_absence_is_one_of_the_causes(tmp_path, no_decord):
-    with pytest.raises(UserError, match=r"\(decord: .*decord.*; pyav: Invalid data"):
-        read_clip(written(tmp_path / "v.mp4", b"x" * 100), 4)
+def test_without_decord_its_absence_is_one_of_the_causes(h264, no_decord, monkeypatch):
+    def fail(*_):
+        raise ValueError("no such frame")
+
+    monkeypatch.setattr(PyAVReader, "read", fail)
+    with pytest.raises(UserError, match=r"\(decord: .*decord.*; pyav: no such frame\)"):
+        read_clip(h264, 4)
 
 
 def test_a_missing_file(tmp_path):

@@ -43,8 +43,7 @@ class Report:
     @classmethod
     def of(cls, cache: PrunedCache) -> "Report":
         """Read a cache."""
-        # A rank of a pipeline runs only some of the layers.
-        used = [layer for layer in cache.pruned if layer.seen]
+        used = cache.used
         return cls(
             seen=max(layer.seen for layer in used),
             tokens=used[0].counts(),

@@ -96,6 +96,11 @@ class PrunedCache(DynamicCache):
         return [layer for layer in self.layers if isinstance(layer, PrunedLayer)]
 
     @property
+    def used(self) -> list[PrunedLayer]:
+        """Those of them that have seen tokens: a rank of a pipeline runs only some."""
+        return [layer for layer in self.pruned if layer.seen]
+
+    @property
     def left_alone(self) -> list[Any]:
         """The layers that keep their stock cache."""
         return [layer for layer in self.layers if not isinstance(layer, PrunedLayer)]
@@ -107,11 +112,14 @@ class PrunedCache(DynamicCache):
     def held(self, sequence: int = 0) -> Held:
         """How much a sequence has held so far, from its first token on.
 
-        Tokens are those of the layers that are pruned, bytes those of all.
+        Tokens are those of the layers that are pruned, bytes those of all; of a rank of a pipeline,
+        of its layers.
         """
-        found = over_layers([layer.held()[sequence] for layer in self.pruned])
+        if not self.used:
+            return Held()
+        found = over_layers([layer.held()[sequence] for layer in self.used])
         elsewhere = sum(byte_steps(layer, found.tokens) for layer in self.left_alone)
-        share = elsewhere / max(self.pruned[0].batch_size, 1)
+        share = elsewhere / self.used[0].batch_size
         return replace(found, byte_steps=found.byte_steps + share)
 
     def bytes(self) -> int:

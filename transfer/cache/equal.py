@@ -7,6 +7,7 @@ some policies keep more for each token than others: equal budgets are no equal m
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from statistics import fmean
 
 from transfer.cache.footprint import LayerShape, peak
@@ -58,6 +59,9 @@ def at_equal_tokens(
 ) -> Pruning:
     """The budget of `pruning` that holds as much as `like`, as nearly as there is one.
 
+    Of budgets that hold the same, as they do between two roundings, it is the nearest to that of
+    `like`, where both are of one kind.
+
     Args:
         pruning: all but the number of what is returned; a fraction stays one.
         like: whose tokens it may hold.
@@ -67,17 +71,25 @@ def at_equal_tokens(
         layers: how many are pruned.
     """
 
+    @cache
     def weight(budget: int | float) -> float:
         return foreseen(replace(pruning, budget=budget), amount, tokens, layers)
 
     goal = foreseen(like, amount, tokens, layers) if goal is None else goal
     budgets = _budgets(pruning, max(tokens), _FINE)
     place = bisect_left(budgets, goal, key=weight)
-    near = budgets[max(place - 1, 0) : place + 1]
+    near, nominal = list(budgets[max(place - 1, 0) : place + 1]), 0.0
     if like.budget is not None and pruning.is_share == like.is_share:
-        # Among those that hold the same.
-        near = [like.budget, *near]
-    return replace(pruning, budget=min(near, key=lambda budget: abs(weight(budget) - goal)))
+        nominal = like.budget
+        held = [weight(budget) for budget in near]
+        firsts = [bisect_left(budgets, each, key=weight) for each in held]
+        lasts = [bisect_right(budgets, each, key=weight) - 1 for each in held]
+        near += [nominal, *(budgets[end] for end in (*firsts, *lasts))]
+
+    def distance(budget: int | float) -> tuple[float, int | float]:
+        return abs(weight(budget) - goal), abs(budget - nominal)
+
+    return replace(pruning, budget=min(near, key=distance))
 
 
 def foreseen(pruning: Pruning, amount: str, tokens: Sequence[int], layers: int = 1) -> float:

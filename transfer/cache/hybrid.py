@@ -29,6 +29,14 @@ class PrunedHybridLayer(LinearAttentionLayer, PrunedLayer):  # pyright: ignore[r
         """False: what is held differs from head to head."""
         return False
 
+    def offload(self) -> None:
+        """Refused, of the state too."""
+        PrunedLayer.offload(self)
+
+    def prefetch(self) -> None:
+        """Refused."""
+        PrunedLayer.prefetch(self)
+
     @torch.no_grad()
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Follow beams."""

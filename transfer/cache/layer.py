@@ -238,6 +238,10 @@ class PrunedLayer(CacheLayerMixin):
         """Refused."""
         raise UserError("a pruned cache stays on its device; do not combine it with offloading")
 
+    def prefetch(self) -> None:
+        """Refused."""
+        self.offload()
+
     def protecting(self, more: Protected) -> Protected:
         """What is protected once `more` is.
 

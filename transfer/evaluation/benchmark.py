@@ -5,7 +5,7 @@ table. `transfer.evaluation.runner` runs any of them, `summary` averages the row
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -103,6 +103,10 @@ class Benchmark(ABC):
     def digest(self) -> dict[str, Any]:
         """What decides the results beside the options: of the model's files, the data, versions."""
 
+    def weights(self) -> str | None:
+        """Digest of the model's, which `transfer calibrate` notes; None: its name has to do."""
+        return None
+
     def versions(self) -> dict[str, str]:
         """Versions of what else computes, such as the environment."""
         return {}
@@ -117,6 +121,14 @@ class Benchmark(ABC):
         Args:
             rows: of one contender, at least one.
             failed: those of its items that failed.
+        """
+        return {}
+
+    def files(self, rows: Sequence[Row]) -> Mapping[str, Any]:
+        """What is written beside the results: names, `submission-*.json`, and their contents.
+
+        Args:
+            rows: of all contenders.
         """
         return {}
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from transfer.adapters.language_model import LanguageModel, load_language_model
 from transfer.adapters.placement import computed
 from transfer.adapters.scoring import check_length
+from transfer.adapters.weights import weights_digest
 from transfer.arguments import typed
 from transfer.attachment.adapter import Adapter, get_adapter
 from transfer.attachment.memory import Memory
@@ -26,6 +27,7 @@ from transfer.cache.window import AttentionWindow
 from transfer.errors import UserError
 from transfer.evaluation.calibrate import CalibrateConfig
 from transfer.evaluation.contenders import NAMMs, calibrated_pruning
+from transfer.evaluation.sample import Sample
 from transfer.evaluation.threads import torch_threads
 from transfer.evaluation.threshold import policy_digest
 from transfer.files import check_writable, content_digest, write_sealed
@@ -39,6 +41,8 @@ from transfer.tasks.texts import read_texts
 _CLOSE, _MOST = 0.003, 14
 #: Tokens that are read at once, and of each document.
 _TOGETHER, _PIECE = 2048, 256
+#: Scores that are kept of all, which are exact up to then: of a large model there are billions.
+_SCORES = 2**20
 #: Farther from it no threshold is written.
 _FAR = 0.01
 
@@ -64,6 +68,7 @@ def calibrate(config: CalibrateConfig) -> str:
     content = {
         "command": command_line("calibrate", config, public=True),
         "model": language.name,
+        "weights": weights_digest(language.model),
         "policy": config.policy,
         "namm": policy_digest(policy),
         "threshold": threshold,
@@ -114,14 +119,14 @@ def _search(config: CalibrateConfig, reading: _Reading, pruning: Pruning) -> tup
     """The threshold that holds the share, and what it holds.
 
     Scores change with what has left, so the thresholds that are tried are quantiles of the scores
-    where nothing has, and what each holds is measured.
+    where nothing has (of a sample, where there are many), and what each holds is measured.
 
     Raises:
         UserError: none holds it.
     """
     listening = _Listening(pruning.policy)
     reading.held(replace(pruning, policy=listening, threshold=None))
-    scores = torch.cat(listening.scores).numpy()
+    scores = listening.scores.values().numpy()
     scores = scores[np.isfinite(scores)]
     if not len(scores):
         raise UserError(f"policy {config.policy} scores no token with a number; use another")
@@ -183,7 +188,7 @@ class _Listening(Policy):
 
     def __init__(self, inner: Policy) -> None:
         self.inner = inner
-        self.scores: list[Tensor] = []
+        self.scores = Sample(_SCORES)
         for name in ("reads_attention", "state_size", "half_state", "multiple_of"):
             setattr(self, name, getattr(inner, name))
 
@@ -202,5 +207,5 @@ class _Listening(Policy):
     ) -> tuple[Float[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens size"]]:
         """Every token at the threshold."""
         scores, after = self.inner.score(window, state)
-        self.scores.append(scores[window.valid].double().cpu())
+        self.scores.add(scores[window.valid])
         return state.new_zeros(scores.shape), after

@@ -51,17 +51,39 @@ class Contender:
         pruning: of its cache; None: the model as it comes, without a cache of ours.
         like: whose memory its budget makes it equal to.
         pair: of who is run under two shares of a budget, the name without them.
+        others: of those made equal that prune just so, and have no rows of their own; in words.
     """
 
     name: str
     pruning: Pruning | None = None
     like: Pruning | None = field(default=None, compare=False)
     pair: str | None = field(default=None, compare=False)
+    others: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def key(self) -> tuple[str, Budget]:
         """What tells its rows from others."""
         return self.name, self.settings["budget"]
+
+    @property
+    def nominal(self) -> Budget:
+        """The budget that it has, or of the NAMM that it is equal to."""
+        like = self.like or self.pruning
+        return like and like.budget
+
+    @property
+    def merged(self) -> str | None:
+        """Whose rows its own are too, in a sentence; None: nobody's."""
+        if not self.others:
+            return None
+        return (
+            f"{', '.join(self.others)} would be pruned as {self._at_nominal} is, with budget "
+            f"{self.key[1]}: one row stands for all"
+        )
+
+    @property
+    def _at_nominal(self) -> str:
+        return self.name if self.nominal is None else f"{self.name} at {self.nominal}"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -73,7 +95,7 @@ class Contender:
             return dict.fromkeys((*_OF_PRUNING, "nominal", "pair"))
         own = {name: getattr(self.pruning, name) for name in _OF_PRUNING}
         shared = {"share": self.pruning.shared_by, "share_floor": self.pruning.floor}
-        told = {"nominal": (self.like or self.pruning).budget, "pair": self.pair}
+        told = {"nominal": self.nominal, "pair": self.pair}
         return {**own, **shared, "threshold": self.pruning.cutoff, **told}
 
 
@@ -125,6 +147,13 @@ class Spelling:
         if "threshold" in said or said.get("share") == "model":
             found = replace(found, settings={"budget": None, **found.settings})
         return found
+
+    def check_bare(self) -> None:
+        """Raise `UserError` where it says what a threshold of a file replaces."""
+        for name in sorted(self.settings.keys() & {"budget", *SHARING}):
+            raise UserError(
+                f"policy {self.text!r} says {name}, which a threshold replaces; leave it out"
+            )
 
     def cut_at(self, threshold: float) -> "Spelling":
         """The same with a threshold in place of budgets."""
@@ -323,6 +352,7 @@ def _cut(
     cut: list[_Named] = []
     for one, label, rule in named:
         if rule == policy and "budget" not in one.settings:
+            one.check_bare()
             one = one.cut_at(found.threshold)
             found.check_settings(label, one.pruning(policy, None, options), calibrated)
         cut.append((one, label, rule))
@@ -343,8 +373,7 @@ def calibrated_pruning(
         UserError: it is unknown or several, or says itself what leaves.
     """
     one = Spelling.of(text)
-    for name in one.settings.keys() & {"budget", *SHARING}:
-        raise UserError(f"policy {text!r} says {name}, which a threshold replaces; leave it out")
+    one.check_bare()
     policies = list(one.policies(namms))
     options = ContenderOptions(update_interval=update_interval)
     return policies[0][1], one.cut_at(threshold).pruning(policies[0][1], None, options)
@@ -359,10 +388,14 @@ def each_once(found: Sequence[Contender]) -> list[Contender]:
     kept: dict[tuple[str, Budget], Contender] = {}
     for one in found:
         alike = (each for each in kept.values() if _alike(each, one))
-        if kept.setdefault(next(alike, one).key, one).pruning != one.pruning:
+        key = next(alike, one).key
+        first = kept.setdefault(key, one)
+        if first.pruning != one.pruning:
             raise UserError(
                 f"two policies would be called {one.name!r}; name one of them by its whole path"
             )
+        if one.like and one._at_nominal not in (first._at_nominal, *first.others):
+            kept[key] = replace(first, others=(*first.others, one._at_nominal))
     return list(kept.values())
 
 

@@ -26,6 +26,7 @@ from transfer.adapters.decision_transformer import (
 )
 from transfer.adapters.kinds import CONTROL
 from transfer.adapters.placement import computed
+from transfer.adapters.weights import weights_digest
 from transfer.attachment.adapter import get_adapter
 from transfer.attachment.memory import Memory
 from transfer.cache.footprint import LayerShape
@@ -185,6 +186,10 @@ class ControlBenchmark(Benchmark):
             return float(self.env.score(episode.episode_return))
         # One that was cut short by --max-steps has not succeeded.
         return episode.success or 0.0
+
+    def weights(self) -> str:
+        """Digest of the model's."""
+        return weights_digest(self.control.model)
 
     def digest(self) -> dict[str, Any]:
         """Of the model's files."""

@@ -12,6 +12,7 @@ from transfer.evaluation.contenders import Contender
 from transfer.namm.network import NAMM
 from transfer.policies.namm import NAMMPolicy
 from transfer.tasks.reading import Sample
+from transfer.tasks.video.archives import archive_of
 from transfer.tasks.video_records import BrokenRecord, VideoQuestion
 
 #: Files that decide what a model answers; notes may lie beside them.
@@ -58,7 +59,7 @@ def record_digests(records: Sequence[VideoQuestion | BrokenRecord]) -> dict[str,
     """Of every record, with the size and time of its video, by its id."""
     video: Callable[[Path], str] = cache(path_digest)
     return {
-        record.id: _digest(record, video(record.video))
+        record.id: _digest(record, video(archive_of(record.video) or record.video))
         for record in records
         if isinstance(record, VideoQuestion)
     }

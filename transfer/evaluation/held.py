@@ -18,10 +18,10 @@ def over_time(cache: PrunedCache, sequence: int = 0) -> Row:
 
 def held(cache: PrunedCache, sequence: int = 0) -> Row:
     """Everything that rows say of a sequence's cache; of a batch its share of bytes and seconds."""
-    kept = [tokens for layer in cache.kept() for tokens in layer[sequence]]
-    batch = len(cache.kept()[0])
+    kept = [tokens for layer in cache.used for tokens in layer.kept()[sequence]]
+    batch = cache.used[0].batch_size
     return {
-        "tokens": cache.pruned[0].seen,
+        "tokens": cache.used[0].seen,
         "kept_tokens": sum(kept) / len(kept),
         **over_time(cache, sequence),
         "cache_bytes": cache.bytes() // batch,

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from transfer.adapters.language_model import LanguageModel, load_language_model
 from transfer.adapters.placement import computed
 from transfer.adapters.scoring import check_length, score_batch
+from transfer.adapters.weights import weights_digest
 from transfer.attachment.adapter import get_adapter
 from transfer.attachment.memory import Memory
 from transfer.cache.footprint import LayerShape
@@ -16,7 +17,7 @@ from transfer.evaluation.contenders import Contender, full, plan
 from transfer.evaluation.digest import model_digest
 from transfer.evaluation.held import held
 from transfer.evaluation.language import MADE, LanguageEval
-from transfer.evaluation.options import RECORDS
+from transfer.evaluation.options import RECORDS, refuse_file
 from transfer.tasks.base import TokenBatch
 from transfer.tasks.benchmarks import FAMILIES
 from transfer.tasks.recall import TASKS, get_task, make_batch
@@ -71,6 +72,7 @@ class LanguageBenchmark(Benchmark):
             raise UserError(
                 f"{self.config.model} has no tokenizer to read {task} with; use a model of text"
             )
+        refuse_file(task, "a model without a tokenizer reads none; use a model of text")
         if task not in TASKS:
             raise unknown_name("task", task, TASKS, _OWN)
         if len(self.config.depth) > 1:
@@ -119,6 +121,10 @@ class LanguageBenchmark(Benchmark):
     def computed(self) -> dict[str, str]:
         """Of the model."""
         return computed(self.language.model)
+
+    def weights(self) -> str:
+        """Digest of the model's."""
+        return weights_digest(self.language.model)
 
     def digest(self) -> dict[str, Any]:
         """Of the model's files."""

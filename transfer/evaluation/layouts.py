@@ -55,7 +55,8 @@ def tables(results: Results) -> Group:
         return Group(suite_table.tables(results), *_failures(results))
     parts: list[Part] = []
     pictured = curves(results)
-    notes = [better.words(results)] if better.has_pairs(results) else []
+    notes = [*results.notes]
+    notes += [better.words(results)] if better.has_pairs(results) else []
     results = better.better_shared(results)
     for cell in _cells(results.summary, ("task", *results.keys)):
         whole = [entry for entry in cell if entry["group_by"] == ALL]
@@ -311,8 +312,9 @@ def _video(entries: Sequence[Entry]) -> Iterator[Part]:
     first, own = entries[0], lines(entries)
     over = f", mean of {_categories(first)}" if first["aggregation"] == "macro" else ""
     title = (
-        f"{PurePath(first['model']).name} on {first['task']}: {_counts(entries)} questions, "
-        f"{first['videos']} videos, {first['frames']:g} frames, chance {first['chance']:.1%}; "
+        f"{PurePath(first['model']).name} on {first['task']}: {_counts(entries)} questions"
+        f"{_unscored(entries)}, {first['videos']} videos, {first['frames']:g} frames, "
+        f"chance {first['chance']:.1%}; "
         f"% right{over} [95%]"
     )
     columns = (
@@ -351,6 +353,17 @@ def _milliseconds(part: str) -> Column:
         return f"{1e3 * entry[f'{part}_seconds'] / entry['questions']:.1f}"
 
     return Column(f"{part} ms", text)
+
+
+def _unscored(entries: Sequence[Entry]) -> str:
+    """How many questions are in no score, and how many nobody can answer; nothing where none."""
+    kinds = {"failed": "failed", "withheld": "with answers withheld", "none_right": "unanswerable"}
+    said = [
+        f"{_counts(entries, name)} {what}"
+        for name, what in kinds.items()
+        if any(entry.get(name) for entry in entries)
+    ]
+    return f" ({', '.join(said)})" if said else ""
 
 
 def _categories(entry: Entry) -> str:

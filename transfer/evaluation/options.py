@@ -18,6 +18,8 @@ from transfer.plugins import BENCHMARKS
 Budget = int | float | None
 #: How the name of a task file ends.
 RECORDS = ".jsonl"
+#: How names of files end that no task has.
+_FILES = (RECORDS, ".json", ".csv", ".tsv", ".parquet", ".txt", ".zip")
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,20 @@ def _is_outside(task: str) -> bool:
     if task.endswith(RECORDS) or task in BENCHMARKS.built_in:
         return False
     return ":" in task or task in BENCHMARKS
+
+
+def refuse_file(task: str, how: str) -> None:
+    """Refuse a file that was given as a task, for another reason than that nobody knows it.
+
+    Args:
+        task: as it was given.
+        how: files are read, in a clause.
+
+    Raises:
+        UserError: it is one.
+    """
+    if task.lower().endswith(_FILES):
+        raise UserError(f"{task} is a file and no task; {how}")
 
 
 def flat_options(config: Any) -> Iterator[tuple[str, Any]]:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from transfer.adapters.language_model import load_language_model
 from transfer.adapters.placement import computed
 from transfer.adapters.scoring import check_length, log_likelihoods
+from transfer.adapters.weights import weights_digest
 from transfer.attachment.adapter import get_adapter
 from transfer.attachment.memory import Memory
 from transfer.cache.footprint import LayerShape
@@ -126,6 +127,10 @@ class PerplexityBenchmark(Benchmark):
     def computed(self) -> dict[str, str]:
         """Of the model."""
         return computed(self.language.model)
+
+    def weights(self) -> str:
+        """Digest of the model's."""
+        return weights_digest(self.language.model)
 
     def digest(self) -> dict[str, Any]:
         """Of the model's files and the texts."""

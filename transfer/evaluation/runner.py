@@ -19,6 +19,7 @@ from transfer.evaluation.reference import measured
 from transfer.evaluation.store import Results, Store, lost_policies
 from transfer.evaluation.summary import summarise
 from transfer.evaluation.threads import torch_threads
+from transfer.evaluation.threshold import thresholds_of
 from transfer.evaluation.worker import BlockWorker, Job
 from transfer.provenance import command_line, versions
 from transfer.workers.engines import make_engine
@@ -42,7 +43,7 @@ def evaluate(config: EvalConfig) -> Results:
         worker = BlockWorker(config)
         benchmark = worker.benchmark
         try:
-            settings = _settings(config, worker)
+            settings, notes = _settings(config, worker), _notes(config, worker)
             with Store(run.out, settings, worker.items, benchmark.dated) as store:
                 interrupted = _play(worker, config, store)
                 rows = _ordered(worker, store.rows)
@@ -57,8 +58,10 @@ def evaluate(config: EvalConfig) -> Results:
                     interrupted=interrupted,
                     lost=lost_policies(rows),
                     computed=benchmark.computed(),
+                    notes=notes,
                 )
                 store.finish(results)
+                store.keep(benchmark.files(rows))
         finally:
             benchmark.close()
     return results
@@ -78,6 +81,12 @@ def _settings(config: EvalConfig, worker: BlockWorker) -> Mapping[str, Any]:
         **worker.benchmark.digest(),
         "versions": versions(**worker.benchmark.versions()),
     }
+
+
+def _notes(config: EvalConfig, worker: BlockWorker) -> list[str]:
+    """By which thresholds of files is pruned, and who has the rows of another."""
+    merged = (one.merged for one in worker.contenders)
+    return [*(one.words for one in thresholds_of(config)), *filter(None, merged)]
 
 
 def _play(worker: BlockWorker, config: EvalConfig, store: Store) -> bool:

@@ -3,7 +3,8 @@
 `settings.json` is what decides the results; `rows.jsonl` has a line for each item and contender,
 appended as each ends; `blocks.jsonl` a line for each contender that has ended a block, with the
 number and a digest of its rows; at the end come `results.json` (command, versions, summary, and a
-digest of itself and the rows) and `summary.csv`.
+digest of itself and the rows) and `summary.csv`, and predictions for answers that are withheld
+(`submission-*.json`).
 
 A block decides last digits, so one that had not ended, in which an item failed, or of which a row
 is missing, is computed again as a whole; so is one that an earlier version ended without a digest.
@@ -36,6 +37,8 @@ from transfer.files import (
 
 SETTINGS_FILE, ROWS_FILE, BLOCKS_FILE = "settings.json", "rows.jsonl", "blocks.jsonl"
 RESULTS_FILE, SUMMARY_FILE = "results.json", "summary.csv"
+#: How names of files begin that a benchmark adds to these.
+ADDED = "submission-"
 #: What every entry of a summary says.
 SUMMARY_FIELDS = (
     "model", "task", "policy", "budget", "metric", "n", "failed", "mean", "low", "high",
@@ -73,6 +76,7 @@ class Results:
         rows: one entry an item and contender.
         interrupted: the run was stopped; summary and rows cover what had ended by then.
         lost: policies of which every item failed.
+        notes: sentences that stand under the tables.
     """
 
     kind: str
@@ -85,6 +89,7 @@ class Results:
     interrupted: bool = False
     lost: Sequence[str] = field(default_factory=list)
     computed: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for entry in self.summary:
@@ -109,6 +114,7 @@ class Results:
             "keys": list(self.keys),
             "interrupted": self.interrupted,
             "lost": list(self.lost),
+            "notes": list(self.notes),
             "summary": [dict(entry) for entry in self.summary],
         }
         return {**content, "digest": _digest_of(content, self.rows)}
@@ -179,8 +185,9 @@ class Store:
                 ) from error
             self._held = held.pop_all()
         # Summaries of an earlier run must not lie beside the rows of this one.
-        for name in (RESULTS_FILE, SUMMARY_FILE):
-            (self.folder / name).unlink(missing_ok=True)
+        added = self.folder.glob(f"{ADDED}*.json")
+        for path in (self.folder / RESULTS_FILE, self.folder / SUMMARY_FILE, *added):
+            path.unlink(missing_ok=True)
         return self
 
     def __exit__(
@@ -220,6 +227,12 @@ class Store:
         """Write `results.json` and `summary.csv`, each whole or not at all."""
         if self.folder is not None:
             write_results(self.folder, results)
+
+    def keep(self, files: Mapping[str, Any]) -> None:
+        """Write JSON files beside them, each whole or not at all."""
+        for name, content in files.items():
+            if self.folder is not None:
+                write_json(self.folder / name, content)
 
     def _write(self, name: str, content: Row) -> None:
         if name not in self._files:

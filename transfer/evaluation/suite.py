@@ -52,19 +52,21 @@ Config = ControlEval | LanguageEval | VideoEval
 
 @dataclass(frozen=True)
 class SuiteEval(EvalConfig):
-    """Lay a NAMM on every kind of model and compare it with every rule at equal bytes, zero-shot.
+    """Lay a NAMM on every kind of model and compare it with every rule at equal memory, zero-shot.
 
     Sections: two language models that no NAMM was evolved on, a pretrained one where it is on this
     machine (`transfer get smollm2-135m`), video question answering, nine Decision Transformers of
     locomotion, and eight of tasks in which memory decides (six without the extra `memory`). Each
-    runs the full cache, the NAMMs, every rule with as many tokens as fit into the NAMM's bytes, and
-    in control the stock window; all on the same documents, questions and episode seeds. The change
-    against the model as it is without pruning (full cache; in locomotion the stock window) is
-    averaged over tasks.
+    runs the full cache, the NAMMs, every rule with as many tokens as --equal says, and in control
+    the stock window; all on the same documents, questions and episode seeds. The change against the
+    model as it is without pruning (full cache; in locomotion the stock window) is averaged over
+    tasks.
 
     Args:
         suite: zero-shot.
-        namm: shipped names, folders or hub ids; the first decides the bytes of the rules.
+        namm: shipped names, folders or hub ids; the first decides what the rules hold.
+        equal: rules hold as much as it does; bytes: at most; held: tokens, on average over those
+            seen; peak: tokens, at most.
         section: only these, by name or the beginning of a name, such as `control/hopper`; all:
             every one.
         quick: few documents, questions, episodes and tasks, to see it work in under five minutes.
@@ -80,6 +82,7 @@ class SuiteEval(EvalConfig):
 
     suite: Literal["zero-shot"] = "zero-shot"
     namm: tuple[str, ...] = (DEFAULT_NAMM,)
+    equal: Literal["held", "peak", "bytes"] = "bytes"
     section: tuple[str, ...] = (EVERY_SECTION,)
     quick: bool = False
     documents: int = 200
@@ -200,7 +203,9 @@ class SuiteEval(EvalConfig):
             policy=("namm", *_RULES),
             namm=self.namm,
             budget=(budget,),
-            equal_bytes=True,
+            # (Bytes as finished sections have it in their settings.)
+            equal=None if self.equal == "bytes" else self.equal,
+            equal_bytes=self.equal == "bytes",
             update_interval=update_interval,
         )
 

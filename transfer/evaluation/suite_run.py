@@ -19,7 +19,7 @@ from transfer.evaluation.store import (
 )
 from transfer.evaluation.suite import SuiteEval
 from transfer.evaluation.suite_summary import CHANGE, SCORE, summarise, tasks_of
-from transfer.evaluation.suite_table import markdown
+from transfer.evaluation.suite_table import EQUALS, markdown
 from transfer.files import locked, replacing
 from transfer.provenance import command_line, versions
 
@@ -52,6 +52,7 @@ def evaluate_suite(config: SuiteEval) -> Results:
             interrupted=interrupted,
             lost=lost_policies(rows),
             computed=_computed(sections),
+            notes=(EQUALS[config.equal],),
         )
         if out is not None:
             write_results(out, found)

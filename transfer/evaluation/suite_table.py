@@ -14,9 +14,15 @@ from transfer.evaluation.tables import interval_text, new_table, number_text
 _NOTE = (
     "Base: the model as it is without pruning, the full cache; in control the stock window, which "
     "encodes the last 20 steps anew. All other control protocols run incrementally and drift from "
-    "it after 20 steps. Rules have the tokens that fit into the NAMM's peak bytes; fifo has the "
-    "tokens of the NAMM."
+    "it after 20 steps."
 )
+_FIFO = "; fifo has the tokens of the NAMM."
+#: How rules are equal to the NAMM, in a sentence.
+EQUALS = {
+    "bytes": f"Rules have the tokens that fit into the NAMM's peak bytes{_FIFO}",
+    "held": f"Rules hold as many tokens as the NAMM, on average over those seen{_FIFO}",
+    "peak": f"Rules hold at most as many tokens as the NAMM at most{_FIFO}",
+}
 _TITLES = {
     "language": "Language: % of answers right",
     "real-language": "Real language: score in %",
@@ -37,7 +43,7 @@ def tables(results: Results) -> Group:
     """Scores of every policy by modality, then changes against the base, and what they mean."""
     scores, averages = _parted(results.summary)
     found = [_scores(title, entries) for title, entries in _groups(scores)]
-    return Group(*found, _versus_base(scores), _changes(averages), Text(_NOTE))
+    return Group(*found, _versus_base(scores), _changes(averages), Text(_note(results)))
 
 
 def markdown(results: Results) -> str:
@@ -54,8 +60,13 @@ def markdown(results: Results) -> str:
         columns = ["policy", *(name.split("/")[-1] for name in names)]
         parts.append(f"{title} [95% interval]\n\n{_markdown(columns, rows)}")
     columns, rows = _change_cells(averages)
-    parts += [f"{_change_title(averages)}\n\n{_markdown(columns, rows)}", _NOTE]
+    parts += [f"{_change_title(averages)}\n\n{_markdown(columns, rows)}", _note(results)]
     return "\n\n".join(parts) + "\n"
+
+
+def _note(results: Results) -> str:
+    # Suites of earlier versions say nothing, and were at equal bytes.
+    return " ".join([_NOTE, *(results.notes or [EQUALS["bytes"]])])
 
 
 def _groups(scores: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
@@ -92,7 +103,7 @@ def _versus_base(scores: Sequence[Row]) -> Table:
         for name in dict.fromkeys(entry["task"] for entry in scores)
         for row in _task_rows([entry for entry in scores if entry["task"] == name])
     ]
-    title = "NAMM beside the base and the best rule at its bytes; peak KB; 95% intervals"
+    title = "NAMM beside the base and the best rule at equal memory; peak KB; 95% intervals"
     return new_table(title, columns, rows)
 
 

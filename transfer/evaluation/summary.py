@@ -46,7 +46,7 @@ def summarise(rows: Sequence[Row], benchmark: Benchmark) -> list[dict[str, Any]]
         entries += _Cell(cell, benchmark, {"group_by": ALL, "group": ""}, benchmark.average_by)
         for field in benchmark.groups:
             for group in _ordered(cell, field):
-                inside = [row for row in cell if row.get(field) == group]
+                inside = [row for row in cell if group in _groups_of(row, field)]
                 entries += _Cell(inside, benchmark, {"group_by": field, "group": group}, None)
     return [*entries, *_of_families(rows, benchmark)]
 
@@ -100,9 +100,16 @@ def _parted(rows: Sequence[Row], fields: Sequence[str]) -> list[list[Row]]:
 
 def _ordered(rows: Sequence[Row], field: str) -> list[str]:
     """The groups as they first occur, numbers by size; none if all are empty."""
-    names = dict.fromkeys(row[field] for row in rows if field in row)
+    names = dict.fromkeys(name for row in rows for name in _groups_of(row, field))
     ordered = sorted(names, key=lambda name: float(name) if _NUMBER.fullmatch(name) else -1.0)
     return [] if ordered == [""] else ordered
+
+
+def _groups_of(row: Row, field: str) -> Sequence[str]:
+    """The group that a row is in; those, where its field is a list of them."""
+    if field not in row:
+        return ()
+    return row[field] if isinstance(row[field], list) else (row[field],)
 
 
 @dataclass

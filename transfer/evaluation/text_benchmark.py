@@ -26,6 +26,7 @@ from transfer.adapters.placement import computed
 from transfer.adapters.prompts import Form, Prompt, cut_sample, encode_prompt, has_chat
 from transfer.adapters.replying import answer_log_likelihood, generate_reply, read
 from transfer.adapters.scoring import check_length, positions_of
+from transfer.adapters.weights import weights_digest
 from transfer.attachment.adapter import get_adapter
 from transfer.attachment.memory import Memory
 from transfer.cache.cache import PrunedCache
@@ -37,7 +38,7 @@ from transfer.evaluation.contenders import Contender, full, plan
 from transfer.evaluation.digest import model_digest, samples_digest
 from transfer.evaluation.held import held
 from transfer.evaluation.language import MADE_TEXTS, LanguageEval
-from transfer.evaluation.options import RECORDS
+from transfer.evaluation.options import RECORDS, refuse_file
 from transfer.tasks.benchmarks import FAMILIES, reading_tasks
 from transfer.tasks.reading import BrokenSample, MadeTask, ReadingTask, ReadTask, Sample
 from transfer.tasks.recall import TASKS
@@ -46,10 +47,11 @@ from transfer.tasks.records import OwnQuestions
 from transfer.tasks.text import check_text
 
 #: What a task may be beside a name.
-_READ = (
+_LINES = (
     f"a file of your own questions ends in {RECORDS} and has lines of "
-    '{"prompt": "... Answer:", "answer": "red"}, a benchmark of your own is package.module:Class'
+    '{"prompt": "... Answer:", "answer": "red"}'
 )
+_READ = f"{_LINES}, a benchmark of your own is package.module:Class"
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,7 @@ class TextBenchmark(Benchmark):
             return _without_data(reading_tasks(name), self.config.data)
         if name.partition("/")[0] in FAMILIES:
             return reading_tasks(name)
+        refuse_file(name, f"{_LINES}, one of a benchmark is read with its name and --data {name}")
         raise unknown_name("task", name, [*TASKS, *FAMILIES, "perplexity"], _READ)
 
     def contenders(self) -> Sequence[Contender]:
@@ -248,6 +251,10 @@ class TextBenchmark(Benchmark):
     def computed(self) -> dict[str, str]:
         """Of the model."""
         return computed(self.language.model)
+
+    def weights(self) -> str:
+        """Digest of the model's."""
+        return weights_digest(self.language.model)
 
     def digest(self) -> dict[str, Any]:
         """Of the model's files, and of what is asked."""

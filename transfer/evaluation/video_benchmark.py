@@ -6,11 +6,13 @@ likely right after the prompt, and by what the generated reply says; a reply tha
 wrong. One whose answer its authors keep to themselves has costs but no score.
 """
 
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 from zlib import crc32
 
@@ -19,25 +21,30 @@ from transformers import Cache, DynamicCache
 
 from transfer.adapters.placement import computed
 from transfer.adapters.video_model import VideoFeatures, VideoModel, load_video_model
+from transfer.adapters.weights import weights_digest
 from transfer.attachment.memory import Memory
 from transfer.cache.footprint import LayerShape
 from transfer.errors import UserError, unknown_name
 from transfer.evaluation.benchmark import Benchmark, Block, Row
 from transfer.evaluation.contenders import Contender, full, plan
 from transfer.evaluation.digest import model_digest, record_digests
+from transfer.evaluation.options import refuse_file
 from transfer.evaluation.statistics import grouped_mean
+from transfer.evaluation.store import ADDED
 from transfer.evaluation.video import VideoEval
 from transfer.evaluation.video_held import held
 from transfer.evaluation.worker import failure
 from transfer.tasks.video import VIDEO_TASKS
+from transfer.tasks.video.archives import archive_of, unpacked
 from transfer.tasks.video_prompts import VideoTask
-from transfer.tasks.video_records import BrokenRecord, Prompt, VideoQuestion
+from transfer.tasks.video_records import NONE_RIGHT, BrokenRecord, Prompt, VideoQuestion
 from transfer.video.frames import Clip, read_clip
 
 #: What a task may be beside a name.
-_READ = (
-    "a file of your own questions is read with --task jsonl --data FILE.jsonl, "
-    "a benchmark of your own is package.module:Class"
+_READ = "a benchmark of your own is package.module:Class"
+_OF_FILES = (
+    "a file of your own questions is read with --task jsonl --data FILE.jsonl, one of a benchmark "
+    "with its name, as --task mlvu --data FILE.json"
 )
 _SECONDS = ("decode_seconds", "vision_seconds", "prefill_seconds", "answer_seconds")
 _TOKENS = ("kept_video_tokens", "kept_text_tokens", "video_tokens", "frames")
@@ -92,6 +99,7 @@ class VideoBenchmark(Benchmark):
         Raises:
             UserError: there are none.
         """
+        refuse_file(name, _OF_FILES)
         if name not in VIDEO_TASKS:
             raise unknown_name("task", name, VIDEO_TASKS, _READ)
         return VIDEO_TASKS[name]
@@ -141,17 +149,10 @@ class VideoBenchmark(Benchmark):
         """
         if isinstance(block.content, BrokenRecord):
             raise UserError(block.content.reason)
-        questions, config, began = block.content, self.config, _now()
-        first = questions[0]
-        clip = read_clip(
-            first.video,
-            self._frames(first),
-            config.sampling or self.task.sampling,
-            fps=config.fps,
-            start=first.start,
-            end=first.end,
-            folder_fps=first.folder_fps,
-        )
+        questions, began = block.content, _now()
+        clip = self._clip(questions[0])
+        for note in clip.notes:
+            print(note, file=sys.stderr)
         decoded = _now()
         features = self.video.encode(clip)
         return Watched(questions, clip, features, decoded - began, _now() - decoded)
@@ -173,6 +174,10 @@ class VideoBenchmark(Benchmark):
         """Of the model."""
         return computed(self.video.model)
 
+    def weights(self) -> str:
+        """Digest of the model's."""
+        return weights_digest(self.video.model)
+
     def digest(self) -> dict[str, Any]:
         """Of the model's files; the records' are in the names of the blocks."""
         return {"model files": model_digest(self.video.model)}
@@ -184,17 +189,56 @@ class VideoBenchmark(Benchmark):
         there = {row["category"] for row in (*rows, *failed) if "category" in row}
         by = [row[self.average_by] for row in rows] if self.average_by else None
         return {
-            "chance": grouped_mean([1 / row["options"] for row in rows], by),
+            "chance": grouped_mean(list(map(_chance, rows)), by),
             "unparsed": sum(row["said"] is None for row in rows),
             "questions": len(rows),
+            "withheld": sum(row["answer"] is None for row in rows),
+            "none_right": sum(row["answer"] == NONE_RIGHT for row in rows),
             "videos": len({row["cluster"] for row in rows}),
             "aggregation": self.task.aggregation,
             "categories": len(there),
             "scored_categories": len(scored),
         }
 
+    def files(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """Of every contender that answered all questions whose answers are withheld: what it said,
+        as the benchmark's authors take it.
+        """
+        records = {one.id: one for one in self.records if isinstance(one, VideoQuestion)}
+        withheld = {name: one for name, one in records.items() if one.answer is None}
+        said: dict[str, list[tuple[VideoQuestion, int | None, str]]] = {}
+        for row in rows:
+            if row["item"] in withheld and row["failure"] is None:
+                budget = "" if row["budget"] is None else f"-{row['budget']}"
+                name = re.sub(r"[^\w.=-]+", "-", f"{ADDED}{row['policy']}{budget}.json")
+                told = (withheld[row["item"]], row["said"], row["reply"])
+                said.setdefault(name, []).append(told)
+        whole = {name: own for name, own in said.items() if len(own) == len(withheld)}
+        found = {name: self.task.submission(own) for name, own in whole.items()}
+        return {name: content for name, content in found.items() if content is not None}
+
     def _frames(self, question: VideoQuestion) -> int:
         return self.task.frames_of(question, self.config.frames or self.task.frames)
+
+    def _clip(self, question: VideoQuestion) -> Clip:
+        """The frames of its video, which may lie in a zip."""
+        config, video = self.config, question.video
+        try:
+            with unpacked(video) as path:
+                return read_clip(
+                    path,
+                    self._frames(question),
+                    config.sampling or self.task.sampling,
+                    fps=config.fps,
+                    start=question.start,
+                    end=question.end,
+                    folder_fps=question.folder_fps,
+                    stream=config.stream,
+                )
+        except UserError as error:
+            if self.task.layout and _is_absent(video):
+                raise UserError(f"video {video} does not exist; {self.task.layout}") from error
+            raise
 
     def _ask(self, question: VideoQuestion, watched: Watched, contender: Contender) -> Row:
         prompt = self.task.prompt(question, watched.clip.seconds)
@@ -272,8 +316,26 @@ class VideoBenchmark(Benchmark):
             "cluster": question.group or str(question.video),
             "video": str(question.video),
             "record": self._digests[question.id],
-            **{name: getattr(question, name) for name in groups},
+            **{name: _listed(getattr(question, name)) for name in groups},
         }
+
+
+def _is_absent(video: Path) -> bool:
+    """Whether nothing is there, as a file or in a zip; False where nobody may look."""
+    try:
+        return not video.exists() and archive_of(video) is None
+    except OSError:
+        return False
+
+
+def _chance(row: Row) -> float:
+    """Of a guess to be right."""
+    return 0.0 if row["answer"] == NONE_RIGHT else 1 / row["options"]
+
+
+def _listed(value: str | tuple[str, ...]) -> str | list[str]:
+    """As JSON gives it back."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _correct(chosen: int | None, question: VideoQuestion) -> float | None:

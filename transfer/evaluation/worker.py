@@ -13,6 +13,7 @@ from transfer.errors import UserError
 from transfer.evaluation.benchmark import ROW_FIELDS, Benchmark, Block, Row
 from transfer.evaluation.contenders import Contender
 from transfer.evaluation.options import EvalConfig
+from transfer.evaluation.threshold import thresholds_of
 from transfer.plugins import BENCHMARKS
 
 
@@ -42,6 +43,8 @@ class BlockWorker:
 
     def __init__(self, config: EvalConfig) -> None:
         self.benchmark: Benchmark = BENCHMARKS.get(config.benchmark)(config)
+        for threshold in thresholds_of(config):
+            threshold.check_model(self.benchmark.model, self.benchmark.weights())
         self.contenders = list(self.benchmark.contenders())
         self.blocks = list(self.benchmark.blocks())
         _check_shape(self.benchmark, self.contenders, self.blocks)

@@ -294,8 +294,9 @@ class Evolution:
 
     @property
     def _guess(self) -> Vector:
-        """Where the search stands."""
-        return self._average if self._config.replay else self._search.mean
+        """Where the search stands; a climb's mean is of all its places already."""
+        ranked = self._config.replay and not isinstance(self._search, Climb)
+        return self._average if ranked else self._search.mean
 
     def _validate(self) -> Entry:
         """The search's guess and the challenger on the held-out documents, and records.

@@ -235,7 +235,9 @@ class RandomSearch:
 class Climb:
     """Adam (arXiv 1412.6980) along the slope of the fitness, where there is one: on records.
 
-    Its step grows for 20 generations to `sigma`, and falls with the root of their number later.
+    Its step grows for 20 generations to `sigma`, and falls with the root of their number later. A
+    few cases are a noisy guide, so where it stands is worse than the mean of all places where it
+    was (Polyak and Juditsky 1992).
 
     Args:
         start: of the climb.
@@ -247,14 +249,14 @@ class Climb:
     _SMALLEST = 1e-8
 
     def __init__(self, start: Vector, settings: SearchSettings) -> None:
-        self._vector, self._most = start.copy(), settings.sigma
+        self._vector, self._sum, self._most = start.copy(), start.copy(), settings.sigma
         self._mean, self._square = np.zeros_like(start), np.zeros_like(start)
         self._steps = 0
 
     @property
     def mean(self) -> Vector:
-        """Where it has come to."""
-        return self._vector.copy()
+        """Of all vectors so far."""
+        return self._sum / (1 + self._steps)
 
     @property
     def sigma(self) -> float:
@@ -279,6 +281,7 @@ class Climb:
         mean = self._mean / (1 - first**self._steps)
         square = self._square / (1 - second**self._steps)
         self._vector = self._vector + sigma * mean / (np.sqrt(square) + self._SMALLEST)
+        self._sum = self._sum + self._vector
 
 
 SEARCHES = ("diagonal", "full", "isotropic", "random", "climb")

@@ -105,7 +105,9 @@ class InspectConfig:
             own threshold, where it has one.
         update_interval: tokens between two evictions.
         eviction: exact, or the original implementation's rule.
-        frames: of the video, evenly spread; by default 32, or all where there are fewer.
+        frames: of the video, evenly spread, or all where there are fewer; by default 32.
+        stream: number of the video stream in the file, as ffprobe counts; by default the one it
+            marks as the default, of several the largest.
         trust_remote_code: run the Python that a model from outside brings.
         out: the picture.
         place: where the model computes.
@@ -120,6 +122,7 @@ class InspectConfig:
     update_interval: int = 64
     eviction: Literal["exact", "reference"] = "exact"
     frames: int | None = None
+    stream: int | None = None
     trust_remote_code: bool = False
     out: Path = Path("kept.png")
     place: Placement = field(default_factory=Placement)
@@ -127,5 +130,6 @@ class InspectConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         check_at_least(1, self, "frames", "update_interval")
+        check_at_least(0, self, "stream")
         ContenderOptions(budget=(self.budget,))
         _check_picture(self.policy, self.out)

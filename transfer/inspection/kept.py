@@ -1,6 +1,7 @@
 """One video through a pruned cache, and which of its patches are left then."""
 
 import math
+import sys
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from transfer.files import replacing
 from transfer.inspection.config import InspectConfig
 from transfer.inspection.pictures import draw_kept, kept_per_frame
 from transfer.tasks.video_records import VIDEO, Prompt
-from transfer.video.frames import probe, read_clip
+from transfer.video.frames import read_clip
 
 _FRAMES, _REPLY_TOKENS = 32, 32
 
@@ -33,7 +34,9 @@ def keep_video(config: InspectConfig) -> str:
     """
     contender = _contender(config)
     assert contender.pruning is not None
-    clip = read_clip(config.video, config.frames or min(_FRAMES, probe(config.video).frames))
+    clip = read_clip(config.video, config.frames or _FRAMES, stream=config.stream)
+    for note in clip.notes:
+        print(note, file=sys.stderr)
     model: VideoModel = load_video_model(
         config.model, trust_remote_code=config.trust_remote_code, **config.place.settings
     )

@@ -18,7 +18,7 @@ from transfer.errors import UserError
 from transfer.replay.config import RecordConfig
 from transfer.replay.names import plain
 from transfer.replay.recording import within
-from transfer.replay.runs import TOGETHER, Run, odds, seeds
+from transfer.replay.runs import TOGETHER, Run, Survey, odds, seeds
 
 #: Steps of the shortest episode that is worth a record.
 _SHORTEST = 8
@@ -31,12 +31,11 @@ def playing(config: RecordConfig, name: str, done: Callable[[str], bool]) -> Ite
         UserError: the model or its environment cannot be had.
         SimulationError: an episode failed.
     """
-    control = load_control_model(name, **config.place.settings)
+    control, envs = _loaded(config, name)
     adapter = get_adapter(control.model)
     # A state attends to as much as when the last K steps are encoded anew.
     window = TOKENS_PER_STEP * control.context - 1 if config.memory == "cache" else None
-    for env in config.env or (control.env,):
-        check_sizes(control, env)
+    for env in envs:
         for steps, embeddings in _episodes(config, control, env, window).items():
             rows = max(1, TOGETHER // embeddings.shape[1])
             for start in range(0, len(embeddings), rows):
@@ -46,6 +45,26 @@ def playing(config: RecordConfig, name: str, done: Callable[[str], bool]) -> Ite
                     part = embeddings[start : start + rows, 1:]
                     acting = _acting(control, window)
                     yield Run(title, env, adapter, part, acting, first=1, window=window)
+
+
+def survey_playing(config: RecordConfig, name: str) -> Survey:
+    """Of episodes that all take every step.
+
+    Raises:
+        UserError: as `playing`.
+    """
+    control, envs = _loaded(config, name)
+    tokens = TOKENS_PER_STEP * config.steps - 1
+    return Survey.of(get_adapter(control.model), len(envs) * config.documents * tokens)
+
+
+def _loaded(config: RecordConfig, name: str) -> tuple[ControlModel, tuple[str, ...]]:
+    """The model, and the environments that it plays in."""
+    control = load_control_model(name, **config.place.settings)
+    envs = config.env or (control.env,)
+    for env in envs:
+        check_sizes(control, env)
+    return control, envs
 
 
 class _Reader(CachedController):

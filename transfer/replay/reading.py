@@ -13,7 +13,7 @@ from transfer.attachment.adapter import Adapter, get_adapter
 from transfer.errors import UserError
 from transfer.replay.config import RecordConfig
 from transfer.replay.names import check_apart, plain
-from transfer.replay.runs import TOGETHER, Run, odds, seeds
+from transfer.replay.runs import TOGETHER, Run, Survey, odds, seeds
 from transfer.tasks.base import TokenBatch
 from transfer.tasks.recall import get_task, make_batch
 from transfer.tasks.text import language_for
@@ -29,14 +29,9 @@ def reading(config: RecordConfig, name: str, done: Callable[[str], bool]) -> Ite
     Raises:
         UserError: the model or a text cannot be had, or a document is too long for it.
     """
-    if not config.tasks and config.data is None:
-        raise UserError(
-            f"--tasks names none, and {name} has nothing to read; give tasks, or --data"
-        )
-    loaded = load_language_model(name, config.trust_remote_code, **config.place.settings)
+    loaded = _loaded(config, name)
     adapter = get_adapter(loaded.model)
     for length in config.lengths:
-        check_length(loaded.model, length, "a document")
         for task, called, batch in _documents(config, loaded, length):
             rows = max(1, TOGETHER // length)
             for start in range(0, len(batch.ids), rows):
@@ -45,6 +40,29 @@ def reading(config: RecordConfig, name: str, done: Callable[[str], bool]) -> Ite
                     some = slice(start, start + rows)
                     part = TokenBatch(batch.ids[some], batch.answers[some])
                     yield _run(title, task, adapter, part)
+
+
+def survey_reading(config: RecordConfig, name: str) -> Survey:
+    """Of all documents.
+
+    Raises:
+        UserError: as `reading`.
+    """
+    loaded = _loaded(config, name)
+    found = [_documents(config, loaded, length) for length in config.lengths]
+    tokens = sum(batch.ids.numel() for documents in found for *_, batch in documents)
+    return Survey.of(get_adapter(loaded.model), tokens)
+
+
+def _loaded(config: RecordConfig, name: str) -> LanguageModel:
+    if not config.tasks and config.data is None:
+        raise UserError(
+            f"--tasks names none, and {name} has nothing to read; give tasks, or --data"
+        )
+    loaded = load_language_model(name, config.trust_remote_code, **config.place.settings)
+    for length in config.lengths:
+        check_length(loaded.model, length, "a document")
+    return loaded
 
 
 def _documents(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from shutil import disk_usage
 from typing import Any
 
 from rich.console import Console
@@ -21,15 +22,20 @@ from transfer.errors import UserError, resumable
 from transfer.files import content_digest, locked, write_sealed
 from transfer.provenance import command_line, versions
 from transfer.replay.config import RecordConfig
-from transfer.replay.playing import playing
-from transfer.replay.reading import reading
+from transfer.replay.playing import playing, survey_playing
+from transfer.replay.reading import reading, survey_reading
 from transfer.replay.recording import bytes_of, record_layers
 from transfer.replay.records import FILE, SUFFIX, Record, read_records, told, write_record
-from transfer.replay.runs import Runs
-from transfer.replay.watching import watching
+from transfer.replay.runs import Runs, Survey, Surveys
+from transfer.replay.watching import survey_watching, watching
 from transfer.tasks.texts import read_texts
 
-_KINDS: Mapping[Kind, Runs] = {"language": reading, "video": watching, "control": playing}
+_RUNS: Mapping[Kind, Runs] = {"language": reading, "video": watching, "control": playing}
+_SURVEYS: Mapping[Kind, Surveys] = {
+    "language": survey_reading,
+    "video": survey_watching,
+    "control": survey_playing,
+}
 #: Settings with which a recording may be gone on with.
 _FREE = ("out", "place")
 
@@ -52,10 +58,14 @@ def record(config: RecordConfig) -> list[Record]:
         resumable(f"finished records are kept in {config.out}; the same command goes on"),
         _progress() as progress,
     ):
-        _begin(config)
-        task = progress.add_task("recording", total=None)
+        begun = _begun(config)
+        task = progress.add_task("looking at the models", total=None)
+        surveys = {model: _SURVEYS[kind](config, model) for model, kind in kinds.items()}
+        room = _room(config.out, surveys)
+        _begin(config, begun, surveys)
+        progress.console.print(room, highlight=False, soft_wrap=True)
         for model, kind in kinds.items():
-            for run in _KINDS[kind](config, model, partial(_is_written, config.out)):
+            for run in _RUNS[kind](config, model, partial(_is_written, config.out)):
                 size = bytes_of(run.adapter, run.embeddings.shape[0] * run.embeddings.shape[1])
                 progress.update(task, description=f"recording {run.name}, {size / 1e6:,.1f} MB")
                 layers = record_layers(run.adapter, run.embeddings, run.objective)
@@ -64,36 +74,82 @@ def record(config: RecordConfig) -> list[Record]:
     return read_records(config.out)
 
 
-def _begin(config: RecordConfig) -> None:
-    """Refuse the folder of another recording, or say whose it is."""
-    path = config.out / FILE
-    texts = None if config.data is None else content_digest(read_texts(config.data))
-    settings = json.loads(json.dumps(asdict(config), default=str))
-    if path.exists():
-        begun = told(config.out)
-        before = begun["config"]
-        for name, value in settings.items():
-            if name not in _FREE and before.get(name) != value:
-                raise UserError(
-                    f"{config.out} was recorded with --{name.replace('_', '-')} "
-                    f"{_words(before.get(name))}, this command says {_words(value)}; say the "
-                    "same, or choose another --out"
-                )
-        if begun["texts"] != texts:
+def _begun(config: RecordConfig) -> dict[str, Any] | None:
+    """What the folder was begun with; refuses that of another recording."""
+    if not (config.out / FILE).exists():
+        return None
+    begun = told(config.out)
+    # Recordings of earlier versions are of the whole cache. Of where models compute, only the
+    # numbers that they compute in decide.
+    ours, before = (
+        {"memory": "full", **each, "dtype": each["place"]["dtype"]}
+        for each in (_settings(config), begun["config"])
+    )
+    for name, value in ours.items():
+        if name not in _FREE and before.get(name) != value:
             raise UserError(
-                f"{config.data} has other texts than when {config.out} was begun; put them back, "
-                "or choose another --out"
+                f"{config.out} was recorded with --{name.replace('_', '-')} "
+                f"{_words(before.get(name))}, this command says {_words(value)}; say the "
+                "same, or choose another --out"
+            )
+    if begun["texts"] != _texts(config):
+        raise UserError(
+            f"{config.data} has other texts than when {config.out} was begun; put them back, "
+            "or choose another --out"
+        )
+    return begun
+
+
+def _begin(
+    config: RecordConfig, begun: dict[str, Any] | None, surveys: Mapping[str, Survey]
+) -> None:
+    """Say whose folder it is, or refuse to go on with other weights."""
+    weights = {model: survey.weights for model, survey in surveys.items()}
+    if begun is not None:
+        # Recordings of earlier versions do not say them.
+        before = begun.get("weights", weights)
+        for model in (model for model in weights if weights[model] != before[model]):
+            raise UserError(
+                f"{model} has other weights than when {config.out} was begun; put them back, or "
+                "choose another --out"
             )
         return
     write_sealed(
-        path,
+        config.out / FILE,
         {
             "command": command_line("record", config, public=True),
-            "config": settings,
-            "texts": texts,
+            "config": _settings(config),
+            "texts": _texts(config),
+            "weights": weights,
             "versions": versions(),
         },
     )
+
+
+def _settings(config: RecordConfig) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(config), default=str))
+
+
+def _texts(config: RecordConfig) -> str | None:
+    return None if config.data is None else content_digest(read_texts(config.data))
+
+
+def _room(out: Path, surveys: Mapping[str, Survey]) -> str:
+    """How much all of it takes, in a sentence.
+
+    Raises:
+        UserError: the disk has less.
+    """
+    whole = sum(survey.size for survey in surveys.values())
+    left = max(0, whole - sum(path.stat().st_size for path in out.glob(f"*{SUFFIX}")))
+    free = disk_usage(out).free
+    if left > free:
+        raise UserError(
+            f"the records take up to {left / 1e6:,.0f} MB more, and the disk of {out} has "
+            f"{free / 1e6:,.0f} MB free; make room, choose another --out, or record fewer "
+            "--documents, --lengths or --steps"
+        )
+    return f"{out} will hold up to {whole / 1e6:,.1f} MB; {free / 1e6:,.0f} MB are free"
 
 
 def _is_written(out: Path, name: str) -> bool:
@@ -101,7 +157,8 @@ def _is_written(out: Path, name: str) -> bool:
 
 
 def _words(value: Any) -> str:
-    return " ".join(map(str, value if isinstance(value, list) else [value])) or "none"
+    values = value if isinstance(value, list) else [value] if value is not None else []
+    return " ".join(map(str, values)) or "none"
 
 
 def _progress() -> Progress:

@@ -13,8 +13,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from transfer.adapters.weights import weights_digest
 from transfer.attachment.adapter import Adapter
 from transfer.replay.config import RecordConfig
+from transfer.replay.recording import bytes_of
 from transfer.tasks.base import FIRST_TRAINING_SEED
 
 #: Tokens that are run at once, and stand in one file.
@@ -46,8 +48,27 @@ class Run:
     window: int | None = None
 
 
+@dataclass(frozen=True)
+class Survey:
+    """What is known of a model's records before the first.
+
+    Attributes:
+        size: bytes that all of them take, at most.
+        weights: digest of the model's.
+    """
+
+    size: int
+    weights: str
+
+    @classmethod
+    def of(cls, adapter: Adapter, tokens: int) -> "Survey":
+        """Of so many tokens of a model, over all sequences."""
+        return cls(bytes_of(adapter, tokens), weights_digest(adapter.model))
+
+
 #: Of a model by name, every run whose file, by its name, is not written yet.
 Runs = Callable[[RecordConfig, str, Callable[[str], bool]], Iterator[Run]]
+Surveys = Callable[[RecordConfig, str], Survey]
 
 
 def odds(

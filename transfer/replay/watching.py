@@ -1,20 +1,21 @@
 """Questions about synthetic videos that a video model is asked, each a sequence of its own."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
 
-from transfer.adapters.video_model import VideoModel, load_video_model
+from transfer.adapters.video_model import VideoFeatures, VideoModel, load_video_model
 from transfer.errors import UserError
 from transfer.replay.config import RecordConfig
 from transfer.replay.names import plain
-from transfer.replay.runs import Run, odds
+from transfer.replay.runs import Run, Survey, odds
 from transfer.tasks.base import FIRST_TRAINING_SEED
 from transfer.tasks.video_recall import RecallQuestion, VideoRecall
-from transfer.video.frames import read_clip
+from transfer.video.frames import Clip, read_clip
 
 #: Of the first video; those of reports are far below.
 _FIRST_VIDEO = 500_000
@@ -29,14 +30,7 @@ def watching(config: RecordConfig, name: str, done: Callable[[str], bool]) -> It
     Raises:
         UserError: the model cannot be had, or does not know the words of the questions.
     """
-    video = load_video_model(
-        name, trust_remote_code=config.trust_remote_code, **config.place.settings
-    )
-    if config.documents > _VIDEOS:
-        raise UserError(f"--documents is {config.documents}; use at most {_VIDEOS} with {name}")
-    if config.seed > _MOST_SEED:
-        raise UserError(f"--seed is {config.seed}; use at most {_MOST_SEED} with {name}")
-    task = VideoRecall(videos=config.documents, first=_FIRST_VIDEO + _VIDEOS * config.seed)
+    video, task = _loaded(config, name)
     with TemporaryDirectory() as folder:
         questions = [one for one in task.read(Path(folder)) if isinstance(one, RecallQuestion)]
         kinds = len(questions) // config.documents
@@ -47,9 +41,44 @@ def watching(config: RecordConfig, name: str, done: Callable[[str], bool]) -> It
                 yield _run(title, video, task, question)
 
 
-def _run(title: str, video: VideoModel, task: VideoRecall, question: RecallQuestion) -> Run:
+def survey_watching(config: RecordConfig, name: str) -> Survey:
+    """By the longest question about the first video; all are of the same words.
+
+    Raises:
+        UserError: as `watching`.
+    """
+    video, task = _loaded(config, name)
+    with TemporaryDirectory() as folder:
+        questions = replace(task, videos=1).read(Path(folder))
+        asked = [one for one in questions if isinstance(one, RecallQuestion)]
+        seen = task.frames if video.adapter.frames_say_all else _seen(video, task, asked[0])[1]
+    prompts = [task.prompt(one, ()) for one in asked]
+    longest = max(video.prompt_ids(prompt, seen).shape[1] for prompt in prompts)
+    return Survey.of(video.adapter, config.documents * longest)
+
+
+def _loaded(config: RecordConfig, name: str) -> tuple[VideoModel, VideoRecall]:
+    video = load_video_model(
+        name, trust_remote_code=config.trust_remote_code, **config.place.settings
+    )
+    if config.documents > _VIDEOS:
+        raise UserError(f"--documents is {config.documents}; use at most {_VIDEOS} with {name}")
+    if config.seed > _MOST_SEED:
+        raise UserError(f"--seed is {config.seed}; use at most {_MOST_SEED} with {name}")
+    first = _FIRST_VIDEO + _VIDEOS * config.seed
+    return video, VideoRecall(videos=config.documents, first=first)
+
+
+def _seen(
+    video: VideoModel, task: VideoRecall, question: RecallQuestion
+) -> tuple[Clip, VideoFeatures]:
     clip = read_clip(question.video, task.frames, task.sampling)
-    prompt, features = task.prompt(question, clip.seconds), video.encode(clip)
+    return clip, video.encode(clip)
+
+
+def _run(title: str, video: VideoModel, task: VideoRecall, question: RecallQuestion) -> Run:
+    clip, features = _seen(video, task, question)
+    prompt = task.prompt(question, clip.seconds)
     video.check_answers(prompt.answers, prompt.prefill)
     ids = video.prompt_ids(prompt, features)
     options = [video.chat.encode_answer(answer, prompt.prefill)[0] for answer in prompt.answers]

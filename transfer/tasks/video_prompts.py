@@ -24,6 +24,7 @@ class VideoTask(ABC):
         aggregation: "micro": the mean over questions; "macro": the mean over categories of their
             means (MLVU's M-Avg).
         groupings: fields of `VideoQuestion` that accuracy is reported by.
+        layout: where its files are expected, in a clause that errors end with.
     """
 
     name: str
@@ -32,6 +33,7 @@ class VideoTask(ABC):
     tokens: int = 16
     aggregation: Literal["micro", "macro"] = "micro"
     groupings: tuple[str, ...] = ("category",)
+    layout: str = ""
 
     @abstractmethod
     def read(
@@ -54,6 +56,15 @@ class VideoTask(ABC):
     def parse(self, reply: str, question: VideoQuestion) -> int | None:
         """The option that a generated reply means; None: it cannot be told, which is wrong."""
         return parse_letter(reply, question.options)
+
+    def submission(self, said: Sequence[tuple[VideoQuestion, int | None, str]]) -> object | None:
+        """What the authors score, who alone know the answers, as JSON; None: they take none.
+
+        Args:
+            said: questions without published answers, each with the option that was said (None: it
+                cannot be told) and the reply.
+        """
+        return None
 
     def frames_of(self, question: VideoQuestion, most: int) -> int:
         """How many frames of this video are read where the user allows `most`."""

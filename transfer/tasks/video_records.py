@@ -9,6 +9,8 @@ from transfer.errors import UserError
 LETTERS = "ABCDEFGH"
 #: The part of a prompt where all frames of the video stand, and the part where the next one stands.
 VIDEO, FRAME = "<video>", "<frame>"
+#: The answer of a published question none of whose options is right: whatever is said is wrong.
+NONE_RIGHT = -1
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Subtitle:
 
 @dataclass(frozen=True)
 class VideoQuestion:
-    """A question with two to eight options about a video file or a folder of frames.
+    """A question with options, two to eight of one's own, about a video or a folder of frames.
 
     Attributes:
         id: of this record alone, within its benchmark.
@@ -58,6 +60,7 @@ class VideoQuestion:
         options: without letters.
         answer: index of the right option; None where the authors keep it to themselves.
         category: what results are reported by, for example the benchmark's task.
+        abilities: what else they are reported by, where a question needs several.
         duration: of the video, in seconds, where the record says it.
         duration_group: how the benchmark names its kinds of length.
         group: what intervals are clustered by; empty: the video.
@@ -66,6 +69,8 @@ class VideoQuestion:
         folder_fps: pictures a second, where the video is a folder of frames.
         subtitles: in order of time.
         prompt: how it is asked; None: the benchmark says it.
+        as_published: asked and counted although it would be refused of one's own: with a single
+            option, without words, or with no option that is right (`NONE_RIGHT`).
     """
 
     id: str
@@ -82,20 +87,24 @@ class VideoQuestion:
     folder_fps: float = 1.0
     subtitles: tuple[Subtitle, ...] = ()
     prompt: Prompt | None = None
+    abilities: tuple[str, ...] = ()
+    as_published: bool = False
 
     def __post_init__(self) -> None:
-        if not self.question.strip():
+        fewest, first = (1, NONE_RIGHT) if self.as_published else (2, 0)
+        if not (self.question.strip() or self.as_published):
             raise UserError(f"record {self.id} asks nothing; give it a question")
-        shown = (self.id, self.question, *self.options, self.category, self.duration_group)
+        named = (self.category, self.duration_group, *self.abilities)
+        shown = (self.id, self.question, *self.options, *named)
         if any("\ud800" <= character <= "\udfff" for text in shown for character in text):
             raise UserError(
                 f"record {self.id} holds half a surrogate pair, which is no character; mend it"
             )
-        if not 2 <= len(self.options) <= len(LETTERS):
+        if not fewest <= len(self.options) <= len(LETTERS):
             raise UserError(
-                f"record {self.id} has {len(self.options)} options; give 2 to {len(LETTERS)}"
+                f"record {self.id} has {len(self.options)} options; give {fewest} to {len(LETTERS)}"
             )
-        if self.answer is not None and not 0 <= self.answer < len(self.options):
+        if self.answer is not None and not first <= self.answer < len(self.options):
             raise UserError(
                 f"record {self.id} has {len(self.options)} options and its answer is option"
                 f" {self.answer}; count from 0 to {len(self.options) - 1}"

@@ -1,18 +1,27 @@
-"""decord, for the files it is exact on: MP4, MOV, Matroska and WebM without an edit list.
+"""decord, for the files it is exact on; those it would misread are refused, and PyAV reads them.
 
-In files cut with an edit list (a phone's trim, `ffmpeg -ss ... -c copy`) decord counts frames that
-are never shown, and what it returns for an index depends on the other indices; in containers
-without an exact index (MPEG-TS) it seeks to wrong frames. Both happen without an error, so such
-files are refused here, and PyAV reads them.
+decord takes packets for frames, in an order of its own, and jumps to key frames by time. So where
+an edit list hides frames, where frames refer to those before a key frame, or in containers without
+an exact index, it returns other frames than asked for, without an error. The index of the file says
+beforehand whether it is of such a kind, and afterwards whether decord found the same frames in it.
 """
 
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
+from threading import Lock
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
-from transfer.video.pyav_reader import EXACT_FORMATS, check_whole, opened, relative
+from transfer.video.index import Index
+
+#: How decord begins what it prints from C: the time, and its own source line.
+PREFIX = r"\[\d\d:\d\d:\d\d\] \S+:\d+: "
+_STDERR, _LOCK = 2, Lock()
 
 
 class DecordReader:
@@ -20,37 +29,70 @@ class DecordReader:
 
     Args:
         video: the file.
+        index: of its frames.
 
     Raises:
         Exception: decord is not installed, cannot read the file, or would misread it.
     """
 
     backend = "decord"
+    notes: tuple[str, ...] = ()
 
-    def __init__(self, video: Path) -> None:
+    def __init__(self, video: Path, index: Index) -> None:
         import decord
 
+        if index.misread:
+            raise ValueError(f"it is not exact {index.misread}")
         # What goes wrong is raised too, and then told in one sentence.
         decord.logging.set_level(decord.logging.QUIET)
-        # A string, as ctypes knows no Path; one thread, so that processes may be forked.
-        self._reader = decord.VideoReader(str(video), num_threads=1)
-        if not len(self._reader):
-            raise ValueError("it has no frame")
-        shown = self._reader.get_frame_timestamp(range(len(self._reader)))
-        _refuse_misread(video, float(shown[0, 0]), float(shown[-1, 0]))
-        self.seconds = relative(shown[:, 0].tolist())
+        with _quiet():
+            # A string, as ctypes knows no Path; one thread, so that processes may be forked.
+            self._reader = decord.VideoReader(str(video), num_threads=1)
+            shown = self._reader.get_frame_timestamp(range(len(self._reader)))[:, 0]
+            keys = self._reader.get_key_indices()
+        _check_times(shown, index)
+        if keys != np.searchsorted(index.times, index.keys).tolist():
+            raise ValueError("it takes other frames for key frames")
+        self.seconds, self.duration = index.milliseconds(), index.duration()
 
     def read(self, indices: Sequence[int]) -> UInt8[np.ndarray, "frames height width 3"]:
         """The frames of these indices, in this order."""
-        return self._reader.get_batch(list(indices)).asnumpy()
+        with _quiet():
+            return self._reader.get_batch(list(indices)).asnumpy()
 
 
-def _refuse_misread(video: Path, first: float, last: float) -> None:
-    with opened(video) as (container, stream):
-        if container.format.name not in EXACT_FORMATS:
-            raise ValueError(f"it is not exact in {container.format.long_name} files")
-        length = float((stream.duration or 0) * (stream.time_base or 0))
-        # Frames that an edit list hides lie before the beginning or behind the end.
-        if first < 0 or 0 < length <= last - first:
-            raise ValueError("it is not exact in a file cut with an edit list")
-        check_whole(container, stream, last)
+def _check_times(shown: Float32[np.ndarray, " found"], index: Index) -> None:
+    """Refuse other frames than those of the index.
+
+    Counted from the first one on: where a fragmented file begins, decord sees differently.
+    """
+    seconds = index.seconds()
+    if len(shown) == len(seconds):
+        # Both ends of the difference were rounded to 32 bits.
+        rounding = 2 * np.spacing(np.abs(shown)).astype(np.float64)
+        apart = np.abs(shown.astype(np.float64) - shown[0] - seconds)
+        if (apart <= rounding + rounding[0]).all():
+            return
+    raise ValueError("it finds other frames than the packets hold")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what decord prints from C off the screen; what others print meanwhile comes after."""
+    with _LOCK, TemporaryFile() as caught:
+        try:
+            screen = os.dup(_STDERR)
+        # Closed before the start: nothing is seen anyway.
+        except OSError:
+            yield
+            return
+        os.dup2(caught.fileno(), _STDERR)
+        try:
+            yield
+        finally:
+            os.dup2(screen, _STDERR)
+            os.close(screen)
+            caught.seek(0)
+            others = [line for line in caught if not re.match(PREFIX.encode(), line)]
+            if others:
+                os.write(_STDERR, b"".join(others))

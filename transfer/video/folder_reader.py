@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from transfer.errors import UserError
-from transfer.video.pyav_reader import upright
+from transfer.video.picture import upright
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
@@ -31,6 +31,7 @@ class FolderReader:
     """
 
     backend = "folder"
+    notes: tuple[str, ...] = ()
 
     def __init__(self, folder: Path, fps: int | float) -> None:
         if not 1e-6 <= fps <= 1e6:
@@ -43,6 +44,7 @@ class FolderReader:
                 f"folder {folder} has no picture ({', '.join(SUFFIXES)}); check the path"
             )
         self.seconds = tuple(round(i / fps, 3) for i in range(len(self._files)))
+        self.duration = len(self._files) / fps
 
     def read(self, indices: Sequence[int]) -> UInt8[np.ndarray, "frames height width 3"]:
         """The pictures of these indices, in this order.
@@ -66,7 +68,10 @@ def _picture(file: Path) -> UInt8[np.ndarray, "height width 3"]:
 
     try:
         # As an open file: a path is taken for a pattern of file names where it holds a %.
-        with file.open("rb") as source, av.open(source, "r") as container:
+        with (
+            file.open("rb") as source,
+            av.open(source, "r", metadata_errors="replace") as container,
+        ):
             return upright(next(container.decode(video=0)))
     except (OSError, ValueError, IndexError, StopIteration) as error:
         reason = str(error) or type(error).__name__

@@ -20,6 +20,8 @@ def test_authors_files(tmp_path):
     assert [one.answer for one in questions] == [None, None]
     assert questions[0].options == tuple(TEXTS)
     assert questions[0].video == tmp_path / "videos/0074f737.mp4"
+    said = list(zip(questions, (4, None), ("E", "who knows")))
+    assert BENCHMARK.submission(said) == {"0074f737": 4}
     write_json(tmp_path / "subset_answers.json", {"ffff": 3})
     [question] = BENCHMARK.read(tmp_path)
     assert (question.id, question.answer) == ("ffff", 3)

@@ -127,6 +127,20 @@ def test_test_set_has_no_answers(tmp_path):
     assert question.answer is None
 
 
+@pytest.mark.parametrize("choice", [-1, "-1", -1.0])
+def test_in_the_test_set_the_answers_are_withheld(tmp_path, choice):
+    write(tmp_path)
+    path = write_json(tmp_path / "lvb_test_wo_gt.json", [{**RECORD, "correct_choice": choice}])
+    [question] = BENCHMARK.read(path)
+    assert question.answer is None
+    assert question.video == tmp_path / "videos/86CxyhFV9MI.mp4"
+    assert len(question.subtitles) == 4
+    said = [(question, 2, "C."), (question, None, "a cook or so")]
+    assert [BENCHMARK.submission([one]) for one in said] == [
+        {"86CxyhFV9MI_0": "C"}, {"86CxyhFV9MI_0": "a cook or so"},
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -174,3 +188,5 @@ def test_missing_folder(tmp_path):
         BENCHMARK.read(tmp_path)
     with pytest.raises(UserError, match="task longvideobench comes without data"):
         BENCHMARK.read(None)
+    with pytest.raises(UserError, match=r"; longvideobench has lvb_val.json with videos/ and sub"):
+        BENCHMARK.read(tmp_path)

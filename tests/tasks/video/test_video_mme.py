@@ -1,7 +1,9 @@
 import pytest
-from tasks.video.written import touch, write_json, write_text
+from tasks.video.written import touch, write_json, write_text, write_zip
 
+from transfer.errors import UserError
 from transfer.tasks.video import VIDEO_TASKS
+from transfer.tasks.video.archives import unpacked
 from transfer.tasks.video_records import VIDEO, BrokenRecord, Subtitle
 
 BENCHMARK = VIDEO_TASKS["video-mme"]
@@ -111,3 +113,59 @@ def test_answer_that_is_no_letter(tmp_path, answer):
 def test_letter_beyond_the_options(tmp_path):
     [broken] = BENCHMARK.read(write(tmp_path, {**RECORD, "answer": "E"}))
     assert "has 4 options and its answer is option 4" in broken.reason
+
+
+@pytest.mark.parametrize(
+    "folder", ["short", "data/short", "video/Knowledge", "videos_chunked_01/data", "a/b/c/d"]
+)
+def test_videos_in_folders_of_their_own(tmp_path, folder):
+    write_json(tmp_path / "videomme/test.json", [RECORD])
+    (tmp_path / "data").mkdir(exist_ok=True)
+    path = touch(tmp_path / folder / "fFjv93ACGo8.mp4")
+    assert BENCHMARK.read(tmp_path / "videomme/test.json")[0].video == (
+        tmp_path / "data/fFjv93ACGo8.mp4"
+    )
+    (tmp_path / "videomme/test.json").rename(tmp_path / "test.json")
+    assert BENCHMARK.read(tmp_path)[0].video == path
+
+
+def test_of_two_videos_of_one_name_none_is_taken(tmp_path):
+    for folder in ("short", "long"):
+        touch(tmp_path / folder / "fFjv93ACGo8.mp4")
+    assert BENCHMARK.read(write(tmp_path))[0].video == tmp_path / "data/fFjv93ACGo8.mp4"
+
+
+def test_videos_and_subtitles_in_the_zips_of_the_download(tmp_path):
+    write(tmp_path)
+    write_zip(tmp_path / "videos_chunked_01.zip", {"data/other.mp4": b""})
+    write_zip(tmp_path / "videos_chunked_02.zip", {"data/fFjv93ACGo8.mp4": b"frames"})
+    archive = tmp_path / "subtitle.zip"
+    write_zip(archive, {"subtitle/fFjv93ACGo8.srt": "\n".join(SRT).encode()})
+    [question] = SPOKEN.read(tmp_path)
+    assert question.video == tmp_path / "videos_chunked_02.zip/data/fFjv93ACGo8.mp4"
+    assert question.subtitles[0] == Subtitle(0.5, 2.0, "Hello there")
+    with unpacked(question.video) as video:
+        assert (video.name, video.read_bytes()) == ("fFjv93ACGo8.mp4", b"frames")
+    # This video has none.
+    write_zip(archive, {"subtitle/other.srt": b""})
+    assert SPOKEN.read(tmp_path)[0].subtitles == ()
+
+
+def test_a_zip_that_is_none(tmp_path):
+    write_text(tmp_path / "videos_chunked_01.zip", "half a download")
+    [broken] = BENCHMARK.read(write(tmp_path))
+    assert broken.reason.startswith("record 001-1: cannot unpack ")
+    assert "videos_chunked_01.zip (File is not a zip file); download it again" in broken.reason
+
+
+def test_members_that_would_lie_elsewhere_are_not_found(tmp_path):
+    write_zip(tmp_path / "videos_chunked_01.zip", {"../data/fFjv93ACGo8.mp4": b"x"})
+    assert BENCHMARK.read(write(tmp_path))[0].video == tmp_path / "data/fFjv93ACGo8.mp4"
+
+
+def test_a_zip_that_is_damaged_where_the_video_is(tmp_path):
+    path = write_zip(tmp_path / "videos_chunked_01.zip", {"data/fFjv93ACGo8.mp4": b"x" * 99})
+    [question] = BENCHMARK.read(write(tmp_path))
+    path.write_bytes(path.read_bytes().replace(b"x" * 99, b"y" * 99))
+    with pytest.raises(UserError, match="Bad CRC-32"), unpacked(question.video):
+        pass

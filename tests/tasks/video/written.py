@@ -1,7 +1,11 @@
 """Files of benchmarks, written by hand for the tests."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from zipfile import ZipFile
+
+from transfer.tasks.video_records import VideoQuestion
 
 
 def write_json(path: Path, content) -> Path:
@@ -20,3 +24,15 @@ def touch(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     return path
+
+
+def write_zip(path: Path, files: Mapping[str, bytes]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def ask(*options: str) -> VideoQuestion:
+    return VideoQuestion("q", Path("v.mp4"), "What?", options, 0)

@@ -5,21 +5,14 @@ Reads the authors' `questions.json`, or the Hub's `Subset/*.parquet`, with video
 are asked, without it all, and none can be scored.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transfer.errors import UserError
-from transfer.tasks.video.files import (
-    Row,
-    identify,
-    locate,
-    read_object,
-    read_rows,
-    unlettered,
-    with_suffixes,
-)
+from transfer.tasks.video.files import Row, identify, read_object, read_rows, unlettered
+from transfer.tasks.video.places import with_suffixes
 from transfer.tasks.video.published import PublishedTask
 from transfer.tasks.video_records import VideoQuestion
 
@@ -37,6 +30,10 @@ class EgoSchema(PublishedTask):
     )
     groupings: tuple[str, ...] = ()
     ids: str = "{video_idx}"
+    layout: str = (
+        "egoschema has questions.json (with subset_answers.json) or Subset/*.parquet, and videos/"
+        " or the zips (videos_chunked_01.zip) that hold them"
+    )
 
     def rows(self, file: Path) -> Iterable[Row]:
         """The questions, with the answers of the subset if they lie beside them."""
@@ -47,13 +44,17 @@ class EgoSchema(PublishedTask):
             rows = _answered(rows, read_object(answers))
         return identify(file, rows, "{q_uid}")
 
+    def submission(self, said: Sequence[tuple[VideoQuestion, int | None, str]]) -> dict[str, int]:
+        """An index for each id, as the authors' `validate.py` takes them, where one was said."""
+        return {question.id: option for question, option, _ in said if option is not None}
+
     def question(self, row: Row) -> VideoQuestion:
         """The question of a row, in either form."""
         listed = row.get("option") is not None
         texts = row.texts("option") if listed else [row.text(f"option {n}") for n in range(5)]
         return VideoQuestion(
             row.id,
-            locate(row.file, ("videos",), with_suffixes(row.text("video_idx", "q_uid"))),
+            row.located(("videos",), with_suffixes(row.text("video_idx", "q_uid"))),
             row.text("question"),
             unlettered(texts),
             row.index("answer"),

@@ -1,4 +1,4 @@
-"""Reading the files of benchmarks: which file it is, its rows, and what a row says."""
+"""Reading the files of benchmarks: their rows, and what a row says."""
 
 import csv
 import io
@@ -10,56 +10,11 @@ from typing import Any, TypeVar
 
 from transfer.errors import UserError
 from transfer.files import read_json, read_json_lines, read_text
-from transfer.tasks.video_records import LETTERS, BrokenRecord, VideoQuestion
+from transfer.tasks.video.places import Folder, exists, locate
+from transfer.tasks.video_records import LETTERS, NONE_RIGHT, BrokenRecord, VideoQuestion
 
 T = TypeVar("T")
 _INDEX = re.compile(r"-?\d{1,9}")
-
-
-def find_files(task: str, data: Path | None, patterns: Sequence[str]) -> list[Path]:
-    """The file itself, or all files of the folder that the first fitting pattern finds.
-
-    Raises:
-        UserError: there is none.
-    """
-    if data is None:
-        raise UserError(f"task {task} comes without data; give its folder as --data DIR")
-    if data.is_file():
-        return [data]
-    for pattern in patterns:
-        if found := sorted(data.glob(pattern)):
-            return found
-    where = f"the folder {data} has" if data.is_dir() else f"there is no {data}, and so"
-    raise UserError(f"{where} no {' or '.join(patterns)} of {task}; check --data")
-
-
-def locate(file: Path, folders: Sequence[str], names: Sequence[str]) -> Path:
-    """Where a video lies whose record is in `file`; if it is missing, where it was expected.
-
-    Args:
-        file: the folders are beside it, or beside its own folder.
-        folders: where to look.
-        names: of the video, most likely first.
-    """
-    roots = (file.parent, file.parent.parent)
-    places = [root / folder for root in roots for folder in folders]
-    paths = [place / name for place in places for name in names]
-    there = (place for place in places if place not in roots and place.is_dir())
-    expected = next(there, places[0]) / names[0]
-    return next((path for path in paths if _exists(path)), expected)
-
-
-def _exists(path: Path) -> bool:
-    """Whether it does; names too long for a file, and files in closed folders, do not."""
-    try:
-        return path.exists()
-    except OSError:
-        return False
-
-
-def with_suffixes(name: str) -> tuple[str, ...]:
-    """File names that a video without its ending may have, and the folder of frames."""
-    return tuple(name + suffix for suffix in (".mp4", ".mkv", ".MP4", ".webm", ".avi", ""))
 
 
 def read_rows(path: Path) -> list[Any]:
@@ -111,11 +66,13 @@ class Row:
         id: what its errors name it.
         fields: by name; anything else makes it a broken record.
         file: where it was read.
+        folder: of the whole benchmark; None: not told.
     """
 
     id: str
     fields: Any
     file: Path
+    folder: Folder | None = None
 
     def get(self, *names: str) -> Any:
         """The first of these fields that is there and not empty; None if none is."""
@@ -132,6 +89,33 @@ class Row:
         if not isinstance(value, str | int | float):
             raise self.error(f"has no text {' or '.join(map(repr, names))}", "add it")
         return str(value).strip()
+
+    def verbatim(self, name: str) -> str:
+        """A text with the blanks at its ends, which may be all of it.
+
+        Raises:
+            UserError: it is missing or something else.
+        """
+        value = self.fields.get(name)
+        return value if isinstance(value, str) else self.text(name)
+
+    def located(self, folders: Sequence[str], names: Sequence[str], unique: bool = True) -> Path:
+        """Where a file of this record lies, see `locate`; else anywhere in the folder.
+
+        Args:
+            folders: where to look first.
+            names: most likely first.
+            unique: the names alone tell the file; else it is looked for with its folder.
+
+        Raises:
+            UserError: a zip cannot be read.
+        """
+        path = locate(self.file, folders, names)
+        if self.folder is None or exists(path):
+            return path
+        parents = [""] if unique else [f"{folder}/" for folder in folders]
+        tails = [f"{parent}{name}" for parent in parents for name in names]
+        return self.folder.find(tails) or path
 
     def number(self, *names: str) -> float | None:
         """A number of 0 or more, or None where the field is missing.
@@ -156,12 +140,20 @@ class Row:
         Raises:
             UserError: it is missing or something else.
         """
+        return tuple(text.strip() for text in self.verbatim_texts(*names))
+
+    def verbatim_texts(self, *names: str) -> tuple[str, ...]:
+        """A list of texts, with the blanks at their ends.
+
+        Raises:
+            UserError: it is missing or something else.
+        """
         value = self.get(*names)
         if not isinstance(value, list | tuple):
             raise self.error(f"has no list {' or '.join(map(repr, names))}", "add it")
         if not all(isinstance(text, str | int | float) for text in value):
             raise self.error(f"has {names[0]!r} with something that is no text", "mend it")
-        return tuple(str(text).strip() for text in value)
+        return tuple(map(str, value))
 
     def index(self, *names: str) -> int | None:
         """A whole number counted from 0; None where the field is missing.
@@ -202,6 +194,17 @@ class Row:
         if text not in options:
             raise self.error(f"has {name!r} {text!r}, which is none of its options", "mend either")
         return options.index(text)
+
+    def last_choice(self, name: str, options: Sequence[str]) -> int | None:
+        """The last option whose text the field repeats, `NONE_RIGHT` if none is; None without it.
+
+        So the code of MVBench and MLVU goes through the options.
+        """
+        if self.fields.get(name) is None:
+            return None
+        text = self.verbatim(name)
+        fitting = (place for place, option in enumerate(options) if option == text)
+        return max(fitting, default=NONE_RIGHT)
 
     def error(self, what: str, remedy: str) -> UserError:
         """What is wrong with this record, and what to do."""

@@ -18,6 +18,7 @@ class OwnQuestions(PublishedTask):
 
     name: str = "jsonl"
     patterns: tuple[str, ...] = ("*.jsonl",)
+    layout: str = "a video's path is relative to the file of questions"
 
     def question(self, row: Row) -> VideoQuestion:
         """The question of one line."""

@@ -1,6 +1,7 @@
 """LongVideoBench (https://arxiv.org/abs/2407.15754): long videos with subtitles between frames.
 
-Reads `lvb_val.json` (or `validation-*.parquet` of the Hub) with `videos/` and `subtitles/`. As the
+Reads `lvb_val.json` (or `validation-*.parquet` of the Hub) with `videos/` and `subtitles/`; with
+`--data DIR/lvb_test_wo_gt.json` the test set, whose answers are withheld. As the
 authors' loader does, frames are the beginnings of equal segments, at most one a second. Unlike it,
 a reply without a letter is wrong; theirs is given a random one.
 """
@@ -9,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from transfer.errors import UserError
-from transfer.tasks.video.files import Row, locate
+from transfer.tasks.video.files import Row
 from transfer.tasks.video.published import PublishedTask, asked
 from transfer.tasks.video.subtitles import between_frames, read_json_subtitles
 from transfer.tasks.video_prompts import Sampling, letters
-from transfer.tasks.video_records import Prompt, Subtitle, VideoQuestion
+from transfer.tasks.video_records import LETTERS, Prompt, Subtitle, VideoQuestion
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ class LongVideoBench(PublishedTask):
         "validation-*.parquet",
         "*/validation-*.parquet",
     )
+    layout: str = (
+        "longvideobench has lvb_val.json with videos/ and subtitles/ beside it, of which"
+        " `cat videos.tar.part.* | tar x` and `tar xf subtitles.tar` make these"
+    )
     subtitles: bool = True
 
     def question(self, row: Row) -> VideoQuestion:
@@ -41,10 +46,11 @@ class LongVideoBench(PublishedTask):
         duration = row.number("duration")
         return VideoQuestion(
             row.id,
-            locate(row.file, ("videos", "."), (row.text("video_path"),)),
+            row.located(("videos", "."), (row.text("video_path"),)),
             row.text("question"),
             _options(row),
-            row.index("correct_choice"),
+            # So the test set says that the answer is withheld.
+            None if row.get("correct_choice") in (-1, "-1") else row.index("correct_choice"),
             category=row.text("question_category"),
             duration=duration,
             duration_group=row.text("duration_group"),
@@ -52,7 +58,7 @@ class LongVideoBench(PublishedTask):
         )
 
     def _subtitles(self, row: Row, duration: float | None) -> tuple[Subtitle, ...]:
-        path = locate(row.file, ("subtitles",), (row.text("subtitle_path"),))
+        path = row.located(("subtitles",), (row.text("subtitle_path"),))
         if not path.is_file():
             raise UserError(
                 f"record {row.id} has no subtitles {path}; unpack subtitles.tar, or use"
@@ -66,6 +72,13 @@ class LongVideoBench(PublishedTask):
         frames = between_frames(question.subtitles, clip_seconds)
         text = f"\nQuestion: {asked(question)}"
         return Prompt((*frames, text), letters(question.options))
+
+    def submission(self, said: Sequence[tuple[VideoQuestion, int | None, str]]) -> dict[str, str]:
+        """A letter for each id; where none can be read, the reply."""
+        return {
+            question.id: reply if option is None else LETTERS[option]
+            for question, option, reply in said
+        }
 
     def frames_of(self, question: VideoQuestion, most: int) -> int:
         """At most one frame a second."""

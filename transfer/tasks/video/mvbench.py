@@ -1,17 +1,22 @@
 """MVBench (https://arxiv.org/abs/2311.17005): twenty tasks of 200 questions about short clips.
 
-Reads `json/<task>.json` with the videos in `video/` as the authors' archives unpack. The score is
-the mean over tasks; an empty reply is wrong (lmms-eval leaves it out of the mean).
+Reads `json/<task>.json` with the videos in `video/` as the authors' archives unpack, or in the
+archives. The score is the mean over tasks.
+
+As in the authors' `mvbench.ipynb`, all records count, also those with one option; of equal options
+the last is right; and the first word of a reply decides, with or without brackets. But an empty
+reply is wrong, and two letters in one word mean the first; their comparison of parts of words takes
+them for every option, or for both (and lmms-eval leaves empty replies out of the mean).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from transfer.tasks.video.files import Row, locate
-from transfer.tasks.video.mlvu import bracketed, parse_bracketed
+from transfer.tasks.video.files import Row
+from transfer.tasks.video.mlvu import bracketed
 from transfer.tasks.video.published import PublishedTask
-from transfer.tasks.video_prompts import Sampling
+from transfer.tasks.video_prompts import Sampling, letters
 from transfer.tasks.video_records import Prompt, VideoQuestion
 
 _SYSTEM = (
@@ -60,22 +65,29 @@ class MVBench(PublishedTask):
     sampling: Sampling = "midpoint"
     aggregation: Literal["micro", "macro"] = "macro"
     patterns: tuple[str, ...] = ("json/*.json", "*.json")
+    layout: str = (
+        "mvbench has json/action_antonym.json and so on, and video/ with the authors' archives,"
+        " such as video/star.zip or, unpacked, video/star/Charades_v1_480/"
+    )
 
     def question(self, row: Row) -> VideoQuestion:
         """The question of a row; its answer is an option's text, its file the task."""
-        task, options = row.file.stem, row.texts("candidates")
+        task, options = row.file.stem, row.verbatim_texts("candidates")
         folder = FOLDERS.get(task, task)
-        folders = [f"{root}/{folder}" for root in ("video", "video/data0613", ".", "data0613")]
+        roots = ("video/", "video/data0613/", "", "data0613/")
+        folders = [f"{root}{folder}" for root in roots]
         return VideoQuestion(
             row.id,
-            locate(row.file, folders, (row.text("video"),)),
-            row.text("question"),
+            # Several archives have a video of the same name.
+            row.located(folders, (row.text("video"),), unique=False),
+            row.verbatim("question"),
             options,
-            row.choice("answer", options),
+            row.last_choice("answer", options),
             category=task,
             start=row.number("start"),
             end=row.number("end"),
             folder_fps=_TVQA_FPS,
+            as_published=True,
         )
 
     def prompt(self, question: VideoQuestion, clip_seconds: Sequence[float]) -> Prompt:
@@ -83,5 +95,12 @@ class MVBench(PublishedTask):
         return bracketed(question, _SYSTEM, "Best option:(")
 
     def parse(self, reply: str, question: VideoQuestion) -> int | None:
-        """What stands before the first bracket, as a letter."""
-        return parse_bracketed(reply, question)
+        """The first option that the first word is, or is a part of, in the authors' comparison."""
+        line = reply.strip().split("\n")[0]
+        word = f"({line}".lower().split(" ")[0]
+        plain = word.replace(".", "")
+        for place, letter in enumerate(letters(question.options)):
+            option = f"({letter.lower()})"
+            if (plain in option and plain != "(") or option in word:
+                return place
+        return None

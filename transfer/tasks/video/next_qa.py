@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from transfer.tasks.video.files import Row, locate, read_object, with_suffixes
+from transfer.tasks.video.files import Row, read_object
+from transfer.tasks.video.places import locate, with_suffixes
 from transfer.tasks.video.published import PublishedTask
 from transfer.tasks.video_records import VideoQuestion
 
@@ -30,6 +31,9 @@ class NextQA(PublishedTask):
         "*.jsonl",
     )
     ids: str = "{video}_{qid}"
+    layout: str = (
+        "next-qa has val.csv, test.csv or MC/*.parquet, and videos/ or NExTVideo/ beside it"
+    )
 
     def question(self, row: Row) -> VideoQuestion:
         """The question of a row."""
@@ -40,7 +44,7 @@ class NextQA(PublishedTask):
         files = tuple(file for name in dict.fromkeys(names) for file in with_suffixes(name))
         return VideoQuestion(
             row.id,
-            locate(row.file, ("videos", "video", "NExTVideo"), files),
+            row.located(("videos", "video", "NExTVideo"), files),
             row.text("question"),
             tuple(row.text(f"a{place}") for place in range(5)),
             row.index("answer"),

@@ -2,11 +2,12 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transfer.errors import UserError
-from transfer.tasks.video.files import Row, convert, find_files, identify, read_rows, spread
+from transfer.tasks.video.files import Row, convert, identify, read_rows, spread
+from transfer.tasks.video.places import Folder, find_files
 from transfer.tasks.video_prompts import VideoTask, lettered, letters
 from transfer.tasks.video_records import VIDEO, BrokenRecord, Prompt, VideoQuestion
 
@@ -27,8 +28,9 @@ class PublishedTask(VideoTask):
         self, data: Path | None, questions: int | None = None
     ) -> list[VideoQuestion | BrokenRecord]:
         """The records; those that cannot be read are broken."""
-        files = find_files(self.name, data, self.patterns)
-        rows = [row for file in files for row in self.rows(file)]
+        files = find_files(self.name, data, self.patterns, self.layout)
+        folder = Folder(data if data is not None and data.is_dir() else files[0].parent)
+        rows = [replace(row, folder=folder) for file in files for row in self.rows(file)]
         if not rows:
             raise UserError(f"{files[0]} holds no records of {self.name}; check --data")
         return convert(spread(rows, questions), self.question)

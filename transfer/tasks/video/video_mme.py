@@ -1,7 +1,8 @@
 """Video-MME (https://arxiv.org/abs/2405.21075): short, medium and long videos, four options.
 
 Reads the Hub's `videomme/test-*.parquet` or the authors' JSON, with videos in `data/`, `video/` or
-`videos/` and subtitles in `subtitle/`.
+`videos/` and subtitles in `subtitle/`, in folders of these (by length or domain), or in the zips
+of the download.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,14 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transfer.errors import UserError
-from transfer.tasks.video.files import (
-    Row,
-    identify,
-    locate,
-    read_rows,
-    unlettered,
-    with_suffixes,
-)
+from transfer.tasks.video.archives import archive_of, unpacked
+from transfer.tasks.video.files import Row, identify, read_rows, unlettered
+from transfer.tasks.video.places import with_suffixes
 from transfer.tasks.video.published import PublishedTask
 from transfer.tasks.video.subtitles import read_srt, spoken_at
 from transfer.tasks.video_prompts import lettered, letters
@@ -41,6 +37,10 @@ class VideoMME(PublishedTask):
         "*.parquet",
     )
     ids: str = "{question_id}"
+    layout: str = (
+        "video-mme has videomme/test-00000-of-00001.parquet, and data/ and subtitle/ or the zips"
+        " (videos_chunked_01.zip, subtitle.zip) that hold them"
+    )
     subtitles: bool = False
 
     def rows(self, file: Path) -> Iterable[Row]:
@@ -53,7 +53,7 @@ class VideoMME(PublishedTask):
         video = row.text("videoID", "video_id")
         return VideoQuestion(
             row.id,
-            locate(row.file, ("data", "video", "videos"), with_suffixes(video)),
+            row.located(("data", "video", "videos"), with_suffixes(video)),
             row.text("question"),
             unlettered(row.texts("options", "choices")),
             row.letter("answer"),
@@ -88,11 +88,12 @@ def _questions(entry: object) -> Iterable[object]:
 
 def _subtitles(row: Row, video: str) -> tuple[Subtitle, ...]:
     """Of one video; many have none, but then the folder is there."""
-    path = locate(row.file, ("subtitle", "subtitles"), (f"{video}.srt",))
-    if path.is_file():
-        return read_srt(path)
-    folder = locate(row.file, ("subtitle", "subtitles"), (".",))
-    if folder.is_dir():
+    folders = ("subtitle", "subtitles")
+    with unpacked(row.located(folders, (f"{video}.srt",))) as path:
+        if path.is_file():
+            return read_srt(path)
+    folder = row.located((".",), folders)
+    if folder.is_dir() or archive_of(folder):
         return ()
     raise UserError(
         f"record {row.id} has no subtitles, as there is no folder {folder}; unpack subtitle.zip, or"
