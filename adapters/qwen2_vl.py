@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers import Cache
 
 from transfer.adapters.preprocessing import CLIP_COLOURS, Preprocessing, entries, whole_number
 from transfer.adapters.video_adapter import Layout, VideoAdapter, Word
@@ -219,6 +220,22 @@ class Qwen2VLAdapter(VideoAdapter):
             video_grid_thw=torch.tensor(grids * len(ids), device=ids.device),
             second_per_grid_ts=torch.tensor([self._seconds(layout)] * len(grids) * len(ids)),
         )[0]
+
+    def outputs(
+        self, inputs: Mapping[str, Any], cache: Cache | None
+    ) -> Float[Tensor, "batch tokens ..."]:
+        """What the model says of each token.
+
+        Behind the first tokens it counts those of a mask that came before too, unless it is told
+        positions, as its `generate` does.
+        """
+        mask, model = inputs.get("attention_mask"), self.model
+        seen = 0 if cache is None else cache.get_seq_length()
+        if seen and mask is not None and "position_ids" not in inputs:
+            counted = (mask.long().cumsum(-1) - 1).clamp(0)[:, seen:]
+            ahead: Any = model.model.rope_deltas
+            inputs = {**inputs, "position_ids": counted + ahead}
+        return super().outputs(inputs, cache)
 
     def _seconds(self, layout: Layout) -> float:
         """Between two times; where nobody knows, one, as the model's code takes it."""

@@ -104,16 +104,8 @@ def clip(frames=8, rate=0.5, height=64, width=128):
 
 def full_run(video, ids):
     """Logits of the model's own pass, with the inputs that its processor gives it."""
-    given = {"input_ids": ids, "use_cache": False}
-    pixels = video.preprocessing(clip().pixels)
-    if video.model.config.model_type == "smolvlm":
-        given["pixel_values"] = pixels.double()
-    elif video.model.config.model_type == "llava_onevision":
-        given["pixel_values_videos"] = pixels.double()
-    else:
-        given |= qwen_inputs(ids, pixels)
     with torch.no_grad():
-        return video.model(**given).logits
+        return video.model(input_ids=ids, **own_inputs(video, ids), use_cache=False).logits
 
 
 def qwen_inputs(ids, pixels):
@@ -166,20 +158,41 @@ def test_pruned_is_masked_with_the_positions_of_the_full_run(video, family, chun
     assert len(held) < 20 + N_UP and any(video.is_video(ids)[0, at] for at in held)
 
 
+def own_inputs(video, ids):
+    """What the model's own processor gives it beside the ids."""
+    pixels = video.preprocessing(clip().pixels).double()
+    family = video.model.config.model_type
+    if family not in QWEN:
+        return {"pixel_values" if family == "smolvlm" else "pixel_values_videos": pixels}
+    given = qwen_inputs(ids, pixels)
+    if family == "qwen2_vl":
+        # It knows no seconds.
+        del given["second_per_grid_ts"]
+    return given
+
+
+@families
+def test_check_adapter_takes_the_processors_inputs_of_a_padded_batch(video, family):
+    ids = video.prompt_ids(ASKED, video.encode(clip()))
+    text, padding = torch.full((1, 9), 70), torch.zeros(1, 9, dtype=torch.long)
+    batch = torch.cat([torch.cat([text, ids], 1), torch.cat([padding, ids], 1)])
+    mask = torch.ones_like(batch)
+    mask[1, :9] = 0
+    given = {name: torch.cat([value] * 2) for name, value in own_inputs(video, ids).items()}
+    if family in QWEN:
+        given["mm_token_type_ids"] = 2 * video.adapter.is_video(batch).int()
+    check = check_adapter(video.model, {"input_ids": batch, "attention_mask": mask, **given})
+    assert check.ok, str(check)
+    assert max(check.full_error, check.pruned_error, check.step_error) < 1e-12
+
+
 @families
 @pytest.mark.parametrize("policy", ["full", "recency"])
 def test_generation_is_transformers_own_with_the_same_cache(video, family, policy):
     """Its `generate` keeps positions of three axes by itself; ours has to come to the same."""
     features = video.encode(clip())
     ids = video.prompt_ids(ASKED, features)
-    pixels = video.preprocessing(clip().pixels).double()
-    given = {
-        "smolvlm": {"pixel_values": pixels},
-        "llava_onevision": {"pixel_values_videos": pixels},
-    }.get(family) or qwen_inputs(ids, pixels)
-    if family == "qwen2_vl":
-        # It knows no seconds.
-        del given["second_per_grid_ts"]
+    given = own_inputs(video, ids)
     budget = None if policy == "full" else 20
     with attach(video.model, policy, update_interval=N_UP, budget=budget) as memory:
         settings = {**given, "input_ids": ids, "max_new_tokens": 12, "do_sample": False}
