@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -85,11 +85,11 @@ class VideoModel:
     @typed
     def encode(self, clip: Clip | UInt8[np.ndarray, "frames height width 3"]) -> VideoFeatures:
         """Send frames through the vision tower, once for all questions and policies."""
-        timed = isinstance(clip, Clip)
-        prepared = self.preprocessing(clip.pixels if timed else clip)
+        prepared = self.preprocessing(clip.pixels if isinstance(clip, Clip) else clip)
         frames, size = prepared.shape[1], (prepared.shape[3], prepared.shape[4])
-        times = (clip.seconds, clip.duration) if timed else ()
-        layout = Layout(frames, self.adapter.grid(frames, size), *times)
+        layout = Layout(frames, self.adapter.grid(frames, size))
+        if isinstance(clip, Clip):
+            layout = replace(layout, seconds=clip.seconds, duration=clip.duration)
         return VideoFeatures(self.adapter.encode(prepared), layout)
 
     @typed
