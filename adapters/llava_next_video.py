@@ -21,21 +21,11 @@ class LlavaNextVideoAdapter(VideoAdapter):
                 f"vision_feature_select_strategy is {config.vision_feature_select_strategy!r};"
                 " videos need 'default', without the class token"
             )
-        if self._patches % config.spatial_pool_stride:
-            raise UserError(
-                f"the vision tower has {self._patches} x {self._patches} patches, which cannot be "
-                f"pooled by {config.spatial_pool_stride}; change image_size or patch_size"
-            )
-
-    @property
-    def _patches(self) -> int:
-        """Of a row."""
-        vision = self.model.config.vision_config
-        return vision.image_size // vision.patch_size
+        self.grid(1)
 
     def grid(self, frames: int, size: tuple[int, int] | None = None) -> tuple[int, int, int]:
         """Times, rows and columns of tokens: frames of one size, pooled."""
-        side = self._patches // self.model.config.spatial_pool_stride
+        side = self.side(self.model.config.spatial_pool_stride)
         return frames, side, side
 
     def placeholder(self, word: Word) -> str:

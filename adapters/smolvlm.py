@@ -100,17 +100,7 @@ class SmolVLMAdapter(VideoAdapter):
     def refuse(self) -> None:
         """Raise `UserError` if patches cannot be put together to tokens."""
         super().refuse()
-        if self._patches % self.model.config.scale_factor:
-            raise UserError(
-                f"the vision tower has {self._patches} x {self._patches} patches, which cannot be "
-                f"joined by {self.model.config.scale_factor}; change image_size or patch_size"
-            )
-
-    @property
-    def _patches(self) -> int:
-        """Of a row."""
-        vision = self.model.config.vision_config
-        return vision.image_size // vision.patch_size
+        self.grid(1)
 
     @property
     def video_token(self) -> int:
@@ -119,7 +109,7 @@ class SmolVLMAdapter(VideoAdapter):
 
     def grid(self, frames: int, size: tuple[int, int] | None = None) -> tuple[int, int, int]:
         """Times, rows and columns of tokens: frames of one size, with patches joined."""
-        side = self._patches // self.model.config.scale_factor
+        side = self.side(self.model.config.scale_factor)
         return frames, side, side
 
     def placeholder(self, word: Word) -> str:

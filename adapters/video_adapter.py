@@ -91,6 +91,21 @@ class VideoAdapter(Adapter):
                 f" for {side} x {side}; save the model's own processor there"
             )
 
+    def side(self, by: int) -> int:
+        """Tokens in a row of a frame, whose patches are joined `by` x `by`.
+
+        Raises:
+            UserError: that leaves some over.
+        """
+        vision = self.model.config.vision_config
+        patches = vision.image_size // vision.patch_size
+        if patches % by:
+            raise UserError(
+                f"the vision tower has {patches} x {patches} patches, which cannot be joined by "
+                f"{by}; change image_size or patch_size"
+            )
+        return patches // by
+
     @property
     def probe_size(self) -> tuple[int, int]:
         """Height and width of frames that are made up."""

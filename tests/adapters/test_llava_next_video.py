@@ -197,7 +197,7 @@ def test_positions(rope, positions):
 @pytest.mark.parametrize(
     ("changes", "cause"),
     [
-        ({"vision": {"image_size": 36}}, "9 x 9 patches, which cannot be pooled by 2"),
+        ({"vision": {"image_size": 36}}, "9 x 9 patches, which cannot be joined by 2"),
         ({"vision_feature_select_strategy": "full"}, "strategy is 'full'; videos need 'default'"),
     ],
 )

@@ -141,6 +141,22 @@ def _left(layer: PrunedLayer, shape: tuple[int, int, int]) -> Int[Tensor, "rows 
     return left
 
 
+def _attention(
+    states: LayerStates,
+    queries: Int[Tensor, " queries"],
+    left: Int[Tensor, "rows kv_heads tokens"],
+) -> tuple[Float[Tensor, "rows heads queries tokens"], Bool[Tensor, "rows heads queries tokens"]]:
+    """Weights over the sum of those held, of what had left too; and which were held."""
+    groups = states.query.shape[1] // states.key.shape[1]
+    key = states.key.repeat_interleave(groups, 1)
+    scores = states.query[:, :, queries] @ key.mT * states.scale
+    past = queries[:, None] >= torch.arange(key.shape[2], device=queries.device)
+    held = (queries[:, None] < left[:, :, None]).repeat_interleave(groups, 1) & past
+    total = scores.masked_fill(~held, -torch.inf).logsumexp(-1, keepdim=True)
+    # (What left may weigh any number of times as much as all that stayed.)
+    return (scores - total).clamp_(max=20).exp_().masked_fill_(~past, 0), held
+
+
 def _differences(
     states: LayerStates,
     queries: Int[Tensor, " queries"],
@@ -160,16 +176,10 @@ def _differences(
         window: that the whole cache is compared in, see `About`.
     """
     groups = states.query.shape[1] // states.key.shape[1]
-    key, value = (x.repeat_interleave(groups, 1) for x in (states.key, states.value))
+    value = states.value.repeat_interleave(groups, 1)
     gradient = states.gradient[:, :, queries]
-    tokens = key.shape[2]
-    past = queries[:, None] >= torch.arange(tokens, device=queries.device)
-    scores = states.query[:, :, queries] @ key.mT * states.scale
     whole = unpruned(states, window)
-    held = (queries[:, None] < left[:, :, None]).repeat_interleave(groups, 1) & past
-    total = scores.masked_fill(~held, -torch.inf).logsumexp(-1, keepdim=True)
-    # (What left may weigh any number of times as much as all that stayed.)
-    share = (scores - total).clamp_(max=20).exp_().masked_fill_(~past, 0)
+    share, held = _attention(states, queries, left)
     out = (share * held) @ value
     change = out - whole[:, :, queries]
     # The way from the output to the token's value that the output goes when the token changes.
