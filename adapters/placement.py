@@ -28,11 +28,11 @@ class Placement:
     """Where a model computes, and in which numbers.
 
     Args:
-        dtype: of the weights, the cache and what is computed; by default as the weights are stored,
-            those of shipped models in float32. Where the CPU has no arithmetic for stored half
-            precision, it is computed in float32.
-        device: auto (a GPU where there is one; for shipped models, which are small, the CPU), cpu,
-            cuda, cuda:1, mps.
+        dtype: number format of the weights, the cache and what is computed; by default as the
+            weights are stored, those of shipped models in float32. Where the CPU has no arithmetic
+            for stored half precision, it is computed in float32.
+        device: where it computes: auto (a GPU where there is one; for shipped models, which are
+            small, the CPU), cpu, cuda, cuda:1, mps.
         device_map: lays the layers of a large model over devices instead, as accelerate does: auto,
             balanced, sequential.
     """

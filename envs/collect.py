@@ -49,13 +49,13 @@ class CollectConfig:
     expert data are recorded in D4RL's layout.
 
     Attributes:
-        out: of an expert: the .hdf5 file, or Minari's folder, whose name ends in -v and a number;
-            of a policy: the folder of its files, by default of the environment's name within
-            ~/.cache/transfer/d4rl; the training run is kept in its subfolder `run`.
-        env: with an expert, such as tmaze:length=100, or hopper, halfcheetah or walker2d.
-        episodes: of the expert, with seeds that follow each other.
-        skilled: share of them that it plays rightly throughout; in the others each action that
-            depends on something remembered is wrong with probability 1/2.
+        out: where the data go: of an expert the .hdf5 file, or Minari's folder, whose name ends in
+            -v and a number; of a policy: the folder of its files, by default of the environment's
+            name within ~/.cache/transfer/d4rl; the training run is kept in its subfolder `run`.
+        env: one with an expert, such as tmaze:length=100, or hopper, halfcheetah or walker2d.
+        episodes: episodes of the expert; their seeds follow each other.
+        skilled: share of the episodes that the expert plays rightly throughout; in the others each
+            action that depends on something remembered is wrong with probability 1/2.
         format: d4rl, one flat file, or minari, a folder; of an expert's.
         env_version: v4 or v5.
         steps: environment steps of training; a larger number continues a finished run.
@@ -64,7 +64,7 @@ class CollectConfig:
         medium_fraction: share of the best checkpoint's return that makes a checkpoint `medium`.
         medium_transitions: steps of the medium file, at least.
         expert_transitions: steps of the expert file, at least.
-        seed: of training and recording, by default 0; of an expert's first episode, by default
+        seed: seed of training and recording; by default 0; of an expert's first episode, by default
             1000000 and no less, since evaluations play the seeds from 0 on.
     """
 

@@ -128,6 +128,6 @@ def test_a_kind_that_is_none_is_answered_with_the_nearest():
 
 def test_the_help_of_video_models_names_their_tasks(capsys):
     with pytest.raises(SystemExit):
-        cli.main(["eval", "--model", "llava-next-video", "--help"])
+        cli.main(["eval", "--model", "llava-next-video", "--help-all"])
     said = capsys.readouterr().out
     assert all(task in said for task in VIDEO_TASKS)

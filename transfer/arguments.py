@@ -72,8 +72,9 @@ def fitted(name: str, value: Any, kind: Any) -> Any:
     try:
         return _as(value, kind)
     except TypeError:
-        inner = f"its .{name} or " if _fits(getattr(value, name, None), kind) else ""
-        raise UserError(f"{name} is {shown(value)}; use {inner}{_words(kind)}") from None
+        own = getattr(value, name, None)
+        inner = f"its .{name} or " if own is not None and fits(own, kind) else ""
+        raise UserError(f"{name} is {shown(value)}; use {inner}{in_words(kind)}") from None
 
 
 def literal(text: str) -> Any:
@@ -98,12 +99,13 @@ def shown(value: Any) -> str:
 _kinds = cache(get_type_hints)
 
 
-def _fits(value: Any, kind: Any) -> bool:
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a value is what an annotation asks for, or can be made that."""
     try:
         _as(value, kind)
     except TypeError:
         return False
-    return value is not None
+    return True
 
 
 def _as(value: Any, kind: Any) -> Any:
@@ -133,7 +135,7 @@ def _of_either(value: Any, kinds: Sequence[Any]) -> Iterator[Any]:
     for kind in kinds:
         if kind is NoneType and value is None:
             yield value
-        elif value is not None and _fits(value, kind):
+        elif value is not None and fits(value, kind):
             yield _as(value, kind)
     raise TypeError
 
@@ -197,18 +199,18 @@ def _wraps_a_model(value: Any, kind: type) -> bool:
     return of_transformers and hasattr(value, "forward") and hasattr(value, "config")
 
 
-def _words(kind: Any) -> str:
-    """What an annotation asks for."""
+def in_words(kind: Any) -> str:
+    """What an annotation asks for, as "a number or None"."""
     origin, inside = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         kinds = [one for one in inside if one is not int or float not in inside]
-        return " or ".join(dict.fromkeys(map(_words, kinds)))
+        return " or ".join(dict.fromkeys(map(in_words, kinds)))
     if origin is Literal:
         return " or ".join(map(repr, inside))
     if origin is tuple and inside[1:] != (Ellipsis,):
-        return f"a tuple of {len(inside)} ({', '.join(map(_words, inside))})"
+        return f"a tuple of {len(inside)} ({', '.join(map(in_words, inside))})"
     if origin in (tuple, Sequence):
-        return f"a tuple or list (each {_words(inside[0])})"
+        return f"a tuple or list (each {in_words(inside[0])})"
     if kind in _WORDS:
         return _WORDS[kind]
     return _a(getattr(getattr(kind, "array_type", origin or kind), "__name__", str(kind)))

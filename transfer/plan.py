@@ -5,13 +5,10 @@ those of `transfer.cache.footprint`, which tests compare with measured bytes.
 """
 
 import json
-import re
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Annotated
 
 import torch
-import tyro
 from rich.console import Console
 from rich.table import Table
 from transformers import AutoConfig, PreTrainedConfig
@@ -19,78 +16,14 @@ from transformers import AutoConfig, PreTrainedConfig
 from transfer.adapters.gguf_files import gguf_config
 from transfer.adapters.kinds import Source
 from transfer.adapters.loading import first_line, quiet
-from transfer.arguments import check_fields, typed
+from transfer.arguments import typed
 from transfer.attachment.memory import attach
 from transfer.cache.footprint import held, peak
-from transfer.cache.policy import Pruning
-from transfer.errors import UserError, check_at_least, unknown_name
+from transfer.errors import UserError
 from transfer.evaluation.tables import WIDTH, new_table
 from transfer.known_models import KNOWN
-from transfer.namm.network import NAMM, NAMMConfig
-from transfer.policies import POLICIES, get_policy
+from transfer.plan_options import Plan
 from transfer.weightless import CachedLayer, cached_layers, weightless
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Say what a model's cache will weigh, full and pruned, without loading the model.
-
-    Args:
-        model: llama-3-70b, gemma-3-27b, bamba-9b or another whose sizes are known, a shipped model,
-            a folder, a GGUF file or a hub id; only its configuration is read.
-        context: tokens of the prompt, such as 4096 or 128k (times 1024).
-        budget: share of the tokens that each head keeps.
-        policy: who prunes; the state it keeps counts.
-        update_interval: tokens between two updates.
-        batch: sequences.
-        dtype: of the cache; by default the one that the configuration names.
-        devices: the layers are shared out in order, as device_map does it.
-        tensor_parallel: ranks that share the heads of each layer.
-        trust_remote_code: run the Python that a model from outside brings.
-        json: print numbers in bytes as JSON, and nothing else.
-
-    Raises:
-        UserError: a value is out of range or does not fit the model.
-    """
-
-    model: str = "llama-3-70b"
-    context: str = "128k"
-    budget: Annotated[float, tyro.conf.arg(aliases=["--kept"])] = 0.25
-    policy: str = "namm"
-    update_interval: Annotated[int, tyro.conf.arg(aliases=["--n-up"])] = 512
-    batch: int = 1
-    dtype: str | None = None
-    devices: int = 1
-    tensor_parallel: int = 1
-    trust_remote_code: bool = False
-    json: bool = False
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        self.tokens  # noqa: B018  (says what is wrong with it)
-        check_at_least(1, self, "batch", "devices", "tensor_parallel", "update_interval")
-        if not 0 < self.budget <= 1:
-            raise UserError(f"budget {self.budget}: use a share above 0, up to 1")
-        pruning = sorted(set(POLICIES) - {"full"})
-        if self.policy not in pruning:
-            raise unknown_name("policy that prunes", self.policy, pruning)
-        if self.dtype is not None:
-            _dtype(self.dtype)
-
-    @property
-    def tokens(self) -> int:
-        """The context as a number."""
-        match = re.fullmatch(r"([0-9]{1,10})(k?)", self.context.lower())
-        if not match or not int(match[1]):
-            raise UserError(f"context {self.context!r}: use a number of tokens, such as 4096, 128k")
-        return int(match[1]) * (1024 if match[2] else 1)
-
-    @property
-    def pruning(self) -> Pruning:
-        """The settings the cache is pruned under."""
-        settings = {"namm": NAMM(NAMMConfig())} if self.policy == "namm" else {}
-        policy = get_policy(self.policy, **settings)
-        return Pruning(policy, self.update_interval, self.budget)
 
 
 @dataclass(frozen=True)
@@ -142,7 +75,7 @@ def plan_layers(plan: Plan, refuse: bool = True) -> list[CachedLayer]:
             False) attach would refuse it.
     """
     config = _config(plan.model, plan.trust_remote_code)
-    config.dtype = _dtype(plan.dtype) if plan.dtype else config.dtype
+    config.dtype = getattr(torch, plan.dtype) if plan.dtype else config.dtype
     _check_ranks(config, plan)
     model = weightless(config, plan.trust_remote_code)
     if refuse:
@@ -186,13 +119,6 @@ def _check_ranks(config: PreTrainedConfig, plan: Plan) -> None:
                 f"tensor_parallel {plan.tensor_parallel} does not divide the {count} {name} of "
                 f"{plan.model}"
             )
-
-
-def _dtype(name: str) -> torch.dtype:
-    known = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-    if name not in known:
-        raise unknown_name("dtype", name, known)
-    return known[name]
 
 
 def _config(model: str, trust_remote_code: bool) -> PreTrainedConfig:

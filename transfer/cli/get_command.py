@@ -17,7 +17,7 @@ class CONFIG:
     Needs the extra `gguf`.
 
     Args:
-        model: its name; without one, what there is is listed.
+        model: name of the model; without one, what there is is listed.
     """
 
     model: tyro.conf.Positional[str | None] = None

@@ -17,11 +17,11 @@ class CONFIG:
     of kzl/decision-transformer or of min-decision-transformer.
 
     Args:
-        checkpoint: the file.
+        checkpoint: file of the checkpoint.
         out: folder of the NAMM, as --namm takes it, or of the model, as --model does.
-        env: that a Decision Transformer was trained in.
-        quality: of D4RL's data that it was trained on: random, medium, expert, ...; the statistics
-            of their states are known.
+        env: environment that a Decision Transformer was trained in.
+        quality: D4RL's data that it was trained on: random, medium, expert, ...; the statistics of
+            their states are known.
         state_statistics: JSON or .npz with state_mean and state_std, instead of --quality.
         heads: attention heads of each of its layers, which no weight says.
     """

@@ -18,20 +18,20 @@ class CalibrateConfig:
     --threshold FILE` then prunes by it.
 
     Args:
-        model: a language model: a shipped one, smollm2-135m after `transfer get smollm2-135m`, a
-            folder, a GGUF file, or a hub id.
-        kept: the share, above 0 and below 1.
-        policy: one, as `transfer eval --policy` spells it, without a budget; h2o, recency and their
+        model: a shipped language model, a folder, a GGUF file, or a hub id; smollm2-135m after
+            `transfer get smollm2-135m`.
+        kept: the share of its tokens that is held, above 0 and below 1.
+        policy: who prunes, as `transfer eval` spells it without a budget; h2o, recency and their
             like have no scores that a threshold fits.
         text: files or folders of texts, for models that have a tokenizer.
-        task: or tasks whose documents are read instead, as recall and passkey.
+        task: tasks whose documents are read instead of texts, as recall and passkey.
         length: tokens of each document.
-        documents: that are read of each task, or of all texts, spread evenly over them.
-        seed: of the first document of a task; those of `transfer eval` begin at 0.
+        documents: documents that are read; of each task, or of all texts, spread evenly over them.
+        seed: seed of the first document of a task; those of `transfer eval` begin at 0.
         update_interval: tokens between two evictions; the threshold holds for this one.
         threads: CPU threads of the model; by default torch's own choice.
         trust_remote_code: run the Python that a model from outside brings.
-        out: the file.
+        out: file of the threshold.
         place: where the model computes.
     """
 

@@ -33,13 +33,14 @@ class ControlEval(EvalConfig):
     beside the policies.
 
     Args:
-        model: decision-transformer (the shipped one for --env and --quality), the name of a shipped
-            checkpoint, a folder, or a hub id.
-        env: hopper, halfcheetah, walker2d, tmaze, gates, gates4, minigrid-memory, repeat-previous,
-            autoencode, concentration, or any id of Gymnasium (package.module:Id-v0 where that
-            module registers it); settings follow a colon, tmaze:length=400, and several settings
-            are each run. By default what the model was trained for. Scored by success where the
-            environment says it, by D4RL's where there are references, else by returns.
+        model: decision-transformer, the name of a shipped checkpoint, a folder, or a hub id;
+            decision-transformer is the shipped one for --env and --quality.
+        env: where it acts, such as hopper or tmaze:length=400: hopper, halfcheetah, walker2d,
+            tmaze, gates, gates4, minigrid-memory, repeat-previous, autoencode, concentration, or
+            any id of Gymnasium (package.module:Id-v0 where that module registers it); settings
+            follow a colon, tmaze:length=400, and several settings are each run. By default what the
+            model was trained for. Scored by success where the environment says it, by D4RL's where
+            there are references, else by returns.
         quality: data that the model was trained on: mixed, medium, medium-replay or expert; by
             default mixed, where there is no such model medium-replay.
         state_statistics: JSON or .npz with state_mean and state_std, for a model without
@@ -63,7 +64,7 @@ class ControlEval(EvalConfig):
         max_steps: episodes are cut here; by default the environment's horizon.
         num_envs: environments that run at once. Another number changes the last bits of the
             actions, and so the returns; the same number gives the same digits.
-        video: film one more episode, with the first policy and seed, into an .mp4 or .gif file.
+        video: film one more episode into an .mp4 or .gif file; with the first policy and seed.
         contenders: who is compared.
         place: where the model computes.
         run: how it is run.

@@ -31,21 +31,22 @@ class LanguageEval(EvalConfig):
     the symbols of the shipped ones are teacher-forced.
 
     Args:
-        model: a shipped language model (llama-recall, llama-recall-wide, gpt2-recall), smollm2-135m
-            after `transfer get smollm2-135m`, a folder, a GGUF file, or a hub id.
+        model: a shipped model (llama-recall, llama-recall-wide, gpt2-recall), a folder, a GGUF
+            file, or a hub id; smollm2-135m after `transfer get smollm2-135m`.
         task: recall, overwritten, decoys, passkey, needle or prose. For models that read text also
             ruler, niah, longbench, longbench-e, longbench-v2, infinitebench, choubun or babilong,
             or one of their tasks (longbench/qasper); perplexity; a file of your own questions
             (.jsonl), lines of {"prompt": "... Answer:", "answer": "red"}, the last line of whose
             prompt is the question; or package.module:Class, a benchmark of your own.
-        data: the folder or file of a benchmark's data, as its authors publish them, or of texts.
-        length: tokens of a document that is made, or of a text that is read for its perplexity;
-            each is run.
+        data: folder or file of a benchmark's data, or of texts; of benchmarks as their authors
+            publish them.
+        length: tokens of a document that is made; of a text that is read for its perplexity. Each
+            is run.
         max_length: tokens above which a prompt that is read loses its middle, as its authors do it;
             by default as many as the model has positions for.
         depth: shares of the distractors before the facts asked about; by default anywhere.
-        documents: documents of each task and length that are made (500 of symbols, 100 of text), or
-            the first so many records of each task (all by default).
+        documents: documents of each task and length; by default 500 of the symbols that are made,
+            100 of the texts, and all records of a benchmark, of which these are the first.
         seed: seed of the first document, the others follow.
         question: hidden: an update falls on the last token before the question; seen: on the last
             one before the reply. Each is run.

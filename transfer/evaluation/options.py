@@ -27,11 +27,11 @@ class ContenderOptions:
     """Who is compared.
 
     Args:
-        policy: who prunes the cache: criticalkv, expected_attention, fastgen, full, h2o, h2o_age,
-            keydiff, l2_norm, lagkv, namm, pyramidkv, random, recency, snapkv, tova, vatp, fifo
-            (which is recency:sinks=0), namm:NAME for one NAMM, or package.module:Class for a policy
-            of your own; `all`: every one of ours. Settings follow a colon: h2o:budget=32,
-            recency:sinks=0,update_interval=64, namm:recall:keep_recent=8.
+        policy: who prunes the cache, such as namm, h2o or recency: criticalkv, expected_attention,
+            fastgen, full, h2o, h2o_age, keydiff, l2_norm, lagkv, namm, pyramidkv, random, recency,
+            snapkv, tova, vatp, fifo (which is recency:sinks=0), namm:NAME for one NAMM, or
+            package.module:Class for a policy of your own; `all`: every one of ours. Settings follow
+            a colon: h2o:budget=32, recency:sinks=0,update_interval=64, namm:recall:keep_recent=8.
         namm: NAMMs of the policy namm: shipped names, folders or hub ids.
         budget: tokens each head keeps, or fractions (0.25) of the tokens seen; each is run. None:
             the policy's own threshold, where it has one.

@@ -63,16 +63,16 @@ class SuiteEval(EvalConfig):
     tasks.
 
     Args:
-        suite: zero-shot.
-        namm: shipped names, folders or hub ids; the first decides what the rules hold.
-        equal: rules hold as much as it does; bytes: at most; held: tokens, on average over those
-            seen; peak: tokens, at most.
+        suite: the only one there is, zero-shot.
+        namm: NAMMs by shipped names, folders or hub ids; the first decides what the rules hold.
+        equal: what the rules hold as much of as the first NAMM; bytes: at most; held: tokens, on
+            average over those seen; peak: tokens, at most.
         section: only these, by name or the beginning of a name, such as `control/hopper`; all:
             every one.
         quick: few documents, questions, episodes and tasks, to see it work in under five minutes.
-        documents: of each language task; of a pretrained model a tenth of them.
-        questions: about videos; there are 672.
-        episodes: of each control task.
+        documents: documents of each language task; of a pretrained model a tenth of them.
+        questions: questions about videos; there are 672.
+        episodes: episodes of each control task.
         num_envs: environments that run at once.
         place: where the models compute.
         run: how it is run; --out is the folder of the results, a subfolder for each section.

@@ -25,14 +25,14 @@ class VideoEval(EvalConfig):
 
     Args:
         model: llava-next-video (the shipped one), a folder of a video model, or a hub id.
-        task: video-recall (makes its own videos), longvideobench, longvideobench-no-subtitles,
-            mlvu, video-mme, video-mme-subtitles, next-qa, egoschema, mvbench, lvbench,
-            streamingbench (all of the video before a question), streamingbench-60s (its last
-            minute), streamingbench-omni, streamingbench-sqa, jsonl for your own questions, or
-            package.module:Class, a benchmark of your own.
+        task: video-recall, which makes its own videos, or a benchmark: longvideobench,
+            longvideobench-no-subtitles, mlvu, video-mme, video-mme-subtitles, next-qa, egoschema,
+            mvbench, lvbench, streamingbench (all of the video before a question),
+            streamingbench-60s (its last minute), streamingbench-omni, streamingbench-sqa, jsonl for
+            your own questions, or package.module:Class, a benchmark of your own.
         data: folder of the benchmark as its authors publish it, or one of its files; of jsonl, the
             file.
-        frames: of each video, all of one that has fewer, at most with --fps; by default the
+        frames: frames of each video; all of one that has fewer, at most with --fps; by default the
             benchmark's number.
         sampling: which frames; uniform: first and last too; midpoint: of equal segments; segment:
             the beginnings of equal segments; fps: so many a second. By default as the benchmark's
@@ -40,7 +40,7 @@ class VideoEval(EvalConfig):
         fps: frames a second for the sampling fps.
         stream: number of the video stream in the files, as ffprobe counts; by default the one a
             file marks as the default, of several the largest.
-        questions: so many, spread evenly over the benchmark; by default all. video-recall asks
+        questions: questions, spread evenly over the benchmark; by default all. video-recall asks
             its first ones, by default 70, video by video. If there are fewer, all are asked.
         chunk: tokens of the prompt that go through the model at once; by default all.
         trust_remote_code: run the Python that a model from outside brings.

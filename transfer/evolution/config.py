@@ -1,9 +1,9 @@
-"""Everything a run of evolution can be told."""
+"""Everything a run of evolution can be told. Nothing heavy is imported, because help reads it."""
 
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
@@ -11,7 +11,6 @@ from transfer.adapters.control_names import control_model, is_held_out
 from transfer.adapters.kinds import Source
 from transfer.adapters.placement import Placement, usable_device
 from transfer.arguments import check_fields
-from transfer.cache.policy import Pruning
 from transfer.errors import (
     MOST_SEED,
     MOST_TOKENS,
@@ -20,10 +19,11 @@ from transfer.errors import (
     check_finite,
     unknown_name,
 )
-from transfer.evolution.search import SEARCHES, SearchSettings
-from transfer.namm.network import NAMM, NAMMConfig
-from transfer.policies.namm import NAMMPolicy
+from transfer.namm.config import NAMMConfig
 from transfer.workers.engines import ENGINES
+
+if TYPE_CHECKING:
+    from transfer.evolution.search import SearchSettings
 
 #: Parameters whose covariance still fits into memory, 3 GB of it.
 _MOST_FULL = 20_000
@@ -40,30 +40,32 @@ class EvolveConfig:
 
     Args:
         out: folder of the run.
-        models: language models, by shipped name, folder or hub id; all count equally.
-        tasks: recall tasks by name, each for every model; and control tasks, by environment
+        models: language models; by shipped name, folder or hub id; all count equally.
+        tasks: recall tasks by name; each is for every model. And control tasks, by environment
             (hopper, halfcheetah, walker2d) or the name of a shipped Decision Transformer, which
             need no model. All count equally. Commas may stand between them.
-        init: start from this NAMM (name, folder or hub id), which may read less than `features`
-            say; or continue the searches of the run in this folder, for example with a task more.
+        init: start from this NAMM, or from the run in this folder; a NAMM (name, folder or hub id)
+            may read less than `features` say, and of a run the searches are continued, for example
+            with a task more.
         resume: continue the run in `out` where it was stopped.
-        replay: search on the records in these folders, made by `transfer record`, instead of by
-            forward passes; they take turns. The tasks are then for validation alone: what does best
-            there is kept.
+        replay: search on the records in these folders instead of by forward passes; they are made
+            by `transfer record` and take turns. The tasks are then for validation alone: what does
+            best there is kept.
         held_out: folders of records that validations replay too, for the ledger.
         records: drawn a generation from the folders of `replay`, and four times as many every
             tenth; each is pruned under a budget and an interval of its own.
-        generations: in all, those of a continued run included.
-        seeds: one search each; the best of them is kept.
+        generations: generations in all; those of a continued run included.
+        seeds: one search for each seed; the best of them is kept.
         search: diagonal or full (CMA-ES), isotropic (evolution strategy), or random. The paper's is
             full, with a population of 32 and a sigma of 0.065. On records also climb, along the
             slope of the fitness of one candidate, in steps of at most sigma (0.002 is enough).
         population: candidates a generation.
         sigma: standard deviation of the first population.
         elite: share of the population that the next mean is made of.
-        features: spec (the paper's), log, slow, relative, relative_slow, ages, place, sink, norms
-            (which are no attention), or some with + between them (log+ages); two_decays is
-            log+slow, universal all but spec, slow and norms, universal_norms that and norms.
+        features: what it reads: spec (the paper's), log, slow, relative, relative_slow, ages,
+            place, sink, norms (which are no attention), or some with + between them (log+ages);
+            two_decays is log+slow, universal all but spec, slow and norms, universal_norms that and
+            norms.
         scorer: bam (the paper's), mlp or linear.
         hidden: width of the scorer.
         bias: biases in the scorer's inner layers.
@@ -74,9 +76,9 @@ class EvolveConfig:
         episodes: fresh ones a generation for each control task, the same for all candidates.
         max_steps: of an episode.
         lengths: tokens of a document, drawn a generation.
-        budget: tokens a head (a fraction of those seen if below 1), drawn a generation; none:
-            tokens scored below 0 leave.
-        update_interval: tokens between two updates, multiples of 16, drawn a generation.
+        budget: tokens a head, or fractions of those seen; drawn a generation, and a number below 1
+            is a fraction. Without a number tokens scored below 0 leave.
+        update_interval: tokens between two updates; drawn a generation, multiples of 16.
         eviction: exact, or reference, the original implementation's rule.
         share: who shares a budget: head (nobody), or layer (the heads of a layer); drawn a
             generation.
@@ -85,7 +87,7 @@ class EvolveConfig:
         validate_every: generations between two validations of the mean and the best candidate.
         validation_documents: held out for each model and task, the same for the whole run.
         validation_episodes: likewise for each control task.
-        engine: in-process, processes (on this machine), or ray (many machines).
+        engine: in-process, processes or ray; processes are on this machine, Ray's on many.
         workers: processes, or actors of Ray.
         rows: sequences in one forward pass, candidates times documents; bounds memory.
         threads: of torch in each worker. Other numbers of threads may round differently.
@@ -137,6 +139,8 @@ class EvolveConfig:
     place: Placement = field(default_factory=Placement)
 
     def __post_init__(self) -> None:
+        from transfer.evolution.search import SEARCHES
+
         check_fields(self)
         names = (name for words in self.tasks for name in words.split(",") if name)
         object.__setattr__(self, "tasks", tuple(names))
@@ -150,6 +154,13 @@ class EvolveConfig:
         self._check_tasks()
         self._check_numbers()
         self.device  # noqa: B018  (says that it is not there)
+        self._check_pruning()
+
+    def _check_pruning(self) -> None:
+        from transfer.cache.policy import Pruning
+        from transfer.namm.network import NAMM
+        from transfer.policies.namm import NAMMPolicy
+
         policy = NAMMPolicy(NAMM(self.namm))
         for update_interval in self.update_interval:
             for budget, share in product(self.budget or (None,), self.share):
@@ -228,8 +239,10 @@ class EvolveConfig:
         """What the evolved vectors mean."""
         return NAMMConfig(self.features, self.scorer, self.hidden, self.bias, self.gamma)
 
-    def search_settings(self, seed: int) -> SearchSettings:
+    def search_settings(self, seed: int) -> "SearchSettings":
         """Settings of one seed's search."""
+        from transfer.evolution.search import SearchSettings
+
         return SearchSettings(self.population, self.sigma, self.elite, seed)
 
 

@@ -69,7 +69,7 @@ class InspectCues:
         model: decision-transformer, a shipped one, a folder, or a hub id.
         env: as `transfer eval control` takes it, one that says what has to be remembered; by
             default what the model was trained for.
-        episodes: that are played, all at once, with the full cache.
+        episodes: episodes that are played; all at once, with the full cache.
         update_interval: tokens between two looks.
         seed: of the first episode.
         max_steps: episodes are cut here; by default at the environment's horizon.
@@ -105,7 +105,7 @@ class InspectConfig:
             own threshold, where it has one.
         update_interval: tokens between two evictions.
         eviction: exact, or the original implementation's rule.
-        frames: of the video, evenly spread, or all where there are fewer; by default 32.
+        frames: frames of the video, evenly spread; all where there are fewer; by default 32.
         stream: number of the video stream in the file, as ffprobe counts; by default the one it
             marks as the default, of several the largest.
         trust_remote_code: run the Python that a model from outside brings.

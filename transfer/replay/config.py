@@ -23,17 +23,18 @@ class RecordConfig:
     Args:
         out: folder of the records, one file for some sequences. A recording that was stopped there
             is gone on with.
-        models: by shipped name, folder or hub id, of any kind.
+        models: models by shipped name, folder or hub id, of any kind.
         tasks: recall tasks that language models read; `--tasks` without a name: none.
         data: file or folder of your own texts, cut into documents of each length.
         lengths: tokens of a document.
-        documents: of each model, task or text, and length; likewise episodes, and questions.
+        documents: documents of each model, task or text, and length; likewise episodes, and
+            questions.
         env: where Decision Transformers play, instead of each in its own: `tmaze:length=300`.
-        steps: of an episode at most.
+        steps: steps of an episode at most.
         memory: of Decision Transformers while they are recorded: full, the whole cache; cache, the
             last K steps that the model was trained on, for those that fail with more.
-        seed: of documents and episodes, none of which reports or validations use; of your own texts
-            it says which pieces are taken.
+        seed: seed of documents and episodes, none of which reports or validations use; of your own
+            texts it says which pieces are taken.
         trust_remote_code: run the Python that a model from outside brings.
         place: where the models compute.
 

@@ -23,8 +23,8 @@ class PretrainConfig:
     Where actions are choices, it learns by cross-entropy which one was taken.
 
     Attributes:
-        dataset: files in D4RL's layout, D4RL's names (hopper-medium-v2) of files downloaded to
-            ~/.d4rl/datasets, or Minari datasets by folder or id.
+        dataset: files in D4RL's layout, D4RL's names, or Minari datasets by folder or id; D4RL's
+            names (hopper-medium-v2) are of files downloaded to ~/.d4rl/datasets.
         out: folder of the finished model.
         env: hopper, halfcheetah, walker2d, tmaze or any other, as of eval control.
         env_version: v4 or v5, of the environment that snapshots are judged in.
@@ -34,7 +34,7 @@ class PretrainConfig:
             for others their own.
         scale: divisor of returns.
         delayed: all reward at the end of an episode, in training and in judging.
-        hidden: width.
+        hidden: width of the model.
         layers: transformer blocks.
         heads: attention heads.
         context: K, steps per window.
@@ -61,7 +61,7 @@ class PretrainConfig:
         clip: largest norm of all gradients together.
         warmup: steps of linear warm-up, before the cosine.
         steps: optimiser steps.
-        seed: of weights, batches and dropout.
+        seed: seed of weights, batches and dropout.
         eval_every: steps between snapshots.
         eval_episodes: episodes that judge a snapshot.
         report_episodes: episodes per target in the card.

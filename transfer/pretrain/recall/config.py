@@ -73,20 +73,20 @@ STAGES = (
 
 @dataclass(frozen=True)
 class RecallPretrainConfig:
-    """Which model to train, how, and where to put it.
+    """Train a small language model that retrieves, such as those that are shipped.
 
     Attributes:
         out: folder of the finished model.
         arch: llama (GQA), llama-wide (wider, deeper, no GQA) or gpt2.
-        seed: of weights and documents.
+        seed: seed of weights and documents.
         scale: multiplies the steps of every stage.
-        longest: stages of longer documents are left out.
-        tokens: in all documents of a step together.
+        longest: tokens of the longest documents; stages of longer ones are left out.
+        tokens: tokens of all documents of a step together.
         lr: peak learning rate of AdamW.
         plain: weight of the likelihood of all tokens beside that of the answers.
-        plain_longest: documents longer than this are trained on for their answers alone, like a
-            model that learned its language on short texts and was then taught to retrieve from
-            long ones.
+        plain_longest: tokens of the longest documents of which all count; longer ones are trained
+            on for their answers alone, like a model that learned its language on short texts and
+            was then taught to retrieve from long ones.
         save_every: steps between two saved states.
         report_documents: documents for each cell of the card's table.
     """

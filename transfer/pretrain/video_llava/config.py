@@ -38,14 +38,14 @@ STAGES = (
 
 @dataclass(frozen=True)
 class VideoPretrainConfig:
-    """How to train the video model, and where to put it.
+    """Train a small LLaVA-NeXT-Video that answers questions about videos.
 
     Attributes:
         out: folder of the finished model.
-        seed: of weights and videos.
+        seed: seed of weights and videos.
         scale: multiplies the steps of every stage and its videos.
         lr: peak learning rate of AdamW.
-        before_weight: of the question asked before a video, beside one asked after it.
+        before_weight: weight of the question asked before a video, beside one asked after it.
         save_every: steps between two saved states.
         report_videos: held-out videos for the card, a question of every kind to each.
     """
