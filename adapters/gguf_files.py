@@ -17,8 +17,6 @@ from shutil import copyfile, rmtree
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -39,6 +37,7 @@ from transfer.adapters.kinds import check_config
 from transfer.adapters.loading import first_line, load_weights, quiet
 from transfer.errors import UserError
 from transfer.files import locked, writing
+from transfer.progress import waiting
 
 _NEEDED = ("gguf", "accelerate")
 #: Beginning of the names of folders that are not finished.
@@ -236,13 +235,7 @@ def _unreadable(name: str, error: Exception) -> UserError:
 
 @contextmanager
 def _progress(what: str) -> Iterator[None]:
-    """Say what is done, and for how long it has been; on a terminal."""
-    console = Console(file=sys.stderr)
-    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        progress.add_task(what, total=None)
-        # Bars of other libraries would be drawn over it.
-        with redirect_stderr(io.StringIO()):
-            yield
+    """Say what is done, and for how long it has been."""
+    # Bars of other libraries would be drawn over it.
+    with waiting(what), redirect_stderr(io.StringIO()):
+        yield

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress, track
 
 from transfer.arguments import check_fields, typed
 from transfer.envs.behaviour import Arrays, Recorder, deterministic_returns, record_episodes
@@ -25,6 +24,7 @@ from transfer.envs.scripted import Layout, checked_place, has_expert, play, writ
 from transfer.envs.training_run import Checkpoint, TrainingRun
 from transfer.errors import UserError, check_at_least, resumable
 from transfer.files import cache_folder, locked, remove_partial
+from transfer.progress import bars, waiting
 from transfer.provenance import command_line, versions
 
 _EVAL_SEED = 20_000
@@ -148,7 +148,7 @@ def collect(config: CollectConfig) -> list[Path]:
     found = environment(config.env, config.env_version)
     if has_expert(found):
         return [_record_expert(config, found, console)]
-    paths, checkpoints = _train_and_write(config, console)
+    paths, checkpoints = _train_and_write(config)
     console.print(curve(checkpoints), highlight=False)
     for path in paths:
         console.print(_summary(path, read_d4rl(path), found), soft_wrap=True)
@@ -162,23 +162,22 @@ def _record_expert(config: CollectConfig, env: Environment, console: Console) ->
     seeds = range(first, first + config.episodes)
     with resumable("nothing was written; the same command begins anew"):
         episodes = play(env, seeds, config.skilled)
-        played = list(track(episodes, "playing", total=config.episodes, console=console))
+        with bars() as progress:
+            played = list(progress.track(episodes, config.episodes, description="playing"))
         told = {"algorithm": "scripted expert"} | _told(config, env.title) | {"seed": first}
         write(out, config.format, env, played, told)
     console.print(_summary(out, read_dataset(out, env), env), soft_wrap=True)
     return out
 
 
-def _train_and_write(
-    config: CollectConfig, console: Console
-) -> tuple[list[Path], list[Checkpoint]]:
+def _train_and_write(config: CollectConfig) -> tuple[list[Path], list[Checkpoint]]:
     how = f"the same command goes on from the last checkpoint in {config.run.folder}"
     with locked(config.folder) as held, resumable(how):
         if held:
             remove_partial(config.run.folder)
         checkpoints = config.run.checkpoints()
         if not checkpoints or checkpoints[-1].steps < config.steps:
-            checkpoints = _train(config, checkpoints, console)
+            checkpoints = _train(config, checkpoints)
         return write_datasets(config, checkpoints), checkpoints
 
 
@@ -221,7 +220,8 @@ def write_datasets(config: CollectConfig, checkpoints: Sequence[Checkpoint]) -> 
 def _write_rollouts(config: CollectConfig, one: Checkpoint, transitions: int, path: Path) -> None:
     policy = config.run.policy(one)
     env = make_env(config.env, config.env_version)
-    arrays = record_episodes(policy, env, transitions, _RECORD_SEED + (config.seed or 0))
+    with waiting(f"recording {path.name}"):
+        arrays = record_episodes(policy, env, transitions, _RECORD_SEED + (config.seed or 0))
     env.close()
     write_d4rl(path, arrays, _origin(config, one) | policy.metadata())
 
@@ -267,16 +267,14 @@ def _summary(path: Path, dataset: Dataset, env: Environment) -> str:
     )
 
 
-def _train(
-    config: CollectConfig, checkpoints: list[Checkpoint], console: Console
-) -> list[Checkpoint]:
+def _train(config: CollectConfig, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
     env = Recorder(make_env(config.env, config.env_version))
     judge = make_env(config.env, config.env_version)
     learner = Learner(env, max(config.steps, 10_000), config.seed or 0)
     done = checkpoints[-1].steps if checkpoints else 0
     if checkpoints:
         config.run.resume(learner, checkpoints)
-    with Progress(console=console) as progress:
+    with bars() as progress:
         bar = progress.add_task("training", total=config.steps, completed=done)
         while done < config.steps:
             began = time.perf_counter()

@@ -91,7 +91,8 @@ def test_ctrl_c_before_the_first_episode_still_exits_with_130(tiny, monkeypatch,
 
     monkeypatch.setattr(control_benchmark, "load_control_model", interrupted)
     assert run("eval", "--model", tiny) == 130
-    assert capsys.readouterr().err == "interrupted\n"
+    said = "interrupted: no result was kept; --out keeps what has ended\n"
+    assert capsys.readouterr().err == said
 
 
 def test_a_breakdown_of_everything_is_a_sentence_and_keeps_the_rows(

@@ -36,6 +36,8 @@ COMMANDS = {
 }
 #: The first command of each group -> its title.
 _GROUPS = {"eval": "compare and look", "evolve": "make", "get": "bring in"}
+#: What is said of a command that has nothing to go on from.
+_ANEW = "nothing was written; the same command begins anew"
 #: Those that are through before a line about them is read.
 _QUICK = ("get", "import", "report")
 
@@ -65,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"error: {error}")
         return FAILED
     except KeyboardInterrupt as stop:
-        say(": ".join(["interrupted", *map(str, stop.args)]))
+        say(f"interrupted: {' '.join(map(str, stop.args)) or _ANEW}")
         return INTERRUPTED
 
 

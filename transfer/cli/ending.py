@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from transfer.terminal import say
 
-_BAD_INPUT = 2
+_BAD_INPUT, _UNREAD = 2, 141
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EPIPE)
 
 
@@ -33,6 +33,9 @@ def unwritten(error: OSError) -> int:
     except OSError:
         # What is left in its buffer would be tried again at the end of the process.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if error.errno == errno.EPIPE:
+        # Whoever reads has enough, as `head` does; the code is what a signal would have made of it.
+        return _UNREAD
     what = error.filename or "the output"
     say(f"error: cannot write {what}: {error.strerror}; make room for it")
     return _BAD_INPUT

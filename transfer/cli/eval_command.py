@@ -8,7 +8,7 @@ from rich.console import Console, RenderableType
 
 from transfer.adapters.kinds import kind_of
 from transfer.cli import FAILED, INTERRUPTED
-from transfer.errors import UserError, unknown_name
+from transfer.errors import UserError, resumable, unknown_name
 from transfer.evaluation.control import ControlEval
 from transfer.evaluation.language import LanguageEval
 from transfer.evaluation.options import EvalConfig
@@ -16,6 +16,7 @@ from transfer.evaluation.store import Results
 from transfer.evaluation.suite import SuiteEval
 from transfer.evaluation.tables import WIDTH
 from transfer.evaluation.video import VideoEval
+from transfer.terminal import say
 
 CONFIG = {config.kind: config for config in (LanguageEval, VideoEval, ControlEval, SuiteEval)}
 
@@ -54,7 +55,10 @@ def option(words: Sequence[str], name: str) -> str | None:
 
 def run(config: EvalConfig) -> int:
     """Evaluate, print the tables or JSON, and say how it ended."""
-    results = _evaluate(config)
+    lost = "no result was kept; --out keeps what has ended"
+    kept = f"kept in {config.run.out}; the same command goes on from there"
+    with resumable(f"what had ended is {kept}" if config.run.out else lost):
+        results = _evaluate(config)
     if config.run.json:
         print(json.dumps(results.as_json(), indent=1))
     else:
@@ -63,10 +67,7 @@ def run(config: EvalConfig) -> int:
         done = (
             "what was done is" if isinstance(config, SuiteEval) else f"{len(results.rows)} rows are"
         )
-        where = "summarised; --out would keep it"
-        if config.run.out:
-            where = f"kept in {config.run.out}; the same command goes on from there"
-        print(f"interrupted: {done} {where}", file=sys.stderr)
+        say(f"interrupted: {done} {kept if config.run.out else 'summarised; --out would keep it'}")
         return INTERRUPTED
     return lost_code(results)
 
@@ -74,7 +75,7 @@ def run(config: EvalConfig) -> int:
 def lost_code(results: Results) -> int:
     """Say which policies failed at every item; the exit code of that."""
     if results.lost:
-        print(f"error: every item of {', '.join(results.lost)} failed; see above", file=sys.stderr)
+        say(f"error: every item of {', '.join(results.lost)} failed; see above")
     return FAILED if results.lost else 0
 
 
@@ -93,13 +94,12 @@ def print_tables(results: Results) -> None:
     from transfer.evaluation.layouts import tables
 
     if not results.summary and not results.rows:
-        print("no episode, document or question had ended", file=sys.stderr)
+        say("no episode, document or question had ended")
         return
     print_table(tables(results))
 
 
 def print_table(shown: RenderableType) -> None:
     """Print for a terminal, or as wide as tables are."""
-    console = Console()
-    # Standard output that is no terminal counts as 80 columns, which would cut numbers off.
-    Console(width=console.width if console.is_terminal else WIDTH).print(shown)
+    # What is no terminal counts as 80 columns, which would cut numbers off.
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(shown)

@@ -6,6 +6,7 @@ from transfer.adapters.kinds import CONTROL, kind_of
 from transfer.cli.eval_command import option
 from transfer.errors import UserError, unknown_name
 from transfer.inspection.config import InspectConfig, InspectControl, InspectCues
+from transfer.progress import waiting
 
 CONFIG = {"video": InspectConfig, "control": InspectControl, "cues": InspectCues}
 
@@ -38,14 +39,20 @@ def run(config: InspectConfig | InspectControl | InspectCues) -> int:
         from transfer.cli.eval_command import print_table
         from transfer.inspection.cues import cues_told
 
-        print_table(cues_told(config))
+        with waiting("playing"):
+            told = cues_told(config)
+        print_table(told)
         return 0
     if isinstance(config, InspectControl):
         from transfer.inspection.steps import keep_steps
 
-        print(keep_steps(config))
+        with waiting("playing"):
+            said = keep_steps(config)
+        print(said)
         return 0
     from transfer.inspection.kept import keep_video
 
-    print(keep_video(config))
+    with waiting("looking at the video"):
+        said = keep_video(config)
+    print(said)
     return 0

@@ -79,7 +79,7 @@ def parsed(program: str, words: Sequence[str], config: type) -> Any:
         answer(help_of(program, config))
     said = io.StringIO()
     # It knows terminals, but neither NO_COLOR nor FORCE_COLOR.
-    tyro._fmtlib._FORCE_ANSI = is_coloured(sys.stdout)
+    tyro._fmtlib._FORCE_ANSI = is_coloured(sys.stdout)  # pyright: ignore[reportAttributeAccessIssue]
     tyro._experimental_options["ansi_codes"] = is_coloured(sys.stdout)
     try:
         with redirect_stderr(said):

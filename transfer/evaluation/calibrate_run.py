@@ -5,8 +5,9 @@ there while it attends, itself included. So a threshold that holds a quarter may
 less late, and more in one layer than in another.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import fmean
 from typing import ClassVar
 
@@ -32,6 +33,7 @@ from transfer.evaluation.threads import torch_threads
 from transfer.evaluation.threshold import policy_digest
 from transfer.files import check_writable, content_digest, write_sealed
 from transfer.namm.config import DEFAULT_NAMM
+from transfer.progress import bars
 from transfer.provenance import command_line, versions
 from transfer.tasks.recall import get_task, make_batch
 from transfer.tasks.text import language_for
@@ -63,8 +65,13 @@ def calibrate(config: CalibrateConfig) -> str:
             config.model, config.trust_remote_code, **config.place.settings
         )
         check_length(language.model, config.length, "a document")
-        reading = _Reading(get_adapter(language.model), _documents(config, language))
-        threshold, held = _search(config, reading, pruning)
+        documents = _documents(config, language)
+        with bars() as progress:
+            # Most searches end before the last threshold.
+            task = progress.add_task("reading", total=(_MOST + 1) * len(documents))
+            read = partial(progress.advance, task)
+            reading = _Reading(get_adapter(language.model), documents, read)
+            threshold, held = _search(config, reading, pruning)
     content = {
         "command": command_line("calibrate", config, public=True),
         "model": language.name,
@@ -95,10 +102,12 @@ class _Reading:
     Attributes:
         adapter: of the model.
         documents: their token ids, all of one length.
+        read: told how many of them were read.
     """
 
     adapter: Adapter
     documents: Sequence[Sequence[int]]
+    read: Callable[[int], None]
 
     @torch.inference_mode()
     def held(self, pruning: Pruning) -> float:
@@ -111,6 +120,7 @@ class _Reading:
                 for piece in some.split(_PIECE, dim=1):
                     self.adapter.outputs({"input_ids": piece}, cache)
                 means += [cache.held(sequence).mean for sequence in range(len(some))]
+                self.read(len(some))
         # The full cache holds 1, 2, 3 ... tokens.
         return fmean(means) / ((ids.shape[1] + 1) / 2)
 

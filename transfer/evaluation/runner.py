@@ -1,14 +1,12 @@
 """Runs any benchmark: blocks times contenders, resumed, interrupted, on one process or many."""
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from transfer.adapters.placement import AUTO
 from transfer.arguments import typed
@@ -21,6 +19,7 @@ from transfer.evaluation.summary import summarise
 from transfer.evaluation.threads import torch_threads
 from transfer.evaluation.threshold import thresholds_of
 from transfer.evaluation.worker import BlockWorker, Job
+from transfer.progress import bars
 from transfer.provenance import command_line, versions
 from transfer.workers.engines import make_engine
 
@@ -93,8 +92,8 @@ def _play(worker: BlockWorker, config: EvalConfig, store: Store) -> bool:
     """Ask what is not ended; returns whether Ctrl-C ended it early."""
     total = sum(map(len, worker.items.values()))
     try:
-        with _progress() as progress, closing(_rows(worker, config, store)) as rows:
-            bar = progress.add_task("", total=total, completed=len(store.rows))
+        with bars() as progress, closing(_rows(worker, config, store)) as rows:
+            bar = progress.add_task("begins", total=total, completed=len(store.rows))
             for row in rows:
                 store.add(row)
                 progress.update(bar, advance=1, description=row["policy"])
@@ -144,19 +143,3 @@ def _ordered(worker: BlockWorker, rows: Sequence[Row]) -> list[Row]:
     blocks = {block.name: place for place, block in enumerate(worker.blocks)}
     keys = {one.key: place for place, one in enumerate(worker.contenders)}
     return sorted(rows, key=lambda row: (blocks[row["block"]], keys[row["policy"], row["budget"]]))
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """On standard error, so that standard output stays clean."""
-    console = Console(stderr=True)
-    with Progress(
-        TextColumn("{task.description:>9}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as progress:
-        yield progress

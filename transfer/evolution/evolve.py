@@ -80,9 +80,9 @@ def evolve(config: EvolveConfig) -> NAMM:
         device_map=config.place.device_map,
     )
     with (
+        resumable(f"finished generations are kept in {config.out}; --resume goes on from there"),
         locked(config.out),
         make_engine(config.engine, make, config.workers, config.threads, config.device) as engine,
-        resumable(f"finished generations are kept in {config.out}; --resume goes on from there"),
         EvolutionProgress(config.generations, len(config.seeds)) as progress,
     ):
         start = open_run(config, engine)

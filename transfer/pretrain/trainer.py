@@ -21,7 +21,6 @@ from typing import Any, Generic, TypeVar
 
 import torch
 from jaxtyping import Float
-from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
@@ -31,6 +30,7 @@ from transformers.utils import logging
 from transfer.errors import UserError, resumable
 from transfer.evaluation.threads import torch_threads
 from transfer.files import locked, replacing, writing
+from transfer.progress import bars
 
 _FINAL_RATE = 0.02
 #: Bytes of a digest, and what a file of `torch.save` begins with.
@@ -195,7 +195,7 @@ def training(folder: Path, threads: int | None = None) -> Iterator[Progress]:
         locked(folder),
         torch_threads(threads),
         resumable(how),
-        Progress(console=Console(stderr=True)) as progress,
+        bars() as progress,
     ):
         if (folder / "CARD.md").exists():
             # Left by a run that was killed after its last word.

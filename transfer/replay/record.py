@@ -5,7 +5,6 @@ MODEL-TASK-....safetensors   one for each run, see `transfer.replay.records`
 """
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
@@ -13,13 +12,13 @@ from pathlib import Path
 from shutil import disk_usage
 from typing import Any
 
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import DownloadColumn
 
 from transfer.adapters.kinds import Kind, Source
 from transfer.arguments import typed
 from transfer.errors import UserError, resumable
 from transfer.files import content_digest, locked, write_sealed
+from transfer.progress import bars
 from transfer.provenance import command_line, versions
 from transfer.replay.config import RecordConfig
 from transfer.replay.playing import playing, survey_playing
@@ -56,21 +55,24 @@ def record(config: RecordConfig) -> list[Record]:
     with (
         locked(config.out),
         resumable(f"finished records are kept in {config.out}; the same command goes on"),
-        _progress() as progress,
+        bars(DownloadColumn()) as progress,
     ):
         begun = _begun(config)
         task = progress.add_task("looking at the models", total=None)
         surveys = {model: _SURVEYS[kind](config, model) for model, kind in kinds.items()}
-        room = _room(config.out, surveys)
+        whole, done = sum(survey.size for survey in surveys.values()), _written(config.out)
+        room = _room(config.out, whole, done)
         _begin(config, begun, surveys)
         progress.console.print(room, highlight=False, soft_wrap=True)
+        progress.update(task, total=whole, completed=done)
         for model, kind in kinds.items():
             for run in _RUNS[kind](config, model, partial(_is_written, config.out)):
                 size = bytes_of(run.adapter, run.embeddings.shape[0] * run.embeddings.shape[1])
-                progress.update(task, description=f"recording {run.name}, {size / 1e6:,.1f} MB")
+                progress.update(task, description=run.name)
                 layers = record_layers(run.adapter, run.embeddings, run.objective)
                 about = {"model": model, "task": run.task, "modality": kind, "window": run.window}
                 write_record(config.out / f"{run.name}{SUFFIX}", layers, run.first, about)
+                progress.advance(task, size)
     return read_records(config.out)
 
 
@@ -134,14 +136,18 @@ def _texts(config: RecordConfig) -> str | None:
     return None if config.data is None else content_digest(read_texts(config.data))
 
 
-def _room(out: Path, surveys: Mapping[str, Survey]) -> str:
+def _written(out: Path) -> int:
+    """Bytes of the records that are there."""
+    return sum(path.stat().st_size for path in out.glob(f"*{SUFFIX}"))
+
+
+def _room(out: Path, whole: int, done: int) -> str:
     """How much all of it takes, in a sentence.
 
     Raises:
         UserError: the disk has less.
     """
-    whole = sum(survey.size for survey in surveys.values())
-    left = max(0, whole - sum(path.stat().st_size for path in out.glob(f"*{SUFFIX}")))
+    left = max(0, whole - done)
     free = disk_usage(out).free
     if left > free:
         raise UserError(
@@ -159,12 +165,3 @@ def _is_written(out: Path, name: str) -> bool:
 def _words(value: Any) -> str:
     values = value if isinstance(value, list) else [value] if value is not None else []
     return " ".join(map(str, values)) or "none"
-
-
-def _progress() -> Progress:
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        TimeElapsedColumn(),
-        console=Console(file=sys.stderr),
-    )
