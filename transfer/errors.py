@@ -18,13 +18,25 @@ class SimulationError(RuntimeError):
     """The simulator or the policy broke down in the middle of an episode."""
 
 
+#: How to go on from what is done now.
+_HOW: list[str] = []
+
+
 @contextmanager
 def resumable(how: str) -> Iterator[None]:
     """An interrupt in here says how to go on."""
+    _HOW.append(how)
     try:
         yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(how) from None
+    finally:
+        _HOW.pop()
+
+
+def how_to_go_on() -> str:
+    """What an interrupt says now."""
+    return next(iter(_HOW), "nothing was written; the same command begins anew")
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], more: str = "") -> UserError:

@@ -12,13 +12,19 @@ from typing import Any
 
 import transfer
 from transfer.cli.completion import complete
-from transfer.cli.ending import flush, terminated_as_interrupted, unwritten
+from transfer.cli.ending import (
+    BAD_INPUT,
+    FAILED,
+    INTERRUPTED,
+    flush,
+    interruptible,
+    unwritten,
+)
 from transfer.cli.help import going_to_run, help_of_kinds, overview
 from transfer.cli.words import HELP, answer, parsed, refuse_unreadable, with_kind
-from transfer.errors import SimulationError, UserError, unknown_name
+from transfer.errors import SimulationError, UserError, how_to_go_on, unknown_name
 from transfer.terminal import say, spell_what_is_missing
 
-BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 #: Command -> what the list of commands says of it; its file is of the same name.
 COMMANDS = {
     "eval": "Compare cache policies on a language, video or control model.",
@@ -36,10 +42,6 @@ COMMANDS = {
 }
 #: The first command of each group -> its title.
 _GROUPS = {"eval": "compare and look", "evolve": "make", "get": "bring in"}
-#: What is said of a command that has nothing to go on from.
-_ANEW = "nothing was written; the same command begins anew"
-#: Those that are through before a line about them is read.
-_QUICK = ("get", "import", "report")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,12 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after `transfer`; by default those of this process.
 
     Returns:
-        0, or 1: a check or the simulator failed, 2: bad input, 130: Ctrl-C or SIGTERM.
+        0, or 1: a check or the simulator failed, 2: bad input, 130: Ctrl-C or SIGTERM, 141: nobody
+        reads the output any more.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     spell_what_is_missing()
     try:
-        with terminated_as_interrupted():
+        with interruptible():
             code = _run(words)
             flush()
             return code
@@ -67,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"error: {error}")
         return FAILED
     except KeyboardInterrupt as stop:
-        say(f"interrupted: {' '.join(map(str, stop.args)) or _ANEW}")
+        say(f"interrupted: {' '.join(map(str, stop.args)) or how_to_go_on()}")
         return INTERRUPTED
 
 
@@ -78,7 +81,7 @@ def _run(words: Sequence[str]) -> int:
     program, config, run = _parsed(words)
     if getattr(config, "trust_remote_code", False):
         say("warning: the Python that a model brings is run as you")
-    if sys.stderr is not None and sys.stderr.isatty() and words[0] not in _QUICK:
+    if sys.stderr is not None and sys.stderr.isatty():
         # What it computes with takes seconds to import.
         say(going_to_run(program, config))
     return run(config)

@@ -7,10 +7,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
+from transfer.errors import how_to_go_on
 from transfer.terminal import say
 
-_BAD_INPUT, _UNREAD = 2, 141
+BAD_INPUT, FAILED, INTERRUPTED, UNREAD = 2, 1, 130, 141
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EPIPE)
 
 
@@ -27,7 +29,7 @@ def unwritten(error: OSError) -> int:
         if error.filename is None:
             raise error
         say(f"error: cannot use {error.filename}: {error.strerror}")
-        return _BAD_INPUT
+        return BAD_INPUT
     try:
         flush()
     except OSError:
@@ -35,26 +37,43 @@ def unwritten(error: OSError) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if error.errno == errno.EPIPE:
         # Whoever reads has enough, as `head` does; the code is what a signal would have made of it.
-        return _UNREAD
+        return UNREAD
     what = error.filename or "the output"
     say(f"error: cannot write {what}: {error.strerror}; make room for it")
-    return _BAD_INPUT
+    return BAD_INPUT
 
 
 @contextmanager
-def terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM does what Ctrl-C does, unless whoever started this process has it ignored.
+def interruptible() -> Iterator[None]:
+    """Ctrl-C and SIGTERM raise KeyboardInterrupt, unless whoever started this has them ignored.
 
-    Processes that are started meanwhile hear it as they like: a handler ends where they begin.
+    Processes that are started meanwhile hear them as they like: a handler ends where they begin.
     """
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
-    ):
-        yield
-        return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    heard = {number for number, handler in usual.items() if signal.getsignal(number) == handler}
+    if threading.current_thread() is not threading.main_thread():
+        heard = set()
+    for number in heard:
+        signal.signal(number, _interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in heard:
+            signal.signal(number, usual[number])
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    if _is_importing(frame):
+        # Libraries swallow what is raised in their imports, and fail later of what is missing.
+        say(f"interrupted: {how_to_go_on()}")
+        os._exit(INTERRUPTED)
+    raise KeyboardInterrupt
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether something that a command began is being imported."""
+    while frame is not None and frame.f_globals.get("__name__") != "transfer.cli":
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False

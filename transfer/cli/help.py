@@ -68,7 +68,7 @@ def going_to_run(program: str, config: Any) -> str:
     values = {name: _spelled(value) for name, value in flat_options(config)}
     names = USED.get(program.removeprefix("transfer "), " ".join(values)).split()
     told = (f"{name.replace('_', ' ')} {values[name]}" for name in names if values[name])
-    return f"{program}: {', '.join(told)}"
+    return f"{program}: {', '.join(told) or 'begins'}"
 
 
 def _usage(option: Option) -> str:
