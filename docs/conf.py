@@ -38,6 +38,6 @@ def _insert_help(_app: object, _name: str, source: list[str]) -> None:
     source[0] = re.sub(r"<!-- help: ([\w -]*)-->", lambda found: _help(found[1].split()), source[0])
 
 
-def setup(app) -> None:  # noqa: ANN001
+def setup(app) -> None:
     """Called by Sphinx."""
     app.connect("source-read", _insert_help)
