@@ -16,6 +16,7 @@ html_theme = "furo"
 html_title = "transfer"
 html_baseurl = "/"
 myst_heading_anchors = 3
+default_role = "code"
 # outputs of notebooks are committed; the tests execute them
 nb_execution_mode = "off"
 autodoc_member_order = "bysource"
