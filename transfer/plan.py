@@ -162,8 +162,10 @@ def print_plan(plan: Plan) -> None:
 
 def _table(plan: Plan, devices: list[DevicePlan]) -> Table:
     ranks = f", one of {plan.tensor_parallel} ranks" if plan.tensor_parallel > 1 else ""
+    share = isinstance(plan.budget, float)
+    kept = f"{plan.budget:.0%}" if share else f"{plan.budget} tokens a head"
     title = (
-        f"{plan.model}, {plan.tokens} tokens, {plan.budget:.0%} kept by {plan.policy} every "
+        f"{plan.model}, {plan.tokens} tokens, {kept} kept by {plan.policy} every "
         f"{plan.update_interval}{ranks}; GB (10^9 bytes)"
     )
     columns = ["device", "layers", "pruned", "full", "cache", "state", "of full", "peak", "of full"]
