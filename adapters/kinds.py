@@ -14,7 +14,7 @@ from transfer.adapters.fetched import FETCHED
 from transfer.adapters.published_control import published_models
 from transfer.arguments import typed
 from transfer.checkpoints import shipped
-from transfer.errors import UserError, unknown_name
+from transfer.errors import UserError, listed, unknown_name
 from transfer.files import is_hub_id, read_json_object
 from transfer.plugins import ADAPTERS
 
@@ -75,6 +75,10 @@ class Source:
             )
         if self.name.lower().endswith(GGUF):
             raise UserError(f"there is no file {self.name}; check the path")
+        if Path(self.name).is_file():
+            raise UserError(f"{self.name} is a file; name the folder of a model, or a GGUF file")
+        if not is_hub_id(self.name) and set("/\\") & set(self.name):
+            raise UserError(f"there is no folder {self.name}; check the path")
         if not is_hub_id(self.name):
             raise unknown_name("model", self.name, [*ALIASES, *FETCHED, *_shipped()])
 
@@ -183,8 +187,7 @@ def find_model(name: str | Path, kind: Kind) -> Source:
         known = f" of {', '.join(_VIDEO)}" if kind == "video" else ""
         raise UserError(
             f"{name} is {_IN_WORDS[source.kind]} ({source.config.get('model_type')}), not "
-            f"{_IN_WORDS[kind]}{known}; name {', '.join(shipped_models(kind))}, a folder or a hub "
-            "id"
+            f"{_IN_WORDS[kind]}{known}; name {listed(shipped_models(kind))}, a folder or a hub id"
         )
     return source
 

@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from transfer.adapters.kinds import Kind, shipped_models
 from transfer.adapters.placement import usable_device, widen
-from transfer.errors import UserError
+from transfer.errors import UserError, listed
 
 #: The number of a layer within the name of a weight.
 _NUMBER = re.compile(r"\.\d+\.")
@@ -99,7 +99,7 @@ def unloadable(kind: Kind, path: str, error: Exception) -> UserError:
     """The sentence for a model whose files transformers cannot use."""
     return UserError(
         f"{kind} model {path} cannot be loaded ({first_line(error)}); give a shipped name"
-        f" ({', '.join(shipped_models(kind))}), a folder or a hub id"
+        f" ({listed(shipped_models(kind))}), a folder or a hub id"
     )
 
 

@@ -22,7 +22,7 @@ from transfer.envs.environment import D4RL, Environment, env_id, env_name, envir
 from transfer.envs.learner import Learner
 from transfer.envs.scripted import Layout, checked_place, has_expert, play, write
 from transfer.envs.training_run import Checkpoint, TrainingRun
-from transfer.errors import UserError, check_at_least, resumable
+from transfer.errors import UserError, check_at_least, percent, resumable
 from transfer.files import cache_folder, locked, remove_partial
 from transfer.progress import bars, waiting
 from transfer.provenance import command_line, versions
@@ -87,7 +87,9 @@ class CollectConfig:
         self._check_way()
         check_at_least(1, self, "episodes")
         if not 0 <= self.skilled <= 1:
-            raise UserError(f"--skilled is {self.skilled}; use a share from 0 to 1")
+            raise UserError(
+                f"--skilled is {self.skilled}; use a share from 0 to 1{percent(self.skilled)}"
+            )
         check_at_least(1, self, "steps", "eval_every", most=10**9)
         check_at_least(1, self, "medium_transitions", "expert_transitions", most=10**8)
         check_at_least(1, self, "eval_episodes")
@@ -96,6 +98,7 @@ class CollectConfig:
         if not 0 < self.medium_fraction <= 1:
             raise UserError(
                 f"--medium-fraction is {self.medium_fraction}; use more than 0 and at most 1"
+                f"{percent(self.medium_fraction)}"
             )
 
     def _check_way(self) -> None:

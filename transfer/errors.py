@@ -18,6 +18,8 @@ class SimulationError(RuntimeError):
     """The simulator or the policy broke down in the middle of an episode."""
 
 
+#: Names of which all are told, and how many are of more than those.
+_MOST_SHOWN, _SHOWN = 16, 8
 #: How to go on from what is done now.
 _HOW: list[str] = []
 
@@ -50,8 +52,23 @@ def unknown_name(kind: str, name: str, known: Iterable[str], more: str = "") -> 
     """
     known = sorted(known)
     near = get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {listed(known)}"
+    if "," in name and set(name.split(",")) <= set(known):
+        hint = f"write several with spaces between: {name.replace(',', ' ')}"
     return UserError(f"unknown {kind} {name!r}; {hint}" + (f" ({more})" if more else ""))
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in a sentence; of very many the shortest, which the others are kinds of."""
+    every = list(names)
+    shown = sorted(every, key=len)[:_SHOWN] if len(every) > _MOST_SHOWN else every
+    rest = f" and {len(every) - len(shown)} more" if shown is not every else ""
+    return ", ".join(name for name in every if name in shown) + rest
+
+
+def percent(value: float) -> str:
+    """What is added to the sentence about a share that was meant in percent."""
+    return f"; {value:g} % is {value / 100:g}" if 1 < value <= 100 else ""
 
 
 def check_at_least(least: int, config: object, *names: str, most: int = MOST) -> None:

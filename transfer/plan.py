@@ -134,6 +134,8 @@ def _config(model: str, trust_remote_code: bool) -> PreTrainedConfig:
                 config = AutoConfig.from_pretrained(
                     source.path, trust_remote_code=trust_remote_code
                 )
+    except UserError as error:
+        raise UserError(f"{error} (sizes are known of {', '.join(KNOWN)}, too)") from error
     # Configurations of damaged files raise what they like, as TypeError and their own errors.
     except Exception as error:
         raise UserError(

@@ -111,13 +111,13 @@ def _parsed(words: Sequence[str]) -> tuple[str, Any, Callable[[Any], int]]:
         known = [*COMMANDS, "--help", "--version"]
         raise unknown_name(what, name, known, "`transfer` alone lists the commands")
     command, program = _command(name), f"transfer {name}"
-    config = command.CONFIG
+    config, kinds = command.CONFIG, {}
     if isinstance(config, Mapping):
         kind, *rest = with_kind(program, command, rest)
         if kind in HELP:
             answer(help_of_kinds(program, COMMANDS[name], config))
-        program, config = f"{program} {kind}", config[kind]
-    return program, parsed(program, rest, config), command.run
+        program, config, kinds = f"{program} {kind}", config[kind], config
+    return program, parsed(program, rest, config, kinds), command.run
 
 
 def _command(name: str) -> Any:

@@ -7,7 +7,7 @@ found here again, from the same configuration; its box is printed only where not
 import io
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import MISSING
 from types import NoneType
@@ -19,7 +19,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
 from transfer.arguments import fits, in_words, literal
 from transfer.cli.help import help_of
 from transfer.cli.options import Option, options_of
-from transfer.errors import UserError, unknown_name
+from transfer.errors import UserError, percent, unknown_name
 from transfer.terminal import is_coloured
 
 EVERYTHING = "--help-all"
@@ -68,8 +68,14 @@ def with_kind(program: str, command: Any, words: Sequence[str]) -> list[str]:
     )
 
 
-def parsed(program: str, words: Sequence[str], config: type) -> Any:
+def parsed(program: str, words: Sequence[str], config: type, kinds: Mapping[str, type]) -> Any:
     """The configuration that the words spell.
+
+    Args:
+        program: the command with its kind.
+        words: that follow it.
+        config: the configuration.
+        kinds: of every kind of the command, if it has several.
 
     Raises:
         UserError: they do not fit it.
@@ -92,18 +98,29 @@ def parsed(program: str, words: Sequence[str], config: type) -> Any:
             )
     except SystemExit as left:
         if left.code:
-            refuse(program, words, options_of(config))
+            flags = {
+                kind: {f for o in options_of(each) for f in o.flags} for kind, each in kinds.items()
+            }
+            refuse(program, words, options_of(config), flags)
             print(said.getvalue(), end="", file=sys.stderr)
         raise
 
 
-def refuse(program: str, words: Sequence[str], options: Sequence[Option]) -> None:
+def refuse(
+    program: str, words: Sequence[str], options: Sequence[Option], others: Mapping[str, set[str]]
+) -> None:
     """Say which of the words does not fit the options, and what would.
+
+    Args:
+        program: the command.
+        words: that follow it.
+        options: of it.
+        others: kind -> how its options are spelled.
 
     Raises:
         UserError: about the first that does not; nothing if that is not found.
     """
-    given, loose = _given(program, words, options)
+    given, loose = _given(program, words, options, others)
     for option, values in given:
         if not values and not option.is_switch and not option.many:
             raise UserError(f"{option.shown} says nothing; give it {_wanted(option)}")
@@ -124,7 +141,7 @@ def refuse(program: str, words: Sequence[str], options: Sequence[Option]) -> Non
 
 
 def _given(
-    program: str, words: Sequence[str], options: Sequence[Option]
+    program: str, words: Sequence[str], options: Sequence[Option], others: Mapping[str, set[str]]
 ) -> tuple[list[Given], list[str]]:
     """The options of the words with their values, and the words that are of none.
 
@@ -139,13 +156,24 @@ def _given(
         if re.match("--?[A-Za-z]", word):
             flag = flag.replace("_", "-")
             if flag not in by_flag:
-                raise unknown_name(f"option of `{program}`", flag, by_flag, _see(program))
+                raise _unknown(program, flag, by_flag, others)
             given.append((by_flag[flag], [value] if joined else []))
         elif given and _takes_more(*given[-1]):
             given[-1][1].append(word)
         else:
             loose.append(word)
     return given, loose
+
+
+def _unknown(
+    program: str, flag: str, known: Iterable[str], others: Mapping[str, set[str]]
+) -> UserError:
+    kinds = [kind for kind, flags in others.items() if flag in flags]
+    if kinds:
+        command = program.rpartition(" ")[0]
+        found = " and ".join(f"`{command} {kind}`" for kind in kinds)
+        return UserError(f"{flag} is no option of `{program}`, but of {found}; leave it out")
+    return unknown_name(f"option of `{program}`", flag, known, _see(program))
 
 
 def _takes_more(option: Option, values: Sequence[str]) -> bool:
@@ -155,9 +183,11 @@ def _takes_more(option: Option, values: Sequence[str]) -> bool:
 def _check_value(option: Option, word: str) -> None:
     if fits(_meant(word), option.kind) or fits(word, option.kind):
         return
-    number = re.fullmatch(r"([0-9.]+) ?%", word)
-    percent = f"; {word} is {float(number[1]) / 100:g}" if number else ""
-    raise UserError(f"{option.shown} is {word}; use {_wanted(option)}{percent}")
+    number = re.fullmatch(r"([0-9]+\.?[0-9]*) ?%", word)
+    hint = percent(float(number[1])) if number else ""
+    if "," in word:
+        hint = ", with spaces between several values, and with a point for decimals"
+    raise UserError(f"{option.shown} is {word}; use {_wanted(option)}{hint}")
 
 
 def _meant(word: str) -> Any:

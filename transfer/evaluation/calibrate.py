@@ -5,7 +5,7 @@ from pathlib import Path
 
 from transfer.adapters.placement import Placement
 from transfer.arguments import check_fields
-from transfer.errors import MOST_SEED, MOST_TOKENS, UserError, check_at_least
+from transfer.errors import MOST_SEED, MOST_TOKENS, UserError, check_at_least, percent
 from transfer.evaluation.options import name_once
 
 
@@ -52,7 +52,9 @@ class CalibrateConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         if not 0 < self.kept < 1:
-            raise UserError(f"kept is {self.kept}; use a share above 0 and below 1")
+            raise UserError(
+                f"kept is {self.kept}; use a share above 0 and below 1{percent(self.kept)}"
+            )
         if bool(self.text) == bool(self.task):
             raise UserError("name either texts to read with --text, or tasks with --task")
         name_once(self, "text" if self.text else "task")

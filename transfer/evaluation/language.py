@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from transfer.adapters.kinds import Source
 from transfer.arguments import check_fields
-from transfer.errors import MOST_SEED, MOST_TOKENS, UserError, check_at_least
+from transfer.errors import MOST_SEED, MOST_TOKENS, UserError, check_at_least, percent
 from transfer.evaluation.options import (
     ContenderOptions,
     EvalConfig,
@@ -88,7 +88,9 @@ class LanguageEval(EvalConfig):
         check_at_least(2, self, "max_length", most=MOST_TOKENS)
         for depth in self.depth:
             if not 0 <= depth <= 1:
-                raise UserError(f"depth {depth} is no share; use numbers from 0 to 1")
+                raise UserError(
+                    f"depth {depth} is no share; use numbers from 0 to 1{percent(depth)}"
+                )
         if PERPLEXITY in self.task and len(self.task) > 1:
             raise UserError(f"task {PERPLEXITY} has other scores than the others; name it alone")
         tokens = min(self.batch, self.documents or MADE) * max(self.length)

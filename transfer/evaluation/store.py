@@ -364,6 +364,8 @@ def read_results(folder: Path) -> Results:
     """
     if (folder / SETTINGS_FILE).is_file() and not (folder / RESULTS_FILE).is_file():
         raise UserError(f"{folder} holds a run that was stopped; repeat its command to go on")
+    if not (folder / RESULTS_FILE).is_file():
+        raise UserError(f"{folder} holds no {RESULTS_FILE}; name a folder that an --out named")
     content, path = read_json_object(folder / RESULTS_FILE), folder / ROWS_FILE
     told = content.pop("digest", None)
     if told is None or "kind" not in content:

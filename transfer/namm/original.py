@@ -52,6 +52,8 @@ def read_checkpoint(path: str | Path) -> Any:
         ) from error
     except FileNotFoundError as error:
         raise UserError(f"there is no file {path}; check the path") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{path} is a folder; name the checkpoint's file") from error
     except Exception as error:
         # on damaged bytes the unpickler fails in whatever way they lead it to
         raise UserError(f"{path} is cut or damaged; copy or download it again") from error
