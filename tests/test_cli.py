@@ -113,7 +113,8 @@ def test_a_breakdown_of_everything_is_a_sentence_and_keeps_the_rows(
     [
         (("--model", "decision-transformr"), "did you mean decision-transformer"),
         (("--model", "llama"), "unknown model 'llama'"),
-        (("--model", "./nowhere"), "unknown model './nowhere'"),
+        (("--model", "./nowhere"), "there is no folder ./nowhere; check the path"),
+        (("--model", __file__), "is a file; name the folder of a model, or a GGUF file"),
         (("--model", "decision-transformer", "--env", "walker"), "unknown environment 'walker'"),
         (
             ("--model", "decision-transformer", "--env", "walker2d", "--quality", "mixed"),
@@ -121,6 +122,7 @@ def test_a_breakdown_of_everything_is_a_sentence_and_keeps_the_rows(
         ),
         (("--env", "halfcheetah"), "trained for hopper, not for halfcheetah"),
         (("--policy", "h2"), "unknown policy 'h2'; did you mean h2o"),
+        (("--policy", "h2o,namm"), "write several with spaces between: h2o namm"),
         (("--policy", "recency", "--budget", "None"), "policy recency has no threshold"),
         (("--policy", "recency", "--budget", "none"), "policy recency has no threshold"),
         (
@@ -176,10 +178,12 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tiny, words, sentence, capsys
         (("eval", "control", "--model", "x", "--env-version", "v3"), "v3; use v4 or v5"),
         (("eval", "language", "--model", "x", "--budget", "25%"), "25% is 0.25"),
         (("eval", "language", "--model", "x", "--documents", "1.5"), "use a whole number or None"),
-        (
-            ("eval", "video", "--model", "x", "--documents", "3"),
-            "`transfer eval video` '--documents'",
-        ),
+        (("eval", "video", "--model", "x", "--documents", "3"), "of `transfer eval language`"),
+        (("eval", "language", "--model", "x", "--budget", "0,25"), "a point for decimals"),
+        (("calibrate", "--model", "x", "--kept", "25", "--task", "recall"), "25 % is 0.25"),
+        (("eval", "--suite", "zero-shot", "--section", "vidio"), " more"),
+        (("import", ".", "namm"), ". is a folder; name the checkpoint's file"),
+        (("report", "nowhere"), "nowhere holds no results.json"),
         (("eval", "language", "--model", "a", "b"), "'b' belongs to no option; put quotes around"),
         (("evaluate",), "unknown command 'evaluate'; did you mean eval"),
         (("--versions",), "did you mean --version"),

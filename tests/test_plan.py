@@ -195,7 +195,7 @@ def test_settings_out_of_range_are_refused(settings, sentence):
         ({"model": "bamba-9b", "tensor_parallel": 2}, "shares out its recurrent states"),
         ({"tensor_parallel": 3}, "does not divide the 64 heads"),
         ({"tensor_parallel": 16}, "does not divide the 8 KV heads"),
-        ({"model": "./nowhere"}, r"no configuration of ./nowhere .*llama-3-70b"),
+        ({"model": "./nowhere"}, r"no folder ./nowhere; check the path .*llama-3-70b"),
     ],
 )
 def test_what_does_not_fit_the_model_is_refused(settings, sentence):
