@@ -7,6 +7,7 @@ transformers is imported.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from transfer.checkpoints import shipped
 from transfer.errors import UserError, listed, unknown_name
 from transfer.files import is_hub_id, read_json_object
 from transfer.plugins import ADAPTERS
+from transfer.progress import waiting
 
 Kind = Literal["language", "video", "control"]
 #: How the name of a file with a model and its tokenizer ends.
@@ -240,12 +242,32 @@ def _kept() -> dict[str, Path]:
 def _downloaded(repo: str) -> Path:
     """config.json of a repository of the Hub, as cached or fetched now."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    logger = getLogger("huggingface_hub")
+    level = logger.level
+    # It tells each of five attempts, for half a minute.
+    logger.setLevel(ERROR)
     try:
-        return Path(hf_hub_download(repo, "config.json"))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        with waiting(f"asking the Hugging Face Hub about {repo}"):
+            return Path(hf_hub_download(repo, "config.json"))
+    except (OSError, ValueError) as error:
         raise UserError(
             f"{repo!r} is no shipped model or folder, and its config.json could not be fetched "
-            f"from the Hugging Face Hub ({type(error).__name__}); check the name and the connection"
+            f"from the Hugging Face Hub ({_reason(error)}); check the name and the connection"
         ) from error
+    finally:
+        logger.setLevel(level)
+
+
+def _reason(error: Exception) -> str:
+    """Why the Hub gives nothing, in words."""
+    from huggingface_hub import errors
+
+    for kind, words in (
+        (errors.GatedRepoError, "its licence has to be accepted there, then `hf auth login`"),
+        (errors.RepositoryNotFoundError, "it has no such repository, or a private one"),
+        (errors.LocalEntryNotFoundError, "it cannot be reached"),
+    ):
+        if isinstance(error, kind):
+            return words
+    return type(error).__name__

@@ -29,7 +29,7 @@ nitpicky = False
 
 def _help(words: list[str]) -> str:
     plain = dict(os.environ, COLUMNS="100", NO_COLOR="1", TERM="dumb")
-    command = [sys.executable, "-m", "transfer", *words, "--help"]
+    command = [sys.executable, "-m", "transfer", *words, "--help-all"]
     shown = subprocess.run(command, env=plain, capture_output=True, text=True, check=True).stdout
     return f"```text\n{shown.strip()}\n```"
 

@@ -176,7 +176,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tiny, words, sentence, capsys
         (("eval", "control", "--model", "x", "--delayed", "yes"), "use True or False or None"),
         (("eval", "control", "--model", "x", "--target-return", "high"), "high; use a number"),
         (("eval", "control", "--model", "x", "--env-version", "v3"), "v3; use v4 or v5"),
-        (("eval", "language", "--model", "x", "--budget", "25%"), "25% is 0.25"),
+        (("eval", "language", "--model", "x", "--budget", "25%"), "25 % is 0.25"),
         (("eval", "language", "--model", "x", "--documents", "1.5"), "use a whole number or None"),
         (("eval", "video", "--model", "x", "--documents", "3"), "of `transfer eval language`"),
         (("eval", "language", "--model", "x", "--budget", "0,25"), "a point for decimals"),

@@ -195,9 +195,11 @@ except BaseException:
     pass
 """
 _IMPORTS = """
-import sys
+import signal
 from transfer.cli.ending import interruptible
 from transfer.errors import resumable
+# Shells have it ignored in what they run in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with interruptible(), resumable("all is kept in there"):
     import swallows
 print("went on")

@@ -65,7 +65,8 @@ def interruptible() -> Iterator[None]:
 def _interrupt(number: int, frame: FrameType | None) -> None:
     if _is_importing(frame):
         # Libraries swallow what is raised in their imports, and fail later of what is missing.
-        say(f"interrupted: {how_to_go_on()}")
+        # Standard error may be held back meanwhile.
+        print(f"interrupted: {how_to_go_on()}", file=sys.__stderr__, flush=True)
         os._exit(INTERRUPTED)
     raise KeyboardInterrupt
 

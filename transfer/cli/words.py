@@ -82,7 +82,7 @@ def parsed(program: str, words: Sequence[str], config: type, kinds: Mapping[str,
     tyro._experimental_options["ansi_codes"] = is_coloured(sys.stdout)
     try:
         with redirect_stderr(said):
-            return tyro.cli(
+            made = tyro.cli(
                 config,
                 prog=program,
                 args=["--help"] if EVERYTHING in words else list(words),
@@ -92,8 +92,10 @@ def parsed(program: str, words: Sequence[str], config: type, kinds: Mapping[str,
     except SystemExit as left:
         if left.code:
             refuse(program, words, config, kinds)
-            print(said.getvalue(), end="", file=sys.stderr)
+        print(said.getvalue(), end="", file=sys.stderr)
         raise
+    print(said.getvalue(), end="", file=sys.stderr)
+    return made
 
 
 def _registry() -> ConstructorRegistry:
