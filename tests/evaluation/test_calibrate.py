@@ -30,13 +30,13 @@ from transfer.tasks.symbols import Symbols
 
 LENGTH, INTERVAL, KEPT, EACH = 160, 32, 0.5, 5
 TASKS = ("recall", "passkey")
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs/explanation/budgets.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    """By the command of the README, and of `tova` by one like it; files by their policies."""
-    [line] = re.findall(r"^transfer (calibrate .*)$", README, re.MULTILINE)
+    """By the command of the documents, and of `tova` by one like it; files by their policies."""
+    [line] = re.findall(r"^transfer (calibrate .*)$", PAGE, re.MULTILINE)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("thresholds"))
         assert main(line.split()) == 0

@@ -480,7 +480,7 @@ def test_the_progress_bar_moves_with_every_row_and_begins_where_the_run_does(
             self.at.append(self.at[-1] + advance)
 
     bars = []
-    monkeypatch.setattr(runner, "Progress", Bar)
+    monkeypatch.setattr(runner, "bars", Bar)
     asked.stop(KeyboardInterrupt(), ORDER[5])
     evaluate(toy(out=tmp_path))
     evaluate(toy(out=tmp_path))
