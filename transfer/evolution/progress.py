@@ -1,6 +1,5 @@
 """What a run says while it runs, on standard error."""
 
-from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -9,11 +8,9 @@ from rich.progress import MofNCompleteColumn, TextColumn
 from transfer.evolution.ledger import Entry
 from transfer.progress import bars
 
-_LAST = 5
-
 
 class EvolutionProgress:
-    """A bar over the generations of all seeds, with the last fitnesses and the time left.
+    """A bar over the generations of all seeds, with the last fitness and the time left.
 
     Args:
         generations: of each seed.
@@ -24,7 +21,6 @@ class EvolutionProgress:
         self._progress = bars(MofNCompleteColumn(), TextColumn("{task.fields[state]}"))
         self._task = self._progress.add_task("begins", total=generations * seeds, state="")
         self._done = 0
-        self._fitness: deque[float] = deque(maxlen=_LAST)
 
     def __enter__(self) -> "EvolutionProgress":
         self._progress.start()
@@ -41,19 +37,16 @@ class EvolutionProgress:
     def begin(self, seed: int, done: int) -> None:
         """A seed's search goes on after `done` generations."""
         self._done += done
-        self._fitness.clear()
         self._progress.update(self._task, description=f"seed {seed}", completed=self._done)
 
     def generation(self, record: Entry) -> None:
         """A generation is done."""
         self._done += 1
-        self._fitness.append(_mean(record["fitness"]))
-        curve = " ".join(f"{value:.3f}" for value in self._fitness)
-        kept = f"{_mean(record['kept']):.0%}"
+        fitness, kept = _mean(record["fitness"]), _mean(record["kept"])
         self._progress.update(
             self._task,
             completed=self._done,
-            state=f"fitness {curve}, kept {kept}",
+            state=f"fitness {fitness:.3f}, kept {kept:.0%}",
         )
 
     def note(self, text: str) -> None:
