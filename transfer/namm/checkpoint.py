@@ -11,14 +11,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from transfer.arguments import typed
 from transfer.checkpoints import shipped
 from transfer.errors import UserError, unknown_name
-from transfer.files import read_json, replacing, write_json
+from transfer.files import read_json, reading_tensors, replacing, write_json
 from transfer.namm.config import NAMMConfig
 from transfer.plugins import check_installed
 
@@ -97,13 +96,8 @@ def _shipped() -> dict[str, Path]:
 def _read(config_path: Path, tensors_path: Path) -> Saved:
     if not tensors_path.is_file():
         raise UserError(f"{tensors_path} is missing; give a folder that a NAMM was saved to")
-    try:
+    with reading_tensors(tensors_path, "make or download it again"):
         tensors = load_file(tensors_path)
-    # safetensors has errors of its own, and lets through those of types and sizes of torch.
-    except (SafetensorError, OSError, ValueError, LookupError, RuntimeError, TypeError) as error:
-        raise UserError(
-            f"{tensors_path} is cut or damaged ({error}); make or download it again"
-        ) from error
     for name, tensor in tensors.items():
         if not tensor.is_floating_point() or not tensor.numel():
             raise UserError(

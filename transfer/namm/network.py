@@ -4,7 +4,7 @@ The same few thousand parameters score every layer, every head and every model; 
 depends on which.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from transfer.arguments import typed
 from transfer.errors import UserError
+from transfer.files import content_digest
 from transfer.namm.checkpoint import push_namm, read_namm, save_namm
 from transfer.namm.config import NAMMConfig
 from transfer.namm.features import Tokens
@@ -92,6 +93,11 @@ class NAMM:
     def population(self) -> int:
         """How many members the vector holds."""
         return len(self.vector)
+
+    def digest(self) -> str:
+        """Of the configuration and all numbers: what is alike in two NAMMs that are one."""
+        numbers = [tensor.tolist() for tensor in (self.vector, self.mean, self.std)]
+        return content_digest([asdict(self.config), numbers])
 
     def read(
         self,
