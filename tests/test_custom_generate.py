@@ -33,12 +33,11 @@ def pruned(model, ids, **arguments):
 @pytest.mark.parametrize(
     "how",
     [
-        {"do_sample": False},
         {"do_sample": True, "temperature": 2.0},
         {"do_sample": False, "num_beams": 3},
         {"do_sample": False, "padding": True},
     ],
-    ids=["greedy", "sampling", "beams", "batch"],
+    ids=["sampling", "beams", "greedy with padding"],
 )
 def test_the_tokens_are_those_of_attach_and_generate(how):
     how, model = dict(how), tiny.llama()

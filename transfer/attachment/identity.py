@@ -1,6 +1,7 @@
 """What tells one model from others, by what is in memory: for caches that outlive their process."""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,10 +31,12 @@ def identity(adapter: Adapter) -> dict[str, Any]:
             "a tensor parallel process has only some heads of each layer, so its cache is no file "
             "for others; shard by layers instead (device_map)"
         )
-    told = {name: value for name, value in config.to_dict().items() if name not in _ASIDE}
+    # What JSON cannot say is told by its name.
+    settings = json.loads(json.dumps(config.to_dict(), default=str))
+    told = {name: settings[name] for name in sorted(settings) if name not in _ASIDE}
     return {
         "family": model.config.model_type,
-        **{f"config {name}": told[name] for name in sorted(told) if name[0] != "_"},
+        **{f"config {name}": value for name, value in told.items() if name[0] != "_"},
         "layers": sorted(adapter.devices),
         "weights": _digest(_tensors(model)),
     }

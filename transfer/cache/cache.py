@@ -243,10 +243,12 @@ class PrunedCache(DynamicCache):
             UserError: there is none yet, nothing went through, or a step was left in its middle.
         """
         self._check_whole()
+        if self._done or self._touched:
+            raise self._half()
         if self.binding is None or not self.used:
             raise UserError(
-                "nothing went through this cache yet, so there is nothing to save; run its model "
-                "with it first"
+                "nothing went through this cache yet in this process, so there is nothing to save; "
+                "run its model with it first"
             )
         return self.binding
 
