@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: eval test lint types bench support clean
+.PHONY: eval test lint types docs bench support clean
 .DELETE_ON_ERROR:
 
 eval: $(VENV)/installed  ## Decision Transformer on MuJoCo's Hopper, its cache pruned
@@ -23,10 +23,13 @@ types: $(VENV)/installed-dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/pip install --quiet --no-deps --editable .
 
+docs: $(VENV)/installed-dev  ## build/site/index.html; a warning is an error
+	$(BIN)/sphinx-build -W --keep-going --quiet -b html docs build/site
+
 bench: $(VENV)/installed  ## time and memory, side by side, on one core
 	$(BIN)/python -m benchmarks
 
-support: $(VENV)/installed  ## docs/support.md: every family of transformers, exact or refused
+support: $(VENV)/installed  ## docs/reference/support.md: every family of transformers, exact or refused
 	$(BIN)/python tests/families.py
 
 $(VENV)/installed: pyproject.toml

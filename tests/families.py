@@ -4,8 +4,8 @@ So also of the video models that can be named.
 
     python tests/families.py
 
-writes `docs/support.md`. A family is made tiny by giving its configuration, and those inside it,
-small sizes under all names that sizes have; the few that need more say it in `MORE`.
+writes `docs/reference/support.md`. A family is made tiny by giving its configuration, and those
+inside it, small sizes under all names that sizes have; the few that need more say it in `MORE`.
 """
 
 import warnings
@@ -26,7 +26,7 @@ from transfer import check_adapter
 from transfer.errors import UserError
 from transfer.files import replacing
 
-TABLE = Path(__file__).parents[1] / "docs" / "support.md"
+TABLE = Path(__file__).parents[1] / "docs" / "reference" / "support.md"
 LARGEST = 100_000_000
 SIZES: dict[str, Any] = {
     name: size
@@ -193,7 +193,7 @@ def outcome(family: str) -> Outcome:
 
 
 def video_table(outcomes: list[Outcome]) -> Iterator[str]:
-    """The lines of `docs/support.md` on video models."""
+    """The lines of `docs/reference/support.md` on video models."""
     yield ""
     yield "## Video models"
     yield ""
@@ -212,7 +212,7 @@ def video_table(outcomes: list[Outcome]) -> Iterator[str]:
 
 
 def table(outcomes: list[Outcome]) -> Iterator[str]:
-    """The lines of `docs/support.md` on language models."""
+    """The lines of `docs/reference/support.md` on language models."""
     counts = Counter(outcome.verdict for outcome in outcomes)
     yield "# Which families can be pruned"
     yield ""
@@ -221,7 +221,7 @@ def table(outcomes: list[Outcome]) -> Iterator[str]:
         "as a tiny random model through `check_adapter`, made by `python tests/families.py`. "
         f"{counts['exact']} are pruned and exact, {counts['partly']} too, but for layers with an "
         "attention window, a chunk, a recurrent state or no attention, which are left alone "
-        "([mixed-models.md](mixed-models.md) says what is saved), "
+        "([mixed-models.md](../explanation/mixed-models.md) says what is saved), "
         f"{counts['refused']} are refused in a sentence, {counts['not built']} could not be made "
         "tiny. Layers are those of the tiny model."
     )
