@@ -352,6 +352,15 @@ def test_a_part_of_the_heads_is_not_saved(saved, tmp_path, monkeypatch):
             memory.cache.save(tmp_path / "a")
 
 
+def test_a_model_whose_weights_are_elsewhere_cannot_be_told_from_others(tmp_path):
+    model = tiny.llama(layers=1)
+    with attach(model, "full") as memory:
+        run(model, memory.new_cache(), BEFORE)
+        model.lm_head.to("meta")
+        with pytest.raises(UserError, match=r"lm_head\.weight of this model is offloaded"):
+            memory.cache.save(tmp_path / "a")
+
+
 def test_what_lies_in_the_file_s_place_stays_until_there_is_more(saved, tmp_path, monkeypatch):
     model, _ = saved
     (tmp_path / "a").write_text("old")
