@@ -6,7 +6,6 @@ from transfer.adapters.kinds import CONTROL, kind_of
 from transfer.cli.eval_command import option
 from transfer.errors import UserError, unknown_name
 from transfer.inspection.config import InspectConfig, InspectControl, InspectCues
-from transfer.progress import waiting
 
 CONFIG = {"video": InspectConfig, "control": InspectControl, "cues": InspectCues}
 
@@ -39,20 +38,14 @@ def run(config: InspectConfig | InspectControl | InspectCues) -> int:
         from transfer.cli.eval_command import print_table
         from transfer.inspection.cues import cues_told
 
-        with waiting("playing"):
-            told = cues_told(config)
-        print_table(told)
+        print_table(cues_told(config))
         return 0
     if isinstance(config, InspectControl):
         from transfer.inspection.steps import keep_steps
 
-        with waiting("playing"):
-            said = keep_steps(config)
-        print(said)
+        print(keep_steps(config))
         return 0
     from transfer.inspection.kept import keep_video
 
-    with waiting("looking at the video"):
-        said = keep_video(config)
-    print(said)
+    print(keep_video(config))
     return 0

@@ -36,9 +36,11 @@ def refuse(program: str, words: Sequence[str], config: type, kinds: Mapping[str,
         for value in values:
             _check_value(option, value)
     placed = [option for option in options if not option.flags]
+    # The last may take all that is left.
+    taken = len(loose) if placed and placed[-1].many else len(placed)
     for option, value in zip(placed, loose):
         _check_value(option, value)
-    for value in loose[len(placed) :]:
+    for value in loose[taken:]:
         raise UserError(
             f"{program}: {value!r} belongs to no option; put quotes around a value with spaces, "
             f"or leave it out ({_see(program)})"

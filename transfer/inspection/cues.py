@@ -28,6 +28,7 @@ from transfer.evaluation.control_benchmark import ControlBenchmark
 from transfer.evaluation.tables import new_table
 from transfer.inspection.config import InspectCues
 from transfer.inspection.marked import Marked
+from transfer.progress import bars
 
 #: What is measured of a token, and when.
 SIGNALS = ("attention, new", "attention, old", "key norm, new", "key norm, old")
@@ -103,9 +104,13 @@ def cues_told(config: InspectCues) -> Table:
     pruning = replace(whole.pruning, policy=watching, update_interval=config.update_interval)
     envs = [Marked(env) for env in make_envs(benchmark.env, config.episodes)]
     target = benchmark.control.target_returns[0]
-    with benchmark.controller(Contender("watching", pruning), list(seeds)) as controller:
+    with (
+        bars() as shown,
+        benchmark.controller(Contender("watching", pruning), list(seeds)) as controller,
+    ):
         watching.running.extend(range(config.episodes))
-        for episode in benchmark.stream(controller, envs, list(seeds), target):
+        played = benchmark.stream(controller, envs, list(seeds), target)
+        for episode in shown.track(played, config.episodes, description="playing"):
             refuse_failures([episode])
             watching.running.remove(episode.place)
     marks = [(env.marks("cue"), env.marks("recall")) for env in envs]

@@ -19,6 +19,7 @@ from transfer.evaluation.video_held import held
 from transfer.files import replacing
 from transfer.inspection.config import InspectConfig
 from transfer.inspection.pictures import draw_kept, kept_per_frame
+from transfer.progress import waiting
 from transfer.tasks.video_records import VIDEO, Prompt
 from transfer.video.frames import read_clip
 
@@ -41,9 +42,10 @@ def keep_video(config: InspectConfig) -> str:
         config.model, trust_remote_code=config.trust_remote_code, **config.place.settings
     )
     asked = (VIDEO, f"\n{config.question}") if config.question else (VIDEO,)
-    features = model.encode(clip)
+    with waiting("encoding the video"):
+        features = model.encode(clip)
     ids = model.prompt_ids(Prompt(asked, answers=("yes", "no")), features)
-    with Memory(model.adapter, contender.pruning) as memory:
+    with waiting("looking at the video"), Memory(model.adapter, contender.pruning) as memory:
         cache = memory.new_cache()
         logits = model.prefill(ids, features, cache)
         is_video = model.is_video(ids)[0]

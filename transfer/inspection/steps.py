@@ -23,6 +23,7 @@ from transfer.files import replacing
 from transfer.inspection.config import InspectControl
 from transfer.inspection.marked import Marked
 from transfer.inspection.step_pictures import draw_steps
+from transfer.progress import waiting
 
 #: A square has a pixel for each.
 _MOST_STEPS = 2000
@@ -50,7 +51,7 @@ def keep_steps(config: InspectControl) -> str:
         raise UserError(f"{contender.name} has no cache to draw; name another policy")
     env = Marked(_made(benchmark.env))
     target = benchmark.control.target_returns[0]
-    with benchmark.controller(contender, [config.seed]) as controller:
+    with waiting("playing"), benchmark.controller(contender, [config.seed]) as controller:
         watched = Watched(controller)
         episodes = list(benchmark.stream(watched, [env], [config.seed], target))
     env.close()
