@@ -316,28 +316,30 @@ def test_help_documents_every_command(words, said, how, capsys):
     assert said in " ".join(capsys.readouterr().out.replace("│", " ").split()).lower()
 
 
-def test_help_does_not_wait_for_torch():
+LIGHT = ("eval", "calibrate", "get", "plan", "inspect", "import", "doctor")
+MAKERS = ("evolve", "record", "pretrain", "collect")
+
+
+@pytest.mark.parametrize(
+    ("commands", "absent"),
+    [
+        (LIGHT, {"torch", "transformers", "gymnasium", "numpy"}),
+        (MAKERS, {"torch", "transformers"}),
+    ],
+)
+def test_help_and_refusals_do_not_wait_for_torch(commands, absent):
     code = (
         "import sys, transfer.cli as cli\n"
-        "try: cli.main(sys.argv[1:])\n"
-        "except SystemExit: pass\n"
-        "print({'torch', 'transformers', 'gymnasium', 'numpy'} & set(sys.modules))"
+        "def run(*words):\n"
+        "    try: return cli.main(words)\n"
+        "    except SystemExit as end: return end.code\n"
+        "codes = [run()]\n"
+        "for command in sys.argv[1:]:\n"
+        "    kinds = cli._command(command).CONFIG\n"
+        "    for kind in [[], *([one] for one in (kinds if isinstance(kinds, dict) else ()))]:\n"
+        "        codes += [run(command, *kind, how) for how in ('--help', '--help-all', '--nope')]\n"
+        "codes += [run('eval', '--model', 'llava-next-video', '--help')]\n"
+        f"print(set(codes), {absent} & set(sys.modules))"
     )
-    video = ("eval", "--model", "llava-next-video")
-    kinds = [("eval", kind) for kind in ("language", "video", "control", "suite")]
-    for words in (
-        (),
-        ("eval",),
-        *kinds,
-        video,
-        ("inspect",),
-        ("import",),
-        ("doctor",),
-        ("get",),
-        ("calibrate",),
-        ("record",),
-    ):
-        done = subprocess.run(
-            [sys.executable, "-c", code, *words, "--help"], capture_output=True, text=True
-        )
-        assert done.stdout.splitlines()[-1] == "set()", done.stderr
+    done = subprocess.run([sys.executable, "-c", code, *commands], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "{0, 2} set()", done.stderr
