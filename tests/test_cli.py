@@ -337,7 +337,8 @@ def test_help_and_refusals_do_not_wait_for_torch(commands, absent):
         "for command in sys.argv[1:]:\n"
         "    kinds = cli._command(command).CONFIG\n"
         "    for kind in [[], *([one] for one in (kinds if isinstance(kinds, dict) else ()))]:\n"
-        "        codes += [run(command, *kind, how) for how in ('--help', '--help-all', '--nope')]\n"
+        "        asked = ('--help', '--help-all', '--nope')\n"
+        "        codes += [run(command, *kind, how) for how in asked]\n"
         "codes += [run('eval', '--model', 'llava-next-video', '--help')]\n"
         f"print(set(codes), {absent} & set(sys.modules))"
     )
