@@ -50,7 +50,7 @@ def page(title: str, style: str, scripts: Sequence[str], data: Any) -> str:
     return _PAGE.format(
         policy=f"default-src 'none'; script-src {digests}; style-src 'unsafe-inline'; "
         "img-src data:; base-uri 'none'; form-action 'none'",
-        title=html.escape(title),
+        title=html.escape(_printable(title)),
         style=part("transfer.pages", "base.css") + style,
         data=embedded(data),
         scripts="\n".join(f"<script>{text}</script>" for text in own),
@@ -60,8 +60,12 @@ def page(title: str, style: str, scripts: Sequence[str], data: Any) -> str:
 def embedded(data: Any) -> str:
     """JSON that may stand in a page, whatever its strings say."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    # Half a character cannot be encoded; a file's name may be one.
-    return text.encode("utf-8", "backslashreplace").decode().translate(_ESCAPES)
+    return _printable(text).translate(_ESCAPES)
+
+
+def _printable(text: str) -> str:
+    """Half a character cannot be encoded, and a file's name may be one."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def part(package: str, name: str) -> str:

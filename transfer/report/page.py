@@ -1,6 +1,7 @@
 """One page of HTML for any runs: tables that sort and filter, figures, items, and where from."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from transfer.errors import UserError
@@ -54,8 +55,9 @@ def all_lines(runs: Sequence[Run]) -> list[Row]:
     ]
 
 
+@cache
 def drawing_script() -> str:
-    """Vega, Vega-Lite and vega-embed in one script.
+    """Vega, Vega-Lite and vega-embed in one script; it takes two seconds to put together.
 
     Raises:
         UserError: vl-convert is not installed.
