@@ -147,7 +147,8 @@ def _said(key: str, value: Any) -> str | None:
 def settings_of(about: Mapping[str, Any], keys: Sequence[str]) -> dict[str, str | float]:
     """What was asked, in parts: the settings in a task's name too, numbers as numbers."""
     base, _, said = str(about["task"]).partition(":")
-    parts = dict(part.partition("=")[::2] for part in said.split(",") if "=" in part)
+    pairs = [part.partition("=") for part in said.split(",") if "=" in part]
+    parts = {name: value for name, _, value in pairs}
     named = {"task": base if parts else str(about["task"]), **parts}
     told = {key: about[key] for key in keys if about.get(key) is not None}
     return {name: _number(value) for name, value in {**named, **told}.items()}
