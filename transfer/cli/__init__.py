@@ -43,6 +43,7 @@ COMMANDS = {
     "inspect": "Draw which patches of a video, steps of an episode or words a head keeps.",
     "import": "Convert a NAMM or Decision Transformer of other code; nothing in it is executed.",
     "report": "Print the tables of finished evaluations again, and make a page of any runs.",
+    "leaderboard": "Print the table of published results, or make a page of them.",
     "doctor": "Say what this installation can do, and what to do about the rest.",
 }
 
