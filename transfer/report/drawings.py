@@ -50,6 +50,7 @@ _KIND = {
 }
 _DASHES = _KIND["scale"] | {"range": [[1, 0], [6, 3], [2, 2]]}
 _SHAPES = _KIND["scale"] | {"range": ["circle", "square", "diamond"]}
+_EVICTS = "isValid(datum.kind)"
 _Y = {"field": "shown_mean", "type": "quantitative", "title": "$y", "scale": {"zero": False}}
 _WIDE = {"condition": {"test": "indexof(datum.line, 'namm') == 0", "value": 2.5}, "value": 1.2}
 
@@ -78,22 +79,33 @@ def held() -> Drawing:
     place = {"field": "place", "type": "quantitative", "title": "$x", "axis": {"tickCount": 6}}
     pruned = [
         {"calculate": "datum[across] / unit", "as": "place"},
-        {"filter": "isValid(datum.kind) && isValid(datum.place)"},
+        {"filter": f"{_EVICTS} && isValid(datum.place)"},
     ]
     return {
         **_SIZE,
         "params": [{"name": "across", "value": "$field"}, {"name": "unit", "value": "$unit"}],
         "transform": [*_SCORED, {"filter": "isValid(datum.mean)"}],
         "layer": [
+            # Of who evicts it has no width, rather than no data: then there would be no axis.
             {
-                "transform": [{"filter": "!isValid(datum.kind)"}],
-                "mark": {"type": "rule", "strokeDash": [8, 4], "strokeWidth": 1.5},
-                "encoding": {"y": _Y, "color": _COLOUR, "tooltip": _SCORE_TIPS},
+                "mark": {"type": "rule", "strokeDash": [8, 4]},
+                "encoding": {
+                    "y": _Y,
+                    "color": _COLOUR,
+                    "strokeWidth": {"condition": {"test": _EVICTS, "value": 0}, "value": 1.5},
+                    "tooltip": _SCORE_TIPS,
+                },
             },
             {
-                "transform": [{"filter": "!isValid(datum.kind)"}],
                 "mark": {"type": "text", "align": "right", "dx": -4, "dy": -6, "x": "width"},
-                "encoding": {"y": _Y, "text": {"field": "contender"}, "color": _COLOUR},
+                "encoding": {
+                    "y": _Y,
+                    "color": _COLOUR,
+                    "text": {
+                        "condition": {"test": f"!{_EVICTS}", "field": "contender"},
+                        "value": "",
+                    },
+                },
             },
             *(
                 {"transform": pruned, **layer}
