@@ -52,8 +52,8 @@ def test_a_changed_number_makes_it_stale(made):
     assert not is_stale(text, made)
     assert is_stale(text.replace("94.3", "94.4"), made)
     assert not is_stale("no table", made)
-    for wrong in ("no marks", f"{END} {BEGIN}", BEGIN):
-        with pytest.raises(UserError, match="has no <!-- leaderboard --> with"):
+    for wrong in ("no marks", f"{END}\n{BEGIN}\n", BEGIN, f"`{BEGIN}` and `{END}`"):
+        with pytest.raises(UserError, match="has no line <!-- leaderboard --> with"):
             put_in(wrong, made)
 
 
@@ -123,12 +123,12 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert main(["leaderboard", "out"]) == 0
     printed = capsys.readouterr().out
     assert "| namm-recall |" in printed
-    Path("a.md").write_text(f"{BEGIN}{END}\n")
+    Path("a.md").write_text(f"{BEGIN}\n{END}\n")
     assert main(["leaderboard", "out", "--table", "a.md"]) == 0
     assert Path("a.md").read_text() == f"{BEGIN}\n{printed}{END}\n"
     for words, said in (
         (["nowhere"], "nowhere holds no published results; add some with"),
-        (["out", "--table", "run/summary.csv"], "the document has no <!-- leaderboard -->"),
+        (["out", "--table", "run/summary.csv"], "the document has no line <!-- leaderboard -->"),
         (["out", "--out", "x.png"], "out x.png is no .html file"),
     ):
         assert main(["leaderboard", *words]) == 2

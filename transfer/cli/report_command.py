@@ -69,7 +69,7 @@ def _draw(config: CONFIG, runs: Sequence[Run]) -> None:
 
     alone = config.folders[0] if len(config.folders) == 1 else Path()
     path = config.out or alone / _PAGE
-    title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
+    title = runs[0].name if len(runs) == 1 else "Report"
     text = build(runs, title)
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")

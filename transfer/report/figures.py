@@ -180,7 +180,7 @@ def _depths(run: Evaluated, metric: str, own: Sequence[Numbered]) -> Iterator[Fi
                 {"right": line["settings"]["length"], "down": float(line["group"])}
                 for _, line in grid
             ]
-            about = " · ".join(str(value) for _, value in others)
+            about = _in_words(others)
             yield _heat(f"{model}: {about}", grid, added, "depth", run.measure(metric))
 
 
@@ -198,7 +198,7 @@ def _settings(run: Evaluated, metric: str, own: Sequence[Numbered]) -> Iterator[
         for (model, others), cell in _parted(numbered, rest).items():
             if len({line["settings"][name] for _, line in cell}) > 1:
                 added = [{"right": line["settings"][name]} for _, line in cell]
-                about = " · ".join(str(value) for _, value in others)
+                about = _in_words(others)
                 fill = {"y": words, "x": name}
                 yield _figure("series", f"{model}: {about}", cell, task="", values=added, fill=fill)
     lengths = [one for one in own if isinstance(one[1]["settings"].get("length"), float)]
@@ -210,6 +210,14 @@ def _settings(run: Evaluated, metric: str, own: Sequence[Numbered]) -> Iterator[
                 for _, line in cell
             ]
             yield _heat(f"{model}: tasks by length", cell, added, "task", words)
+
+
+def _in_words(settings: Sequence[tuple[str, Any]]) -> str:
+    """The task, and numbers by their names."""
+    return " · ".join(
+        f"{name.replace('_', ' ')} {value:g}" if isinstance(value, float) else value
+        for name, value in settings
+    )
 
 
 def _heat(

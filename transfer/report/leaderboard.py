@@ -19,6 +19,7 @@ from transfer.report.lines import lines
 from transfer.report.runs import Evaluated
 
 BEGIN, END = "<!-- leaderboard -->", "<!-- /leaderboard -->"
+_MARKED = re.compile(rf"^{BEGIN}\n(.*\n)*?{END}$", re.MULTILINE)
 #: Who is no rule of eviction at the same memory.
 _UNRULED = ("full", "window", "cache", "oracle")
 _NOTE = (
@@ -156,18 +157,18 @@ def _cell(line: Row | None, best: float | None) -> str:
 
 
 def put_in(text: str, made: str) -> str:
-    """A document with the table between its marks.
+    """A document with the table between its marks, each of which is a line.
 
     Raises:
         UserError: it has no marks.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise UserError(f"the document has no {BEGIN} with {END} after it; put both where it goes")
-    return f"{before}{BEGIN}\n{made}{END}{after}"
+    if not _MARKED.search(text):
+        raise UserError(
+            f"the document has no line {BEGIN} with a line {END} after it; put both where it goes"
+        )
+    return _MARKED.sub(lambda found: f"{BEGIN}\n{made}{END}", text, count=1)
 
 
 def is_stale(text: str, made: str) -> bool:
     """Whether a document that has the marks holds another table."""
-    return BEGIN in text and put_in(text, made) != text
+    return _MARKED.search(text) is not None and put_in(text, made) != text

@@ -143,16 +143,13 @@ function fill(drawing, told) {
 
 function specOf(section, figure, values, width) {
   const kinds = new Set(values.map((row) => row.kind).filter(Boolean)).size > 1;
-  const told = { height: 24 + 18 * new Set(values.filter((row) => row[base()] !== undefined).map((row) => row.contender)).size, policies: names, colours: names.length ? colours : Array.from({ length: data.colours }, (_, place) => `var(--c${place})`), legend: null, kinds: kinds ? { title: "budget", symbolFillColor: "var(--soft)", symbolStrokeColor: "var(--soft)" } : null, soft: "var(--soft)", columns: Math.max(1, Math.floor(width / 260)), ...figure.fill, ...chosen(figure) };
+  const told = { height: 24 + 18 * new Set(values.filter((row) => row[base()] !== undefined).map((row) => row.contender)).size, policies: names, colours: names.length ? colours : Array.from({ length: data.colours }, (_, place) => `var(--c${place})`), legend: null, kinds: kinds ? { title: "budget", symbolStrokeWidth: 0, symbolFillColor: "var(--soft)", symbolStrokeColor: "var(--soft)" } : null, soft: "var(--soft)", columns: Math.max(1, Math.floor(width / 260)), ...figure.fill, ...chosen(figure) };
   return { ...fill(section.drawing, told), data: { values }, description: `${section.title}, ${figure.title}`, config };
 }
 
-async function draw(section, figure, values, place) {
-  const target = element("div", {});
-  const card = element("figure", {}, element("h3", {}, figure.title), target);
-  place.append(card);
+async function draw(section, figure, values, card) {
   const options = { actions: false, renderer: "svg", ast: true, tooltip: { theme: "custom" } };
-  const made = await vegaEmbed(target, specOf(section, figure, values, place.clientWidth), options);
+  const made = await vegaEmbed(card.lastChild, specOf(section, figure, values, card.clientWidth), options);
   views.get(section.name).push(made);
 }
 
@@ -164,11 +161,13 @@ async function drawSection(section) {
   const holder = document.getElementById(section.name);
   holder.closest("section").hidden = !found.length;
   const shown = state.all.has(section.name) ? found : found.slice(0, FIRST);
-  const place = element("div", { class: ["matrix", "heat"].includes(section.name) ? "figures wide" : "figures" });
+  // All have their places before one is drawn, which is as wide as its place.
+  const cards = shown.map(([figure]) => element("figure", {}, element("h3", {}, figure.title), element("div", {})));
+  const place = element("div", { class: ["matrix", "heat"].includes(section.name) ? "figures wide" : "figures" }, cards);
   const rest = found.length - shown.length;
   const more = rest ? element("button", { class: "more no-print", type: "button", onclick: () => { state.all.add(section.name); drawSection(section); } }, `Show all ${found.length}`) : null;
   holder.replaceChildren(...[place, more].filter(Boolean));
-  for (const [figure, values] of shown) await draw(section, figure, values, place);
+  for (const [number, [figure, values]] of shown.entries()) await draw(section, figure, values, cards[number]);
 }
 
 let drawing = Promise.resolve();
