@@ -8,9 +8,6 @@ import tyro
 from transfer.arguments import check_fields
 from transfer.errors import UserError
 from transfer.files import read_text, replacing
-from transfer.report.leaderboard import put_in, table
-from transfer.report.published import publish, read_published
-from transfer.report.runs import Evaluated, read_runs
 
 
 @dataclass(frozen=True)
@@ -38,6 +35,10 @@ class CONFIG:
 
 def run(config: CONFIG) -> int:
     """Publish, then print or write; the paths of what was written are printed."""
+    from transfer.report.leaderboard import put_in, table
+    from transfer.report.published import publish, read_published
+    from transfer.report.runs import Evaluated, read_runs
+
     for run in read_runs(config.add):
         if not isinstance(run, Evaluated):
             raise UserError(f"{run.name} is an evolution; publish evaluations")

@@ -1,18 +1,24 @@
-"""`transfer report`: the tables of evaluations again, and one page of any runs to look at."""
+"""`transfer report`: the tables of evaluations again, and one page of any runs to look at.
+
+What reads and draws is imported when it runs, because it waits for torch and help does not.
+"""
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
 from transfer.arguments import check_fields
-from transfer.cli.eval_command import lost_code, print_tables
 from transfer.errors import UserError
 from transfer.files import replacing
-from transfer.report.runs import Evaluated, Run, read_runs
+
+if TYPE_CHECKING:
+    from transfer.evaluation.store import Results
+    from transfer.report.runs import Run
 
 _PAGE = "report.html"
 
@@ -45,8 +51,11 @@ class CONFIG:
 
 def run(config: CONFIG) -> int:
     """Print the tables, write the page and print its path; the exit code of the worst run."""
+    from transfer.report.runs import Evaluated, read_runs
+
     runs = read_runs(config.folders)
-    codes = [_print(run, len(runs) > 1) for run in runs if isinstance(run, Evaluated)]
+    found = [run for run in runs if isinstance(run, Evaluated)]
+    codes = [_print(run.name if len(runs) > 1 else None, run.results) for run in found]
     if not find_spec("vl_convert") and codes and not (config.out or config.pictures):
         print("pip install namm-transfer[report] makes a page of this, too", file=sys.stderr)
     else:
@@ -54,16 +63,18 @@ def run(config: CONFIG) -> int:
     return max(codes, default=0)
 
 
-def _print(run: Evaluated, several: bool) -> int:
-    if several:
-        print(f"== {run.name}\n")
-    print_tables(run.results)
-    if run.results.interrupted:
+def _print(name: str | None, results: "Results") -> int:
+    from transfer.cli.eval_command import lost_code, print_tables
+
+    if name:
+        print(f"== {name}\n")
+    print_tables(results)
+    if results.interrupted:
         print("interrupted: that is what had ended; its command goes on", file=sys.stderr)
-    return lost_code(run.results)
+    return lost_code(results)
 
 
-def _draw(config: CONFIG, runs: Sequence[Run]) -> None:
+def _draw(config: CONFIG, runs: Sequence["Run"]) -> None:
     from transfer.report.page import build
     from transfer.report.pictures import draw
 

@@ -352,9 +352,6 @@ def over_steps() -> Drawing:
                 "encoding": {
                     "y": {"field": "low", "type": "quantitative", "title": "return so far"},
                     "y2": {"field": "high"},
-                    # An area in the colour of its line.
-                    "fill": _COLOUR,
-                    "color": None,
                 },
             },
             {

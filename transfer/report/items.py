@@ -12,13 +12,11 @@ from transfer.evaluation.store import Row
 from transfer.report.lines import contender, scale, title
 from transfer.report.runs import Evaluated, Run
 
-#: Bytes of items on a page, so that it stays under 3 MB with the script that draws.
-ROOM = 1_400_000
 #: Characters of a reply, and of a question.
 _REPLY, _QUESTION = 600, 1200
 
 
-def items(runs: Sequence[Run], room: int = ROOM) -> list[Row]:
+def items(runs: Sequence[Run], room: int) -> list[Row]:
     """Of each run, model and task those that fit, in columns: one list an item.
 
     Args:

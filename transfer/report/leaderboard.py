@@ -148,10 +148,10 @@ def _row(one: _Asked, namms: Sequence[str]) -> list[str]:
 def _cell(line: Row | None, best: float | None) -> str:
     if line is None:
         return "-"
-    bounds = (line.get(name) for name in ("mean", "low", "high"))
+    low, high = line.get("low"), line.get("high")
     percent = line["scale"] == 100 or line["metric"] == "score"
     digits = 1 if percent or abs(line["mean"]) >= 10 else 3
-    text = interval_text(*bounds, line["scale"], digits)
+    text = interval_text(line["mean"], low, high, line["scale"], digits)
     # The best of those who evict, however little ahead.
     return re.sub(r"^\S+", lambda found: f"**{found[0]}**", text) if line["mean"] == best else text
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from transfer.errors import UserError
 from transfer.evaluation.store import Row
-from transfer.pages import page, part
+from transfer.pages import embedded, page, part
 from transfer.report.drawings import ACROSS, COLOURS
 from transfer.report.figures import SECTIONS, figures
 from transfer.report.items import items
@@ -14,6 +14,8 @@ from transfer.report.lines import lines
 from transfer.report.runs import Evaluated, Run
 
 _HERE = "transfer.report"
+#: Bytes of what a page says, so that with the script that draws it stays under 3 MB.
+_ROOM = 1_900_000
 
 
 def build(runs: Sequence[Run], title: str) -> str:
@@ -30,7 +32,7 @@ def build(runs: Sequence[Run], title: str) -> str:
 def content(runs: Sequence[Run], title: str) -> Row:
     """What the page says, as data."""
     found = all_lines(runs)
-    return {
+    told = {
         "title": title,
         "runs": [run.told() for run in runs],
         "lines": found,
@@ -41,8 +43,8 @@ def content(runs: Sequence[Run], title: str) -> Row:
         ],
         "across": [dict(zip(("field", "words", "unit"), each)) for each in ACROSS],
         "colours": COLOURS,
-        "items": items(runs),
     }
+    return told | {"items": items(runs, max(0, _ROOM - len(embedded(told).encode())))}
 
 
 def all_lines(runs: Sequence[Run]) -> list[Row]:

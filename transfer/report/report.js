@@ -191,7 +191,7 @@ function drawItems() {
   const found = cell.items.filter(fits);
   const rows = found.slice(0, items.shown).flatMap((item) => itemRows(cell, item, seen, least, most));
   const all = cell.of > cell.items.length ? `; the page has the first ${cell.items.length} of ${cell.of}, rows.jsonl has all` : "";
-  const head = ["Item", cell.items.some((item) => item.question) ? "Question" : null, "Scores of the policies, in the order of the first run"].filter(Boolean);
+  const head = ["Item", cell.items.some((item) => item.question) ? "Question" : null, "Scores"].filter(Boolean);
   document.getElementById("items").replaceChildren(
     element("p", { class: "soft", role: "status" }, `${found.length} items${all}. Squares: ${seen.map(([, name]) => name).join(", ")}; darker is better.`),
     element("div", { class: "scroll" }, element("table", {}, element("thead", {}, element("tr", {}, head.map((text) => element("th", { class: "plain", scope: "col" }, text)))), element("tbody", {}, rows))),
@@ -228,7 +228,7 @@ function replies(cell, item, seen) {
     has("failures") ? element("td", { class: "reply" }, of("failures", place) ?? "") : null));
   const right = item.right ? element("p", {}, element("b", {}, "Right: "), [item.right].flat().join(" | ")) : null;
   return [item.question ? element("p", { class: "reply" }, item.question) : null, right,
-    element("table", { class: "replies" }, element("thead", {}, element("tr", {}, heads.map((head) => element("th", { class: "plain", scope: "col" }, head)))), element("tbody", {}, rows))].filter(Boolean);
+    element("table", { class: "replies" }, element("thead", {}, element("tr", {}, heads.map((head) => element("th", { class: ["Score", "Tokens kept"].includes(head) ? "plain number" : "plain", scope: "col" }, head)))), element("tbody", {}, rows))].filter(Boolean);
 }
 
 function itemControls() {
@@ -309,7 +309,9 @@ function build() {
       data.items.length ? section("items", "Items", "One by one: what each policy scored, replied and kept.", itemControls(), element("div", { id: "items" })) : null,
       section("from", "Provenance", "The commands that made these results.", data.runs.map(provenance))));
   setTheme(document.documentElement.dataset.theme);
-  if (evaluated) update(); else drawFigures();
+  if (evaluated) leaderboard();
+  if (data.items.length) drawItems();
+  drawFigures();
 }
 
 build();
