@@ -10,6 +10,7 @@ from typing import Any
 from transfer.evaluation.store import SUITE, Row
 from transfer.evaluation.summary import ALL, FAMILY
 from transfer.report import drawings
+from transfer.report.lines import settings_of
 from transfer.report.runs import Evaluated, Evolved, Run
 
 #: Sections of a page: heading, what is said under it, and the drawing.
@@ -174,7 +175,7 @@ def _depths(run: Evaluated, metric: str, own: Sequence[Numbered]) -> Iterator[Fi
         return line["model"], tuple(others.items())
 
     for (model, others), cell in _parted(own, rest).items():
-        grid = [one for one in cell if isinstance(one[1]["settings"].get("length"), float)]
+        grid = [one for one in cell if _is_of_grid(one[1])]
         if len({line["settings"]["length"] for _, line in grid}) > 1:
             added = [
                 {"right": line["settings"]["length"], "down": float(line["group"])}
@@ -182,6 +183,12 @@ def _depths(run: Evaluated, metric: str, own: Sequence[Numbered]) -> Iterator[Fi
             ]
             about = _in_words(others)
             yield _heat(f"{model}: {about}", grid, added, "depth", run.measure(metric))
+
+
+def _is_of_grid(line: Row) -> bool:
+    """Not one of a text that is as it is, or of another thing called depth."""
+    depth = settings_of({"task": "", "depth": line["group"]}, ["depth"])["depth"]
+    return isinstance(depth, float) and isinstance(line["settings"].get("length"), float)
 
 
 def _settings(run: Evaluated, metric: str, own: Sequence[Numbered]) -> Iterator[Figure]:
