@@ -1,77 +1,21 @@
-"""Drawings in the words of Vega-Lite; the page and the pictures draw the same ones.
+"""Drawings of scores over something, or of differences."""
 
-Vega-Lite was chosen over plotly and over SVG of our own: vl-convert brings it as one script of
-0.9 MB with nothing beside it and also draws PNG without a browser, plotly's Python package has the
-whole bundle alone (4.8 MB, over what a page may have) and needs a browser for PNG, and SVG of our
-own would be axes, ticks and legends to maintain. Drawings are plain data, so altair, which checks
-and writes such data, is not needed.
-
-Strings that begin with `$` are filled in for each figure. Colours are variables of the page's
-style, so that a drawing need not be made again for dark, light or paper.
-"""
-
-from typing import Any
-
-Drawing = dict[str, Any]
-
-#: What scores are drawn against: a field of lines, its words, and its unit.
-ACROSS = (
-    ("held_mean", "tokens of a head, average", 1.0),
-    ("held_peak", "tokens of a head, peak", 1.0),
-    ("kept_tokens", "tokens of a head, end", 1.0),
-    ("bytes_mean", "KB of the cache, average", 1000.0),
-    ("peak_bytes", "KB of the cache, peak", 1000.0),
-    ("cache_bytes", "KB of the cache, end", 1000.0),
+from transfer.report.vega import (
+    COLOUR,
+    DASHES,
+    EVICTS,
+    HELD_TIPS,
+    KIND,
+    SCORE_TIPS,
+    SCORED,
+    SHAPES,
+    SIZE,
+    UP,
+    WHO,
+    WIDE,
+    Drawing,
+    tip,
 )
-#: Colours of policies, then again from the first.
-COLOURS = 16
-#: Of one item there are no bounds.
-_SCORED = [
-    {
-        "calculate": f"(isValid(datum.{name}) ? datum.{name} : datum.mean) * datum.scale",
-        "as": f"shown_{name}",
-    }
-    for name in ("mean", "low", "high")
-]
-#: As wide as its place on the page.
-_SIZE = {"width": "container", "height": 280, "autosize": {"type": "fit-x", "contains": "padding"}}
-_COLOUR = {
-    "field": "line",
-    "type": "nominal",
-    "scale": {"domain": "$policies", "range": "$colours"},
-    "legend": "$legend",
-}
-_KIND = {
-    "field": "kind",
-    "type": "nominal",
-    "title": "budget",
-    "scale": {"domain": ["fraction", "size", "threshold"]},
-    "legend": "$kinds",
-}
-_DASHES = _KIND["scale"] | {"range": [[1, 0], [6, 3], [2, 2]]}
-_SHAPES = _KIND["scale"] | {"range": ["circle", "square", "diamond"]}
-_EVICTS = "isValid(datum.kind)"
-_Y = {"field": "shown_mean", "type": "quantitative", "title": "$y", "scale": {"zero": False}}
-_WIDE = {"condition": {"test": "indexof(datum.line, 'namm') == 0", "value": 2.5}, "value": 1.2}
-
-
-def _tip(field: str, title: str, form: str = ".4~r") -> Drawing:
-    return {"field": field, "title": title, "format": form, "type": "quantitative"}
-
-
-_WHO = {"field": "contender", "title": "policy", "type": "nominal"}
-_SCORE_TIPS = [
-    _WHO,
-    _tip("shown_mean", "score"),
-    _tip("shown_low", "95% from"),
-    _tip("shown_high", "to"),
-    _tip("n", "items", "d"),
-]
-_HELD_TIPS = [
-    _tip("held_mean", "tokens, average", ",.1~f"),
-    _tip("held_peak", "tokens, peak", ",.1~f"),
-    _tip("peak_bytes", "bytes, peak", ",d"),
-]
 
 
 def held() -> Drawing:
@@ -79,30 +23,30 @@ def held() -> Drawing:
     place = {"field": "place", "type": "quantitative", "title": "$x", "axis": {"tickCount": 6}}
     pruned = [
         {"calculate": "datum[across] / unit", "as": "place"},
-        {"filter": f"{_EVICTS} && isValid(datum.place)"},
+        {"filter": f"{EVICTS} && isValid(datum.place)"},
     ]
     return {
-        **_SIZE,
+        **SIZE,
         "params": [{"name": "across", "value": "$field"}, {"name": "unit", "value": "$unit"}],
-        "transform": [*_SCORED, {"filter": "isValid(datum.mean)"}],
+        "transform": [*SCORED, {"filter": "isValid(datum.mean)"}],
         "layer": [
             # Of who evicts it has no width, rather than no data: then there would be no axis.
             {
                 "mark": {"type": "rule", "strokeDash": [8, 4]},
                 "encoding": {
-                    "y": _Y,
-                    "color": _COLOUR,
-                    "strokeWidth": {"condition": {"test": _EVICTS, "value": 0}, "value": 1.5},
-                    "tooltip": _SCORE_TIPS,
+                    "y": UP,
+                    "color": COLOUR,
+                    "strokeWidth": {"condition": {"test": EVICTS, "value": 0}, "value": 1.5},
+                    "tooltip": SCORE_TIPS,
                 },
             },
             {
                 "mark": {"type": "text", "align": "right", "dx": -4, "dy": -6, "x": "width"},
                 "encoding": {
-                    "y": _Y,
-                    "color": _COLOUR,
+                    "y": UP,
+                    "color": COLOUR,
                     "text": {
-                        "condition": {"test": f"!{_EVICTS}", "field": "contender"},
+                        "condition": {"test": f"!{EVICTS}", "field": "contender"},
                         "value": "",
                     },
                 },
@@ -114,29 +58,29 @@ def held() -> Drawing:
                         "mark": {"type": "rule", "opacity": 0.6},
                         "encoding": {
                             "x": place,
-                            "y": _Y | {"field": "shown_low"},
+                            "y": UP | {"field": "shown_low"},
                             "y2": {"field": "shown_high"},
-                            "color": _COLOUR,
+                            "color": COLOUR,
                         },
                     },
                     {
                         "mark": {"type": "line"},
                         "encoding": {
                             "x": place,
-                            "y": _Y,
-                            "color": _COLOUR,
-                            "strokeDash": _KIND | {"scale": _DASHES},
-                            "strokeWidth": _WIDE,
+                            "y": UP,
+                            "color": COLOUR,
+                            "strokeDash": KIND | {"scale": DASHES},
+                            "strokeWidth": WIDE,
                         },
                     },
                     {
                         "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
                         "encoding": {
                             "x": place,
-                            "y": _Y,
-                            "color": _COLOUR,
-                            "shape": _KIND | {"scale": _SHAPES},
-                            "tooltip": [*_SCORE_TIPS, *_HELD_TIPS],
+                            "y": UP,
+                            "color": COLOUR,
+                            "shape": KIND | {"scale": SHAPES},
+                            "tooltip": [*SCORE_TIPS, *HELD_TIPS],
                         },
                     },
                 )
@@ -159,7 +103,7 @@ def forest() -> Drawing:
     }
     across = {"type": "quantitative", "title": "$x"}
     return {
-        **_SIZE,
+        **SIZE,
         "height": "$height",
         "params": [{"name": "base", "value": "$field"}],
         "transform": [
@@ -180,7 +124,7 @@ def forest() -> Drawing:
                     "y": who,
                     "x": across | {"field": "delta_low"},
                     "x2": {"field": "delta_high"},
-                    "color": _COLOUR,
+                    "color": COLOUR,
                 },
             },
             {
@@ -188,115 +132,17 @@ def forest() -> Drawing:
                 "encoding": {
                     "y": who,
                     "x": across | {"field": "delta"},
-                    "color": _COLOUR,
+                    "color": COLOUR,
                     "tooltip": [
-                        _WHO,
-                        _tip("delta", "difference"),
-                        _tip("delta_low", "95% from"),
-                        _tip("delta_high", "to"),
-                        _tip("n", "items", "d"),
+                        WHO,
+                        tip("delta", "difference"),
+                        tip("delta_low", "95% from"),
+                        tip("delta_high", "to"),
+                        tip("n", "items", "d"),
                     ],
                 },
             },
         ],
-    }
-
-
-def matrix() -> Drawing:
-    """Everybody's score on everything: colours from the least to the most of each column."""
-    column = {"field": "column", "type": "nominal", "title": None, "sort": None}
-    who = {"field": "contender", "type": "nominal", "title": None, "sort": None}
-    head = {"labelAngle": -35, "orient": "top", "labelLimit": 240}
-    return {
-        "width": {"step": 62},
-        "height": {"step": 20},
-        "transform": [
-            *_SCORED,
-            {"filter": "isValid(datum.mean)"},
-            {
-                "joinaggregate": [
-                    {"op": "min", "field": "shown_mean", "as": "least"},
-                    {"op": "max", "field": "shown_mean", "as": "most"},
-                ],
-                "groupby": ["column"],
-            },
-            {
-                "calculate": "datum.most > datum.least ? "
-                "(datum.shown_mean - datum.least) / (datum.most - datum.least) : 1",
-                "as": "rank",
-            },
-        ],
-        "encoding": {
-            "x": column | {"axis": head},
-            "y": who | {"axis": {"labelLimit": 220}},
-        },
-        "layer": [
-            {
-                "mark": {"type": "rect", "tooltip": True},
-                "encoding": {
-                    "color": {
-                        "field": "rank",
-                        "type": "quantitative",
-                        "scale": {"scheme": "viridis", "domain": [0, 1]},
-                        "legend": None,
-                    },
-                    "tooltip": [
-                        {"field": "column", "title": "asked", "type": "nominal"},
-                        *_SCORE_TIPS,
-                    ],
-                },
-            },
-            {
-                "mark": {"type": "text", "fontSize": 11},
-                "encoding": {
-                    "text": {"field": "shown_mean", "format": "$form", "type": "quantitative"},
-                    "color": {
-                        "condition": {"test": "datum.rank > 0.6", "value": "#101010"},
-                        "value": "#ffffff",
-                    },
-                },
-            },
-        ],
-    }
-
-
-def heat() -> Drawing:
-    """A panel for each contender: scores by two things that were asked."""
-    return {
-        "transform": [*_SCORED, {"filter": "isValid(datum.mean)"}],
-        "facet": {
-            "field": "contender",
-            "type": "nominal",
-            "sort": None,
-            "title": None,
-            "header": {"labelFontWeight": "bold"},
-        },
-        "columns": "$columns",
-        "spec": {
-            "width": 170,
-            "height": {"step": 20},
-            "mark": {"type": "rect"},
-            "encoding": {
-                "x": {
-                    "field": "right",
-                    "type": "ordinal",
-                    "title": "$x",
-                    "axis": {"labelAngle": -35, "labelExpr": "format(datum.value, ',')"},
-                },
-                "y": {"field": "down", "type": "ordinal", "title": "$down", "sort": "ascending"},
-                "color": {
-                    "field": "shown_mean",
-                    "type": "quantitative",
-                    "title": "$y",
-                    "scale": {"scheme": "viridis", "domain": "$range"},
-                },
-                "tooltip": [
-                    {"field": "right", "title": "$x", "type": "nominal"},
-                    {"field": "down", "title": "$down", "type": "nominal"},
-                    *_SCORE_TIPS,
-                ],
-            },
-        },
     }
 
 
@@ -305,35 +151,35 @@ def series() -> Drawing:
     place = {"field": "right", "type": "ordinal", "title": "$x", "axis": {"labelAngle": 0}}
     budget = {"field": "contender", "type": "nominal"}
     return {
-        **_SIZE,
-        "transform": [*_SCORED, {"filter": "isValid(datum.mean)"}],
+        **SIZE,
+        "transform": [*SCORED, {"filter": "isValid(datum.mean)"}],
         "layer": [
             {
                 "mark": {"type": "rule", "opacity": 0.5},
                 "encoding": {
                     "x": place,
-                    "y": _Y | {"field": "shown_low"},
+                    "y": UP | {"field": "shown_low"},
                     "y2": {"field": "shown_high"},
-                    "color": _COLOUR,
+                    "color": COLOUR,
                 },
             },
             {
                 "mark": {"type": "line"},
                 "encoding": {
                     "x": place,
-                    "y": _Y,
-                    "color": _COLOUR,
+                    "y": UP,
+                    "color": COLOUR,
                     "detail": budget,
-                    "strokeWidth": _WIDE,
+                    "strokeWidth": WIDE,
                 },
             },
             {
                 "mark": {"type": "point", "filled": True, "size": 50, "opacity": 1},
                 "encoding": {
                     "x": place,
-                    "y": _Y,
-                    "color": _COLOUR,
-                    "tooltip": [*_SCORE_TIPS, {"field": "right", "title": "$x", "type": "nominal"}],
+                    "y": UP,
+                    "color": COLOUR,
+                    "tooltip": [*SCORE_TIPS, {"field": "right", "title": "$x", "type": "nominal"}],
                 },
             },
         ],
@@ -344,8 +190,8 @@ def over_steps() -> Drawing:
     """What episodes returned up to each step: the mean, and what nine in ten are within."""
     step = {"field": "step", "type": "quantitative", "title": "step"}
     return {
-        **_SIZE,
-        "encoding": {"x": step, "color": _COLOUR, "detail": {"field": "contender"}},
+        **SIZE,
+        "encoding": {"x": step, "color": COLOUR, "detail": {"field": "contender"}},
         "layer": [
             {
                 "mark": {"type": "area", "opacity": 0.12},
@@ -358,8 +204,8 @@ def over_steps() -> Drawing:
                 "mark": {"type": "line", "tooltip": True},
                 "encoding": {
                     "y": {"field": "mean", "type": "quantitative", "title": "return so far"},
-                    "strokeWidth": _WIDE,
-                    "tooltip": [_WHO, _tip("step", "step", "d"), _tip("mean", "return so far")],
+                    "strokeWidth": WIDE,
+                    "tooltip": [WHO, tip("step", "step", "d"), tip("mean", "return so far")],
                 },
             },
         ],
@@ -371,12 +217,12 @@ def generations() -> Drawing:
     tips = [
         {"field": "seed", "title": "search", "type": "nominal"},
         {"field": "of", "type": "nominal"},
-        _tip("generation", "generation", "d"),
-        _tip("value", "value"),
+        tip("generation", "generation", "d"),
+        tip("value", "value"),
     ]
     own = {"each generation": {"strokeWidth": 1, "opacity": 0.5}, "held out": {"point": True}}
     return {
-        **_SIZE,
+        **SIZE,
         "encoding": {
             "x": {"field": "generation", "type": "quantitative", "title": "generation"},
             "y": {

@@ -9,12 +9,13 @@ from typing import Any
 
 from transfer.evaluation.store import SUITE, Row
 from transfer.evaluation.summary import ALL, FAMILY
-from transfer.report import drawings
+from transfer.report import drawings, heat_drawings
 from transfer.report.lines import settings_of
 from transfer.report.runs import Evaluated, Evolved, Run
+from transfer.report.vega import Drawing
 
 #: Sections of a page: heading, what is said under it, and the drawing.
-SECTIONS: Mapping[str, tuple[str, str, drawings.Drawing]] = {
+SECTIONS: Mapping[str, tuple[str, str, Drawing]] = {
     "held": (
         "Score against what is held",
         "Whoever is above another at the same place is better at the same memory, whatever kind of "
@@ -29,9 +30,9 @@ SECTIONS: Mapping[str, tuple[str, str, drawings.Drawing]] = {
     "matrix": (
         "Side by side",
         "Colours go from the least to the most of each column.",
-        drawings.matrix(),
+        heat_drawings.matrix(),
     ),
-    "heat": ("Heat maps", "A panel for each policy and budget.", drawings.heat()),
+    "heat": ("Heat maps", "A panel for each policy and budget.", heat_drawings.heat()),
     "series": ("Score against a setting", "Bars are 95% intervals.", drawings.series()),
     "steps": (
         "Returns over time",

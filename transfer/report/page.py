@@ -7,11 +7,11 @@ from typing import Any
 from transfer.errors import UserError
 from transfer.evaluation.store import Row
 from transfer.pages import embedded, page, part
-from transfer.report.drawings import ACROSS, COLOURS
 from transfer.report.figures import SECTIONS, figures
 from transfer.report.items import items
 from transfer.report.lines import lines
 from transfer.report.runs import Evaluated, Run
+from transfer.report.vega import ACROSS, COLOURS
 
 _HERE = "transfer.report"
 #: Bytes of what a page says, so that with the script that draws it stays under 3 MB.

@@ -8,10 +8,10 @@ from typing import Any
 
 from transfer.evaluation.store import Row
 from transfer.files import replacing
-from transfer.report.drawings import ACROSS, Drawing
 from transfer.report.figures import SECTIONS, Figure, figures
 from transfer.report.page import all_lines, converter
 from transfer.report.runs import Evaluated, Run
+from transfer.report.vega import ACROSS, Drawing
 
 #: Colours on paper, as the page's style has them.
 _PAPER = (
