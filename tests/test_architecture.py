@@ -15,8 +15,8 @@ FLOORS = (
         "arguments",
         "checkpoints",
         "errors",
-        "figures",
         "files",
+        "pages",
         "plugins",
         "progress",
         "provenance",
@@ -31,6 +31,7 @@ FLOORS = (
     {"adapters", "envs", "tasks", "video", "workers"},
     {"replay"},
     {"evaluation", "evolution", "inspection", "pretrain"},
+    {"report"},
 )
 
 

@@ -183,7 +183,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tiny, words, sentence, capsys
         (("calibrate", "--model", "x", "--kept", "25", "--task", "recall"), "25 % is 0.25"),
         (("eval", "--suite", "zero-shot", "--section", "vidio"), " more"),
         (("import", ".", "namm"), ". is a folder; name the checkpoint's file"),
-        (("report", "nowhere"), "nowhere holds no results.json"),
+        (("report", "nowhere"), "nowhere"),
         (("eval", "language", "--model", "a", "b"), "'b' belongs to no option; put quotes around"),
         (("evaluate",), "unknown command 'evaluate'; did you mean eval"),
         (("--versions",), "did you mean --version"),
@@ -316,7 +316,9 @@ def test_help_documents_every_command(words, said, how, capsys):
     assert said in " ".join(capsys.readouterr().out.replace("│", " ").split()).lower()
 
 
-LIGHT = ("eval", "calibrate", "get", "plan", "inspect", "import", "doctor")
+LIGHT = (
+    "eval", "report", "leaderboard", "calibrate", "get", "plan", "inspect", "import", "doctor",
+)  # fmt: skip
 MAKERS = ("evolve", "record", "pretrain", "collect")
 
 

@@ -28,8 +28,9 @@ from transfer.terminal import say, spell_what_is_missing
 #: Command -> what the list of commands says of it; its file is of the same name.
 COMMANDS = {
     "eval": "Compare cache policies on a language, video or control model.",
-    "report": "Print the tables of a finished evaluation, or draw an evolution.",
-    "inspect": "Draw what each layer and head keeps of a video or an episode.",
+    "report": "Print the tables of evaluations, and make a page of any runs.",
+    "leaderboard": "Print the table of published results, or make a page of them.",
+    "inspect": "Draw what each layer and head keeps of a video, text or episode.",
     "plan": "Say what a model's cache will weigh, without loading the model.",
     "calibrate": "Find the threshold at which a policy holds a share of tokens.",
     "evolve": "Evolve a NAMM; the best on held-out data is kept.",

@@ -23,6 +23,7 @@ USED = {
     "collect": "out env episodes skilled format steps seed",
     "plan": "model context budget policy batch dtype devices json",
     "inspect video": "video model question policy namm budget frames out",
+    "inspect language": "model text policy namm budget length out",
     "inspect control": "model env policy namm budget max_steps out",
 }
 #: Command and kind -> lines that work, with files of one's own where they name some.
@@ -84,7 +85,12 @@ EXAMPLES = {
     ),
     "inspect": (
         "transfer inspect --video holiday.mp4 --question 'What happens?'",
+        "transfer inspect --model llama-recall --out kept.html",
         "transfer inspect --model decision-transformer --max-steps 60",
+    ),
+    "inspect language": (
+        "transfer inspect language --model llama-recall",
+        "transfer inspect language --model smollm2-135m --text story.txt --budget 64",
     ),
     "inspect video": ("transfer inspect video --video holiday.mp4 --budget 0.1 --out kept.png",),
     "inspect control": (
@@ -96,6 +102,7 @@ EXAMPLES = {
         "transfer import ckpt.pt my-namm",
         "transfer import dt.pt my-dt --env hopper --quality medium",
     ),
-    "report": ("transfer report results",),
+    "report": ("transfer report results", "transfer report results another --out both.html"),
+    "leaderboard": ("transfer leaderboard", "transfer leaderboard --out leaderboard.html"),
     "doctor": ("transfer doctor", "transfer doctor --model llama-recall"),
 }
