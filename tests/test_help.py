@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import is_dataclass
+from importlib import import_module
 from itertools import chain
 
 import pytest
@@ -217,6 +218,19 @@ def test_an_interrupt_that_an_import_would_swallow_ends_the_command(signal, tmp_
     )
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr == "interrupted: all is kept in there\n"
+
+
+@pytest.mark.parametrize("line", [lines[0] for lines in EXAMPLES.values()])
+def test_every_command_says_how_to_go_on(line, tmp_path, monkeypatch, capsys):
+    def interrupted(config):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    _, command, *words = shlex.split(line)
+    module = import_module(f"transfer.cli.{command}_command")
+    monkeypatch.setattr(module, "_evaluate" if command == "eval" else "run", interrupted)
+    assert cli.main([command, *words]) == 130
+    assert re.fullmatch(r"interrupted: .*\b(kept|written)\b.*; .*\n", capsys.readouterr().err)
 
 
 def test_a_reader_that_has_enough_is_no_error():
