@@ -6,7 +6,7 @@ A page is read from top to bottom. Of its fenced blocks
 * `literalinclude` puts a file of the repository beside it, under its own name;
 * `python` is run, all of a page in one namespace; a `text` block right below it is its output;
 * `console` has commands, behind `$`, and below each its output; what follows a `#` explains. One
-  that shows a line `error: ...` is refused.
+  that shows a line `error: ...` fails.
 
 A block below `<!-- not run: REASON -->` is not run. Of an output spaces, rules and numbers may
 differ, and `...` stands for anything.
@@ -98,9 +98,9 @@ def run(page: Path, folder: Path) -> Iterator[tuple[Block, str]]:
                 exec(compile(block.text, page.name, "exec"), names)
             else:
                 code = _command(block.text)
-                refused = re.search("^error: ", block.shown, re.MULTILINE)
-                assert code == (2 if refused else 0), f"{block.text}\n{warned.getvalue()}"
-                if refused:
+                fails = re.search("^error: ", block.shown, re.MULTILINE)
+                assert bool(code) == bool(fails), f"{block.text}\n{warned.getvalue()}"
+                if fails:
                     print(warned.getvalue())
         yield block, printed.getvalue()
 
