@@ -16,6 +16,7 @@ html_theme = "furo"
 html_title = "transfer"
 html_baseurl = "/"
 myst_heading_anchors = 3
+default_role = "code"
 # outputs of notebooks are committed; the tests execute them
 nb_execution_mode = "off"
 autodoc_member_order = "bysource"
@@ -38,6 +39,6 @@ def _insert_help(_app: object, _name: str, source: list[str]) -> None:
     source[0] = re.sub(r"<!-- help: ([\w -]*)-->", lambda found: _help(found[1].split()), source[0])
 
 
-def setup(app) -> None:  # noqa: ANN001
+def setup(app) -> None:
     """Called by Sphinx."""
     app.connect("source-read", _insert_help)

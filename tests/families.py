@@ -4,8 +4,8 @@ So also of the video models that can be named.
 
     python tests/families.py
 
-writes `docs/reference/support.md`. A family is made tiny by giving its configuration, and those inside it,
-small sizes under all names that sizes have; the few that need more say it in `MORE`.
+writes `docs/reference/support.md`. A family is made tiny by giving its configuration, and those
+inside it, small sizes under all names that sizes have; the few that need more say it in `MORE`.
 """
 
 import warnings

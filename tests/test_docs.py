@@ -1,4 +1,4 @@
-"""The commands of the documents are commands: each one's options are known and its values fit."""
+"""Commands in documents are commands, whose options are known and values fit; links lead on."""
 
 import re
 import shlex
@@ -11,6 +11,7 @@ from transfer import cli
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*DOCUMENTS, *(ROOT / f"{name}.md" for name in ("CHANGELOG", "CONTRIBUTING", "SECURITY"))]
 _COMMAND = (
     r"transfer (?:eval|evolve|pretrain|collect|plan|inspect|import|report|doctor|get|calibrate"
     r"|record)\b"
@@ -35,3 +36,10 @@ def commands():
 def test_it_parses(line):
     config, run = cli.parse(shlex.split(line)[1:])
     assert is_dataclass(config) and callable(run)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_its_links_lead_to_files(page):
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:|#)([^)\s#]+)", text)
+    assert [link for link in links if not (page.parent / link).exists()] == []

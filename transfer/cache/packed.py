@@ -155,11 +155,10 @@ class PackedTokens:
             room: free slots for each row.
         """
         flat = kept.flatten(0, 1)
-        row, column = flat.nonzero(as_tuple=True)
-        lengths = flat.sum(-1).tolist()
-        self.state = state[kept].to(self.state.dtype)
+        chosen, lengths = flat.flatten().nonzero()[:, 0], flat.sum(-1).tolist()
+        self.state = state.flatten(0, 2).index_select(0, chosen).to(self.state.dtype)
         self.observed = list(lengths)
-        self._repack(self.ends[row] - flat.shape[1] + column, lengths, room)
+        self._repack(self._grid(flat.shape[1]).flatten()[chosen], lengths, room)
 
     def set_state(self, state: Float[Tensor, "batch kv_heads tokens size"]) -> None:
         """Store the state of every token, padded as `padded` gives them."""
@@ -227,12 +226,15 @@ class PackedTokens:
         self, rows: slice = slice(None)
     ) -> tuple[Int[Tensor, "rows tokens"], Bool[Tensor, "rows tokens"]]:
         """Slot of every token of these rows, padded on the left to the longest row of all."""
-        tokens = self.longest
-        slot = self.ends[rows, None] - tokens + torch.arange(tokens, device=self.ends.device)
+        slot = self._grid(self.longest, rows)
         if self.uniform:
             return slot, torch.ones_like(slot, dtype=torch.bool)
         valid = slot >= self.starts[rows, None]
         return slot.masked_fill(~valid, -1), valid
+
+    def _grid(self, tokens: int, rows: slice = slice(None)) -> Int[Tensor, "rows tokens"]:
+        """The last slots of every row, some of another row where it holds fewer tokens."""
+        return self.ends[rows, None] + torch.arange(-tokens, 0, device=self.ends.device)
 
     def _padded_starts(self) -> list[int]:
         """Where each row begins in a tensor that is padded on the left, its rows in one line."""
@@ -250,6 +252,9 @@ class PackedTokens:
 
     def _slots(self, starts: Sequence[int], counts: Sequence[int]) -> Int[Tensor, " slots"]:
         """`starts[0], starts[0] + 1, ...` for each row, one after the other."""
+        if len(set(counts)) == 1:
+            steps = torch.arange(counts[0], device=self.keys.device)
+            return (self._tensor(starts)[:, None] + steps).flatten()
         total, count = sum(counts), self._tensor(counts)
         start = self._tensor(starts) - (count.cumsum(0) - count)
         slots = torch.arange(total, device=count.device)
@@ -274,7 +279,10 @@ class PackedTokens:
         capacity = [length + room for length in lengths]
         offsets, slots = _starts(capacity), sum(capacity)
         index = torch.zeros(slots, dtype=torch.long, device=self.keys.device)
-        index[self._slots(offsets, lengths)] = source
+        if len(set(lengths)) == 1:
+            index.view(len(lengths), -1)[:, : lengths[0]] = source.view(len(lengths), -1)
+        else:
+            index[self._slots(offsets, lengths)] = source
 
         def move(buffer: Tensor) -> Tensor:
             if len(source) == 0:

@@ -125,7 +125,7 @@ def scored(
     _check_tensor(policy, "scores", scores, state.shape[:3], state)
     _check_tensor(policy, "state", after, state.shape, state)
     scores = scores if scores.is_floating_point() else scores.double()
-    if scores.isnan()[window.valid].any():
+    if (scores.isnan() & window.valid).any():
         raise UserError(f"policy {policy.name} scores a token NaN; give every token a number")
     return scores, after
 

@@ -1,5 +1,7 @@
 """The embedding of a token's age, which every scorer reads before the features."""
 
+from functools import cache
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -15,6 +17,11 @@ def recency_embedding(
 
     Computed in float64: at an age of 100 000 float32 angles would be off in the third decimal.
     """
-    steps = torch.arange(RECENCY // 2, dtype=torch.float64, device=age.device)
-    angle = age[..., None] * _LONGEST_PERIOD ** (-2 * steps / RECENCY)
+    angle = age[..., None] * _frequencies(age.device)
     return torch.cat([angle.sin(), angle.cos()], -1).to(dtype)
+
+
+@cache
+def _frequencies(device: torch.device) -> Float[Tensor, "4"]:
+    steps = torch.arange(RECENCY // 2, dtype=torch.float64, device=device)
+    return _LONGEST_PERIOD ** (-2 * steps / RECENCY)
