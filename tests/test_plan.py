@@ -56,6 +56,13 @@ def test_a_model_holds_what_the_plan_says(policy, dtype, tokens, tmp_path):
     assert found.layers == found.pruned_layers == 3
 
 
+def test_a_number_of_tokens_weighs_the_same_at_any_context(capsys):
+    short, long = (plan_cache(Plan("llama-3-8b", size, 4096))[0] for size in ("16k", "1M"))
+    assert (long.cache, long.state, long.full) == (short.cache, short.state, 64 * short.full)
+    assert cli.main(["plan", "--model", "llama-3-8b", "--context", "1M", "--budget", "4096"]) == 0
+    assert "1048576 tokens, 4096 tokens a head kept" in " ".join(capsys.readouterr().out.split())
+
+
 def test_layers_and_heads_are_shared_out():
     [whole] = plan_cache(Plan("llama-3-1b"))
     parts = plan_cache(Plan("llama-3-1b", devices=3))
@@ -168,6 +175,8 @@ def _one_token(cache):
         ({"context": "0"}, "context '0'"),
         ({"budget": 0.0}, "budget 0.0"),
         ({"budget": 1.5}, "budget 1.5"),
+        ({"budget": 0}, "budget 0:"),
+        ({"context": "1G"}, "context '1G'"),
         ({"devices": 0}, "--devices is 0"),
         ({"policy": "h20"}, "did you mean h2o"),
         ({"policy": "full"}, "unknown policy that prunes 'full'"),
@@ -210,5 +219,5 @@ def test_the_command_prints_a_table_or_json(capsys):
     printed = json.loads(capsys.readouterr().out)
     assert printed["plan"]["model"] == "llama-3-1b"
     assert printed["devices"][0]["full"] == 16 * 8 * 131072 * 256
-    assert cli.main(["plan", "--kept", "2"]) == 2
+    assert cli.main(["plan", "--kept", "2.0"]) == 2
     assert "error: budget 2.0" in capsys.readouterr().err

@@ -38,8 +38,8 @@ class Plan:
     Args:
         model: llama-3-70b, gemma-3-27b, bamba-9b or another whose sizes are known, a shipped model,
             a folder, a GGUF file or a hub id; only its configuration is read.
-        context: tokens of the prompt, such as 4096 or 128k (times 1024).
-        budget: share of the tokens that each head keeps.
+        context: tokens of the prompt, such as 4096, 128k (times 1024) or 1M (times 1024 again).
+        budget: share of the tokens that each head keeps, or a number of tokens (4096).
         policy: who prunes; the state it keeps counts.
         update_interval: tokens between two updates.
         batch: sequences.
@@ -55,7 +55,7 @@ class Plan:
 
     model: str = "llama-3-70b"
     context: str = "128k"
-    budget: Annotated[float, tyro.conf.arg(aliases=["--kept"])] = 0.25
+    budget: Annotated[int | float, tyro.conf.arg(aliases=["--kept"])] = 0.25
     policy: str = "namm"
     update_interval: Annotated[int, tyro.conf.arg(aliases=["--n-up"])] = 512
     batch: int = 1
@@ -69,8 +69,10 @@ class Plan:
         check_fields(self)
         self.tokens  # noqa: B018  (says what is wrong with it)
         check_at_least(1, self, "batch", "devices", "tensor_parallel", "update_interval")
-        if not 0 < self.budget <= 1:
-            raise UserError(f"budget {self.budget}: use a share above 0, up to 1")
+        if self.budget <= 0 or (isinstance(self.budget, float) and self.budget > 1):
+            raise UserError(
+                f"budget {self.budget}: use a share above 0, up to 1.0, or a whole number of tokens"
+            )
         pruning = sorted(set(POLICIES) - {"full"})
         if self.policy not in pruning:
             raise unknown_name("policy that prunes", self.policy, pruning)
@@ -80,10 +82,12 @@ class Plan:
     @property
     def tokens(self) -> int:
         """The context as a number."""
-        match = re.fullmatch(r"([0-9]{1,10})(k?)", self.context.lower())
+        match = re.fullmatch(r"([0-9]{1,10})([km]?)", self.context.lower())
         if not match or not int(match[1]):
-            raise UserError(f"context {self.context!r}: use a number of tokens, such as 4096, 128k")
-        return int(match[1]) * (1024 if match[2] else 1)
+            raise UserError(
+                f"context {self.context!r}: use a number of tokens, such as 4096, 128k or 1M"
+            )
+        return int(match[1]) * 1024 ** ("", "k", "m").index(match[2])
 
     @property
     def pruning(self) -> Pruning:
@@ -236,8 +240,10 @@ def print_plan(plan: Plan) -> None:
 
 def _table(plan: Plan, devices: list[DevicePlan]) -> Table:
     ranks = f", one of {plan.tensor_parallel} ranks" if plan.tensor_parallel > 1 else ""
+    share = isinstance(plan.budget, float)
+    kept = f"{plan.budget:.0%}" if share else f"{plan.budget} tokens a head"
     title = (
-        f"{plan.model}, {plan.tokens} tokens, {plan.budget:.0%} kept by {plan.policy} every "
+        f"{plan.model}, {plan.tokens} tokens, {kept} kept by {plan.policy} every "
         f"{plan.update_interval}{ranks}; GB (10^9 bytes)"
     )
     columns = ["device", "layers", "pruned", "full", "cache", "state", "of full", "peak", "of full"]
