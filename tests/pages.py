@@ -35,7 +35,8 @@ _FENCE = re.compile(
 )
 _FILE = re.compile(r"`([\w./-]+)`:")
 _COMMAND = re.compile(r"^\$ (.*(?:\\\n.*)*)\n?((?:(?!\$ ).*\n?)*)", re.MULTILINE)
-_RUNS = ("python", "console")
+#: What is typed is in the first two; the others show something.
+_KINDS = ("python", "console", "text", "json", "toml")
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,11 @@ class Block:
 
 
 def blocks(page: Path) -> list[Block]:
-    """What a page says is to be done, in its order."""
+    """What a page says is to be done, in its order.
+
+    Raises:
+        AssertionError: it has a block of another kind, which nobody would run.
+    """
     found: list[Block] = []
     text = page.read_text(encoding="utf-8")
     end = 0
@@ -81,6 +86,7 @@ def blocks(page: Path) -> list[Block]:
             found += [Block("console", said, out, why_not=why_not) for said, out in commands]
         elif name == "python":
             found.append(Block("python", body, why_not=why_not))
+        assert file or fence["kind"] or name in _KINDS, f"{page.name} has a block `{name}`"
     return found
 
 

@@ -44,3 +44,10 @@ def test_what_is_shown_and_what_is_printed_differ(tmp_path, monkeypatch):
     assert found == [("", ""), ("kept 12.25\n", "kept 1.5\n"), ("N = 4\n", "N = 3\n"),
                      ("... of\n", "all of it\n")]  # fmt: skip
     assert [pages.agrees(*each) for each in found] == [True, True, True, False]
+
+
+def test_a_block_that_nobody_would_run_is_refused(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# T\n\n```sh\nrm -r /\n```\n")
+    with pytest.raises(AssertionError, match=r"page\.md has a block `sh`"):
+        pages.blocks(page)
