@@ -8,8 +8,8 @@ A page is read from top to bottom. Of its fenced blocks
 * `console` has commands, behind `$`, and below each its output; what follows a `#` explains. One
   that shows a line `error: ...` fails.
 
-A block below `<!-- not run: REASON -->` is not run. Of an output spaces, rules and numbers may
-differ, and `...` stands for anything.
+A block below `<!-- not run: REASON -->` is not run. Of an output spaces, rules, numbers and
+drawings between bars may differ, and `...` stands for anything.
 """
 
 import re
@@ -137,8 +137,9 @@ def agrees(shown: str, printed: str) -> bool:
 
 
 def _masked(text: str) -> str:
-    """Numbers, and the widths that they make, are of the processor."""
+    """Numbers, the widths that they make, and drawings are of the processor."""
     text = re.sub(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?", "0", text)
+    text = re.sub(r"\|[ .:+#]*\|", "| |", text)
     text = re.sub(r"([─━┃│┏┓┗┛┡┩└┘┬┴┳┻╇┴])\1+", r"\1", text)
     return " ".join(text.split())
 
