@@ -21,7 +21,8 @@ RUNS = {
     "--documents 1 --update-interval 8",
     "video": "eval video --model llava-next-video --questions 1 --data videos",
     "control": "eval control --model decision-transformer-tmaze-none --episodes 1 --max-steps 12",
-    "hopper": "eval control --model decision-transformer --env hopper --episodes 1 --max-steps 4",
+    "hopper": "eval control --model decision-transformer --env hopper --episodes 1 --max-steps 4 "
+    "--memory full",
     "evolve": "evolve --generations 1 --population 4 --documents 1 --validation-documents 1 "
     "--tasks recall",
     "records": "record --models llama-recall --tasks recall --lengths 64 --documents 1",
