@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from transfer import results
     from transfer.attachment.adapter import Adapter
     from transfer.attachment.check import check_adapter
     from transfer.attachment.memory import attach
@@ -34,6 +35,7 @@ __all__ = [
     "attach",
     "check_adapter",
     "register",
+    "results",
 ]
 
 _HOMES = {
@@ -52,6 +54,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     # Loaded on first use: `transfer --help` must not wait for torch.
+    if name == "results":
+        return import_module("transfer.results")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'transfer' has no attribute {name!r}")

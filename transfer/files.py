@@ -102,6 +102,20 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def reading_tensors(path: Path, remedy: str) -> Iterator[None]:
+    """Turn what a broken safetensors file raises into one sentence about `path`.
+
+    Raises:
+        UserError: it does; `remedy` says what then.
+    """
+    try:
+        yield
+    # safetensors has errors of its own, and lets through those of types and sizes of torch.
+    except (SafetensorError, OSError, ValueError, LookupError, RuntimeError, TypeError) as error:
+        raise UserError(f"{path} is cut or damaged ({error}); {remedy}") from error
+
+
+@contextmanager
 def locked(folder: Path | None, wait: bool = False) -> Iterator[bool]:
     """Hold a folder, made if absent, for one run; the system lets go however the run ends.
 

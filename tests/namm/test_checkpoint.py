@@ -6,12 +6,16 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
-from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+)
 from safetensors.torch import load_file, save_file
 
 from transfer.errors import UserError
 from transfer.namm import NAMMConfig
-from transfer.namm.checkpoint import CONFIG_FILE, TENSORS_FILE
+from transfer.namm.checkpoint import CONFIG_FILE, HUB_CARD, TENSORS_FILE
 from transfer.namm.network import NAMM
 from transfer.namm.original import import_original
 
@@ -154,16 +158,25 @@ def test_damaged_files_are_refused_by_name(saved, damage, said):
         NAMM.from_pretrained(saved)
 
 
-def test_hub_gives_exactly_the_two_files(saved, monkeypatch):
+def test_saving_over_another_leaves_no_card_of_it(tmp_path):
+    NAMM.from_pretrained("recall").save_pretrained(tmp_path)
+    assert NAMM.from_pretrained(tmp_path).card == NAMM.from_pretrained("recall").card
+    _namm().save_pretrained(tmp_path)
+    assert NAMM.from_pretrained(tmp_path).card is None
+
+
+def test_hub_gives_exactly_the_files_of_a_namm(saved, monkeypatch):
     asked = []
 
     def download(repo_id, filename):
         asked.append((repo_id, filename))
+        if filename == HUB_CARD:
+            raise EntryNotFoundError("no card")
         return str(saved / filename)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     _assert_same(NAMM.from_pretrained("someone/namm"), NAMM.from_pretrained(saved))
-    assert asked == [("someone/namm", CONFIG_FILE), ("someone/namm", TENSORS_FILE)]
+    assert asked == [("someone/namm", name) for name in (CONFIG_FILE, TENSORS_FILE, HUB_CARD)]
 
 
 @pytest.mark.parametrize("error", [LocalEntryNotFoundError, OfflineModeIsEnabled])

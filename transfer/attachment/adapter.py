@@ -69,6 +69,17 @@ class Adapter:
         layers = set(self.attention_modules)
         return [module for module in self.model.modules() if layers <= set(module.modules())]
 
+    @property
+    def devices(self) -> dict[int, torch.device]:
+        """Where each layer is, by its index; a rank of a pipeline has only some."""
+        layers = {}
+        for module in self.model.modules():
+            index = getattr(module, "layer_idx", None)
+            if isinstance(index, int):
+                first = next(module.parameters(), None)
+                layers[index] = self.model.device if first is None else first.device
+        return layers
+
     def refuse(self) -> None:
         """Raise `UserError` if pruning this model would be silently wrong."""
         config, kind = self.config, self.model.config.model_type

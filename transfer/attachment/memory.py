@@ -1,5 +1,7 @@
 """`attach`: a policy laid on a model, without touching the model's code."""
 
+from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -9,6 +11,7 @@ from transformers import PreTrainedModel
 
 from transfer.arguments import typed
 from transfer.attachment.adapter import Adapter, get_adapter, pruned_layer
+from transfer.attachment.identity import identity
 from transfer.attachment.report import Report
 from transfer.cache.attention import IMPLEMENTATION, register
 from transfer.cache.binding import Binding, Tie
@@ -16,6 +19,7 @@ from transfer.cache.cache import PrunedCache
 from transfer.cache.forward import watch
 from transfer.cache.layer import PrunedLayer
 from transfer.cache.policy import Policy, Pruning
+from transfer.cache.saved import SavedCache
 from transfer.errors import UserError
 from transfer.namm.network import NAMM
 from transfer.policies import get_policy, of_policy
@@ -50,10 +54,9 @@ class Memory:
         depths = {layer.index: layer.depth for layer in layers if isinstance(layer, PrunedLayer)}
         register()
         self._before: str | None = adapter.set_attention(IMPLEMENTATION)
-        self._binding = Binding(adapter.config, pruning, IMPLEMENTATION, depths)
-        # A rank of a pipeline has only some of the layers.
-        indices = (getattr(module, "layer_idx", None) for module in adapter.model.modules())
-        self._local = {index for index in indices if isinstance(index, int)}
+        self._local = frozenset(adapter.devices)
+        told = partial(identity, adapter)
+        self._binding = Binding(adapter.config, pruning, IMPLEMENTATION, depths, told)
         for module in adapter.attention_modules:
             tie = Tie(self._binding, pruned=module.layer_idx not in stock)
             module.transfer_tie = tie  # type: ignore[assignment]
@@ -65,6 +68,22 @@ class Memory:
             raise UserError("the model is detached; attach it again to make a cache")
         cache = PrunedCache(self.adapter.config, self.pruning, self._binding, self._local)
         self.cache = cache
+        return cache
+
+    @typed
+    def load_cache(self, file: str | Path) -> PrunedCache:
+        """A cache that `PrunedCache.save` wrote: it goes on where that one was, to the same bits.
+
+        Pass it as `cache`, with the tokens that went through it and the new ones behind them.
+
+        Raises:
+            UserError: there is no such file, it is cut or changed, or it is of another model (its
+                configuration, its weights), another policy or other settings.
+        """
+        saved = SavedCache.read(Path(file))
+        saved.check(self._binding.identity())
+        cache = self.new_cache()
+        cache.fill(saved, self.adapter.devices)
         return cache
 
     def report(self) -> Report:

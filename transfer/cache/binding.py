@@ -1,7 +1,8 @@
 """Which model a pruned cache belongs to, and until when."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any, Optional
 from uuid import uuid4
 from weakref import WeakValueDictionary
@@ -22,6 +23,7 @@ class Binding:
         pruning: of its caches.
         implementation: the attention that the model has as long as it is attached.
         depths: of its pruned layers, by their index in the model.
+        model: says what tells the model from others, as JSON can say it.
 
     Attributes:
         attached: False from `detach` on.
@@ -33,11 +35,13 @@ class Binding:
         pruning: Pruning,
         implementation: str,
         depths: Mapping[int, Depth],
+        model: Callable[[], Mapping[str, Any]],
     ) -> None:
         self.config = config
         self.pruning = pruning
         self.implementation = implementation
         self.depths = depths
+        self._model = model
         self.attached = True
         self._name = uuid4().hex
         _ALL[self._name] = self
@@ -55,6 +59,24 @@ class Binding:
                 f"the attention of this model was set to {now!r} after attach, and a pruned cache "
                 "cannot follow; leave it as attach sets it, or detach and use the model's own cache"
             )
+
+    def identity(self) -> dict[str, Any]:
+        """What tells the model and its pruning from others, for what outlives this process.
+
+        Raises:
+            UserError: the weights cannot be read, or the policy's settings not be told apart.
+        """
+        policy = self.pruning.policy
+        settings = {field.name: getattr(self.pruning, field.name) for field in fields(self.pruning)}
+        told = {**self._model(), **settings, "policy": f"{policy.name} ({type(policy).__name__})"}
+        told |= {f"{policy.name} {name}": value for name, value in policy.identity().items()}
+        try:
+            return json.loads(json.dumps(told))
+        except TypeError as error:
+            raise UserError(
+                f"no file can say which {policy.name} this is ({error}); give its class a method "
+                "identity() that returns numbers and texts by name"
+            ) from error
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Binding":
         """Itself: a copy of a cache belongs to the same model."""

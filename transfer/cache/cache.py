@@ -4,9 +4,10 @@ A forward pass is a step that all layers take or none: the cache knows which hav
 to go on from the middle of one, and can go back to its beginning.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy, deepcopy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from transformers.cache_utils import (
     LinearAttentionCacheLayerMixin,
 )
 
-from transfer.arguments import shown
+from transfer.arguments import shown, typed
 from transfer.cache.binding import Binding
 from transfer.cache.forward import Pass, current
 from transfer.cache.held import Held, over_layers
@@ -30,6 +31,7 @@ from transfer.cache.layer import PrunedLayer, another_batch
 from transfer.cache.parked import Parked
 from transfer.cache.policy import Depth, Pruning
 from transfer.cache.protected import Protected
+from transfer.cache.saved import SavedCache, packed, unpack, write_kept
 from transfer.cache.stock import byte_steps, compact, held_bytes
 from transfer.errors import UserError
 
@@ -183,6 +185,72 @@ class PrunedCache(DynamicCache):
         together = [layer.protecting(more) for layer in self.pruned]
         for layer, protected in zip(self.pruned, together):
             layer.protected = protected
+
+    # files
+
+    @typed
+    def save(self, file: str | Path) -> None:
+        """Write all that is held to a safetensors file, from which `Memory.load_cache` goes on.
+
+        Replies, logits and evictions are then those of this cache, bit for bit, in another process
+        too. The file knows the model, by its configuration and its weights, and the pruning; tokens
+        are not in it, as a cache never sees them.
+
+        Raises:
+            UserError: nothing went through yet, or a step was left in its middle; the cache
+                remembers its updates (`Pruning.trace`); the model is one that cannot be told from
+                others; or the file cannot be written.
+        """
+        binding = self._of_whole_model()
+        if binding.pruning.trace:
+            raise UserError("a cache that traces its updates cannot be saved; prune without trace")
+        layers = {index: packed(layer) for index, layer in enumerate(self.layers)}
+        SavedCache(Path(file), binding.identity(), layers, self._most_elsewhere).write()
+
+    @typed
+    def save_kept(self, file: str | Path) -> None:
+        """Write which tokens the pruned layers hold, to a safetensors file, for stores of others.
+
+        Of each layer N `layers.N.lengths`, `[batch, kv_heads]`, and `layers.N.positions`, those of
+        all heads in a row: positions in the input from 0 on, ascending in each head. The metadata
+        say under `seen` how many tokens of the input there were.
+
+        Raises:
+            UserError: nothing went through yet, a step was left in its middle, or the file cannot
+                be written.
+        """
+        self._of_whole_model()
+        write_kept(Path(file), self.used)
+
+    # What is stored may be used outside inference mode too, so it must not be made inside.
+    @torch.inference_mode(False)
+    def fill(self, saved: SavedCache, devices: Mapping[int, torch.device]) -> None:
+        """Let this cache, which is empty, hold what was saved.
+
+        Args:
+            saved: of the same model and pruning.
+            devices: of each layer.
+        """
+        for index, part in saved.layers.items():
+            if part[0]:
+                unpack(self.layers[index], part, devices[index])
+        self._most_elsewhere = saved.most_elsewhere
+
+    def _of_whole_model(self) -> Binding:
+        """The attachment, between two steps.
+
+        Raises:
+            UserError: there is none yet, nothing went through, or a step was left in its middle.
+        """
+        self._check_whole()
+        if self._done or self._touched:
+            raise self._half()
+        if self.binding is None or not self.used:
+            raise UserError(
+                "nothing went through this cache yet in this process, so there is nothing to save; "
+                "run its model with it first"
+            )
+        return self.binding
 
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
         """Length and offset of a layer's mask; where it runs in another process, of one here."""

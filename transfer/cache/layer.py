@@ -105,6 +105,8 @@ class PrunedLayer(CacheLayerMixin):
         before: what was held before it.
         protected: tokens that never leave, beside those of the settings.
         alone: whether no cache says when a call is over for all layers.
+        scale: of the scores of the newest call.
+        room: free slots that a row gets at its next update.
         peak_bytes: the most this layer ever held.
         policy_seconds: time spent observing, scoring and evicting.
     """
@@ -144,8 +146,8 @@ class PrunedLayer(CacheLayerMixin):
         self.now: Contents | None = None
         self.before: Contents | None = None
         self.under_way = False
-        self._scale = 1.0
-        self._room = 0
+        self.scale = 1.0
+        self.room = 0
         self.batch_size, self.kv_heads = 0, 0
         self.is_initialized = False
 
@@ -362,7 +364,7 @@ class PrunedLayer(CacheLayerMixin):
             self._begin(key, value, new if mask is None else int(mask[:, -new:].sum(1).max()))
         assert self.now is not None
         self.now = self.now.copied()
-        self._scale = scale
+        self.scale = scale
         if mask is not None and mask.shape[1] > new:
             self._drop(mask[:, :-new])
         valid = None if mask is None or bool(mask[:, -new:].all()) else mask[:, -new:]
@@ -408,14 +410,14 @@ class PrunedLayer(CacheLayerMixin):
         if self.before and any(past) and self.before.store.lengths is past:
             # Nothing has left since: what was held before can be read here, wherever it was moved.
             self.before = replace(self.before, store=now.store.shortened(past))
-        out, lse = attend(query, key, value, piece.valid, now.store, past, self._scale)
+        out, lse = attend(query, key, value, piece.valid, now.store, past, self.scale)
         now.counts = [old + new for old, new in zip(now.counts, piece.counts)]
         if self.pruning.reads_attention:
             self._remember(piece, query, lse)
         at_update = self.pruning.interval
         now.due = [b for b, new in enumerate(piece.counts) if new and self._at(b) % at_update == 0]
         # Where a long piece came another may follow, and would have to move everything.
-        self._room = at_update if query.shape[2] > STRIDE else min(at_update, STRIDE)
+        self.room = at_update if query.shape[2] > STRIDE else min(at_update, STRIDE)
         self._note(piece, past, bytes_before)
         return out
 
@@ -500,7 +502,7 @@ class PrunedLayer(CacheLayerMixin):
         if now.store.longest:
             whole = len(groups[0]) == self.batch_size
             kept, state = self._verdict(groups[0]) if whole else self._verdicts(groups)
-            now.store.keep(kept, state, self._room)
+            now.store.keep(kept, state, self.room)
         # Freshly packed rows have room again, which can outweigh the little that left.
         self.peak_bytes = max(self.peak_bytes, self.bytes())
         if self.pruning.trace:
@@ -628,6 +630,6 @@ class PrunedLayer(CacheLayerMixin):
             seen=self._at(sequences[0]),
             first=self.first,
             batch=len(sequences),
-            scale=self._scale,
+            scale=self.scale,
             budget=budget,
         )

@@ -194,6 +194,34 @@ class PackedTokens:
         part.select(rows)
         return part
 
+    def fill(
+        self,
+        keys: Float[Tensor, "held dim"],
+        values: Float[Tensor, "held value_dim"],
+        positions: Int[Tensor, " held"],
+        lengths: Sequence[int],
+        capacity: Sequence[int],
+    ) -> None:
+        """Hold these tokens, row after row, and have as much room again as there was.
+
+        Args:
+            keys, values, positions: without free slots, as a `part` has them.
+            lengths: tokens of each row.
+            capacity: slots of each row.
+        """
+        self.lengths, self.capacity = list(lengths), list(capacity)
+        self.offsets = _starts(self.capacity)
+        slots, total = self._slots(self.offsets, self.lengths), sum(capacity)
+
+        def spread(held: Tensor) -> Tensor:
+            buffer = held.new_zeros(total, *held.shape[1:])
+            buffer[slots] = held
+            return buffer
+
+        self.keys, self.values, self.positions = map(spread, (keys, values, positions))
+        self.starts = self._tensor(self.offsets)
+        self.mend()
+
     def put_state(self, rows: Sequence[int], part: "PackedTokens") -> None:
         """Take over the state that a `part` of these rows was given."""
         states, observed = list(self.state.split(self.observed)), list(self.observed)

@@ -6,7 +6,8 @@ returns one score a token; what leaves is decided in `transfer.cache.eviction`.
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -51,6 +52,15 @@ class Policy(ABC):
     threshold: ClassVar[float | None] = None
     #: Whether a score means the same at every update, so that a threshold can replace a budget.
     takes_threshold: ClassVar[bool] = True
+
+    def identity(self) -> Mapping[str, Any]:
+        """What tells this policy from others of its class, as JSON can say it: its settings.
+
+        A policy with settings that are no numbers and texts says here what stands for them.
+        """
+        if is_dataclass(self):
+            return {field.name: getattr(self, field.name) for field in fields(self)}
+        return vars(self)
 
     def looks_back(self, update_interval: int) -> int:
         """How many queries before those it was not shown yet the policy asks about.

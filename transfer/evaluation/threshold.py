@@ -1,12 +1,12 @@
 """A threshold that was found for a policy: the file that `transfer calibrate` writes."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from transfer.cache.policy import PROTECTING, Policy, Pruning
 from transfer.errors import UserError
 from transfer.evaluation.options import EvalConfig
-from transfer.files import content_digest, read_sealed
+from transfer.files import read_sealed
 from transfer.policies.namm import NAMMPolicy
 
 _REMEDY = "make it again with `transfer calibrate`"
@@ -107,8 +107,4 @@ def thresholds_of(config: EvalConfig) -> list[Threshold]:
 
 def policy_digest(policy: Policy) -> str | None:
     """Of the numbers of its NAMM; None without one."""
-    if not isinstance(policy, NAMMPolicy):
-        return None
-    namm = policy.namm
-    numbers = [tensor.tolist() for tensor in (namm.vector, namm.mean, namm.std)]
-    return content_digest([asdict(namm.config), numbers])
+    return policy.namm.digest() if isinstance(policy, NAMMPolicy) else None

@@ -5,6 +5,7 @@ from typing import Any
 
 from transfer.adapters.control_names import control_model
 from transfer.files import replacing
+from transfer.namm.checkpoint import CARD_FILE, CARD_HEAD
 from transfer.namm.network import NAMM
 
 
@@ -17,7 +18,7 @@ def write_card(folder: Path, namm: NAMM, run: dict[str, Any]) -> None:
         run: content of a finished run's `run.json`.
     """
     sections = [_introduction(namm, run), _making(run), _results(run), _versions(run)]
-    with replacing(folder / "CARD.md") as partial:
+    with replacing(folder / CARD_FILE) as partial:
         partial.write_text("\n".join(sections))
 
 
@@ -25,10 +26,14 @@ def _introduction(namm: NAMM, run: dict[str, Any]) -> str:
     config = namm.config
     known = {"bam": "backward attention memory", "mlp": "perceptron"}
     scorer = known.get(config.scorer, f"scorer {config.scorer}")
-    return f"""# An evolved NAMM
+    return f"""{CARD_HEAD}# An evolved NAMM
 
 {namm.vector.shape[-1]:,} parameters that score the tokens of any transformer's KV cache. `{config.features}` features,
 a {scorer} of width {config.hidden}, gamma {config.gamma:.6g}. {_learned_from(run)}
+
+    from transfer import NAMM, attach
+    with attach(model, NAMM.from_pretrained("FOLDER OR HUB ID"), budget=0.25) as memory:
+        model.generate(**inputs, cache=memory.new_cache())
 """  # noqa: E501
 
 

@@ -4,7 +4,7 @@ The same few thousand parameters score every layer, every head and every model; 
 depends on which.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from transfer.arguments import typed
 from transfer.errors import UserError
+from transfer.files import content_digest
 from transfer.namm.checkpoint import push_namm, read_namm, save_namm
 from transfer.namm.config import NAMMConfig
 from transfer.namm.features import Tokens
@@ -30,6 +31,7 @@ class NAMM:
 
     Attributes:
         feature: what is kept with every token, and read.
+        card: what there is to say of it, in Markdown; None: nothing.
 
     Args:
         config: what the vector means.
@@ -37,6 +39,7 @@ class NAMM:
             every score is 0 and everything is kept.
         mean: mean of each number of the (transformed) feature; zeros by default.
         std: their standard deviation; ones by default.
+        card: travels with it to folders and to the Hub.
 
     Raises:
         UserError: a length does not fit the configuration, or a number is not finite.
@@ -49,8 +52,10 @@ class NAMM:
         vector: Float[Tensor, "*population params"] | None = None,
         mean: Float[Tensor, "_"] | None = None,
         std: Float[Tensor, "_"] | None = None,
+        card: str | None = None,
     ) -> None:
         self.config = config
+        self.card = card
         self.feature = get_feature(config.features)
         self._scorer: Scorer = SCORERS.get(config.scorer)
         width = self.feature.width
@@ -92,6 +97,11 @@ class NAMM:
     def population(self) -> int:
         """How many members the vector holds."""
         return len(self.vector)
+
+    def digest(self) -> str:
+        """Of the configuration and all numbers: what is alike in two NAMMs that are one."""
+        numbers = [tensor.tolist() for tensor in (self.vector, self.mean, self.std)]
+        return content_digest([asdict(self.config), numbers])
 
     def read(
         self,
@@ -171,25 +181,25 @@ class NAMM:
         Raises:
             UserError: there is none, or its files are damaged.
         """
-        config, tensors = read_namm(name)
+        config, tensors, card = read_namm(name)
         try:
-            return cls(config, **tensors)
+            return cls(config, **tensors, card=card)
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
 
     @typed
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json` and `namm.safetensors` into `folder`."""
-        save_namm(self.config, self.tensors, folder)
+        """Write `config.json`, `namm.safetensors` and, where there is a card, `CARD.md`."""
+        save_namm(self.config, self.tensors, self.card, folder)
 
     @typed
     def push_to_hub(self, repo_id: str) -> str:
-        """Upload to the Hugging Face Hub and return the page's address.
+        """Upload to the Hugging Face Hub, with the card or a plain one; return the page's address.
 
         Raises:
             UserError: the hub refuses or cannot be reached.
         """
-        return push_namm(self.config, self.tensors, repo_id)
+        return push_namm(self.config, self.tensors, self.card, repo_id)
 
 
 def _plain(tensor: Tensor) -> Tensor:

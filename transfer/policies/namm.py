@@ -1,7 +1,8 @@
 """The evolved network as a policy (paper section 3)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -35,6 +36,10 @@ class NAMMPolicy(Policy):
         check_fields(self)
         for name in ("state_size", "half_state", "multiple_of"):
             object.__setattr__(self, name, getattr(self.namm.feature, name))
+
+    def identity(self) -> Mapping[str, Any]:
+        """The NAMM, by all that it holds."""
+        return {"namm": self.namm.digest()}
 
     def looks_back(self, update_interval: int) -> int:
         """As far as the NAMM's feature does."""
