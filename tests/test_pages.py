@@ -44,6 +44,8 @@ def test_what_is_shown_and_what_is_printed_differ(tmp_path, monkeypatch):
     assert found == [("", ""), ("kept 12.25\n", "kept 1.5\n"), ("N = 4\n", "N = 3\n"),
                      ("... of\n", "all of it\n")]  # fmt: skip
     assert [pages.agrees(*each) for each in found] == [True, True, True, False]
+    assert pages.agrees("...\nend |. ...|", "begun\nend |.  : |")
+    assert not pages.agrees("begun ...\nend", "begun\nended")
 
 
 def test_a_block_that_nobody_would_run_is_refused(tmp_path):
