@@ -23,6 +23,7 @@ from transfer.envs.spaces import choices, own
 from transfer.errors import SimulationError, UserError
 
 Frame = np.ndarray
+_POINTS = 20
 
 
 @runtime_checkable
@@ -69,6 +70,8 @@ class Episode:
         failure: what broke down, in a sentence; None: nothing did.
         place: among the seeds, which may be the same.
         success: how far it succeeded, from 0 to 1, as the environment says; None: it does not.
+        course: sum of the rewards up to every `course_every` steps from 0 on, and at the end; to
+            six digits, for pictures.
     """
 
     seed: int
@@ -79,6 +82,12 @@ class Episode:
     failure: str | None = None
     place: int = 0
     success: float | None = None
+    course: tuple[float, ...] = ()
+
+
+def course_every(max_steps: int) -> int:
+    """Steps between two points of an episode's course, so that there are 20 at most."""
+    return -(-max_steps // _POINTS)
 
 
 def refuse_failures(episodes: Sequence[Episode]) -> None:
@@ -237,6 +246,7 @@ class _Batch:
         self.noise: Noise | None = None
         self.running = np.arange(len(seeds))
         self.returns = np.zeros(len(seeds))
+        self.courses = [[0.0] for _ in seeds]
         self.space = envs[0].action_space
         self.chooses = bool(choices(own(envs[0]).action_space))
         self.shape = envs[0].observation_space.shape or ()
@@ -258,11 +268,15 @@ class _Batch:
             self._draw(step)
             actions = self._act(controller, actions, step)
             terminated, truncated = self._step(_numbers(actions), step)
+            if (step + 1) % course_every(max_steps) == 0:
+                self._note(self.running.tolist())
             ended = terminated | truncated | (step + 1 == max_steps)
             self._check(ended, step)
             ended |= np.isin(self.running, list(self.failures))
             if not ended.any():
                 continue
+            if (step + 1) % course_every(max_steps):
+                self._note(self.running[ended].tolist())
             yield from self._finish(ended, terminated, step + 1)
             if not len(self.running):
                 return
@@ -334,6 +348,10 @@ class _Batch:
         self.clock.simulator_s += time.perf_counter() - began
         return terminated, truncated
 
+    def _note(self, indices: Sequence[int]) -> None:
+        for index in indices:
+            self.courses[index].append(float(f"{self.returns[index]:.6g}"))
+
     def _check_finite(
         self, rewards: Float[np.ndarray, " running"], step: int
     ) -> Bool[np.ndarray, " running"]:
@@ -370,6 +388,7 @@ class _Batch:
                 failure=failure,
                 place=index,
                 success=self.successes.get(index),
+                course=tuple(self.courses[index]),
             )
         self.running, self.states = self.running[~ended], self.states[~ended]
         self.cues = self.cues[~ended]

@@ -224,10 +224,15 @@ def make_results(folder: Path) -> list[Path]:
 
 
 def read_results(folder: Path) -> None:
-    from transfer.cli.report_command import CONFIG, run
+    from transfer.cli.eval_command import print_tables
+    from transfer.report.page import content
+    from transfer.report.runs import read_runs
 
+    runs = read_runs([folder])
+    content(runs, "")
     with redirect_stdout(StringIO()):
-        run(CONFIG(folder))
+        for run in runs:
+            print_tables(run.results)
 
 
 def make_mp4(folder: Path) -> list[Path]:

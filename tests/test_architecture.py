@@ -15,8 +15,8 @@ FLOORS = (
         "arguments",
         "checkpoints",
         "errors",
-        "figures",
         "files",
+        "pages",
         "plugins",
         "provenance",
         "ragged",
@@ -29,6 +29,7 @@ FLOORS = (
     {"adapters", "envs", "tasks", "video", "workers"},
     {"replay"},
     {"evaluation", "evolution", "inspection", "pretrain"},
+    {"report"},
 )
 
 

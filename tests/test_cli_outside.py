@@ -180,9 +180,9 @@ def test_a_policy_and_a_task_of_the_folder_one_stands_in(language, tmp_path, cap
     assert "on mine:Colours, question hidden: 2 prompts" in " ".join(printed.split())
     assert printed.splitlines()[-1].strip() == "Budget of a head: 4 tokens, 2 tokens"
     assert cli.main(["report", str(tmp_path / "out")]) == 0
-    # Two budgets make a picture, where it can be drawn.
-    picture = f"{tmp_path / 'out' / 'held.png'}\n"
-    assert capsys.readouterr().out in (printed, printed + picture)
+    # And a page, where it can be drawn.
+    page = f"{tmp_path / 'out' / 'report.html'}\n"
+    assert capsys.readouterr().out in (printed, printed + page)
 
 
 @pytest.mark.parametrize("command", [("transfer",), ("python", "-m", "transfer")])

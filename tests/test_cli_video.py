@@ -45,7 +45,7 @@ def test_eval_prints_tables_and_report_prints_them_again(words, tmp_path, capsys
     assert printed.startswith(f"Budgets that are a fraction of the tokens seen\n\n{title}")
     assert f"Budgets that are a number of tokens\n\n{title}" in printed
     assert cli.main(["report", str(tmp_path)]) == 0
-    assert capsys.readouterr().out in (printed, f"{printed}{tmp_path / 'held.png'}\n")
+    assert capsys.readouterr().out in (printed, f"{printed}{tmp_path / 'report.html'}\n")
 
 
 def test_json_is_all_that_reaches_standard_output(words, tmp_path, capfd):

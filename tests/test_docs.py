@@ -14,7 +14,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [*DOCUMENTS, *(ROOT / f"{name}.md" for name in ("CHANGELOG", "CONTRIBUTING", "SECURITY"))]
 _COMMAND = (
     r"transfer (?:eval|evolve|pretrain|collect|plan|inspect|import|report|doctor|get|calibrate"
-    r"|record)\b"
+    r"|record|leaderboard)\b"
 )
 
 

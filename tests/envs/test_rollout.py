@@ -9,7 +9,7 @@ import torch
 from transfer.envs.environment import make_envs
 from transfer.envs.mujoco import use_headless_rendering
 from transfer.envs.noise import Noise
-from transfer.envs.rollout import refuse_failures, rollout, stream
+from transfer.envs.rollout import course_every, refuse_failures, rollout, stream
 from transfer.errors import SimulationError
 
 
@@ -108,6 +108,17 @@ def test_the_size_of_the_batch_changes_no_episode():
 def test_max_steps_cuts_without_terminating():
     episodes, _ = rollout(Recorder(), [Countdown(), Countdown()], [19, 11], 1.0, 1.0, max_steps=4)
     assert [(episode.length, episode.terminated) for episode in episodes] == [(4, False), (2, True)]
+
+
+def test_the_course_of_a_return_has_twenty_points_at_most_and_the_end():
+    envs = [Countdown(), Countdown()]
+    long, short = rollout(Recorder(0.25), envs, [19, 13], 1.0, 1.0, max_steps=60)[0]
+    # Half a point a step, told every third.
+    assert course_every(60) == 3 and course_every(10) == 1 and course_every(1000) == 50
+    assert long.course == (0.0, 1.5, 3.0, 4.5, 5.0) and long.length == 10
+    assert short.course == (0.0, 1.5, 2.0) and short.episode_return == 2.0
+    [cut] = rollout(Recorder(0.25), [Countdown()], [19], 1.0, 1.0, max_steps=3)[0]
+    assert cut.course == (0.0, 0.5, 1.0, 1.5)
 
 
 def test_time_is_split_between_simulator_and_policy(monkeypatch):

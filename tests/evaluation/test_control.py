@@ -55,6 +55,10 @@ def test_every_protocol_plays_the_same_seeds(finished):
             seeds = [row["item"] for row in rows_of(results, protocol, target)]
             assert sorted(seeds) == [0, 1, 2]
     assert len(results.rows) == 6 * 2 * 3
+    for row in results.rows:
+        assert row["returns_every"] == 2 and row["returns"][0] == 0.0
+        assert row["returns"][-1] == pytest.approx(row["return"], rel=1e-5)
+        assert len(row["returns"]) == 1 + -(-row["length"] // 2)
     # Batch by batch, so that a run that is interrupted is paired.
     blocks = list(dict.fromkeys(row["block"] for row in results.rows))
     assert blocks == ["3000/0-1", "3000/2-2", "500/0-1", "500/2-2"]

@@ -8,7 +8,6 @@ from memory_model import ENV, random_model
 from transfer.adapters.control_model import save_control_model
 from transfer.adapters.decision_transformer import CachedController, state_token
 from transfer.attachment.memory import attach
-from transfer.cli import main
 from transfer.envs.environment import make_env
 from transfer.envs.rollout import rollout
 from transfer.errors import UserError
@@ -104,14 +103,3 @@ def test_several_settings_of_an_environment_are_each_run(folder, tmp_path):
             assert [r["kept_cues"] for r in ours] == [r["kept_cues"] for r in theirs]
     with pytest.raises(UserError, match="tmaze and gates are two, and the model plays one"):
         run(folder, env=("tmaze", "gates"))
-
-
-def test_report_draws_scores_against_budgets_and_settings(folder, tmp_path, capsys):
-    pytest.importorskip("matplotlib", reason="needs the extra `report`")
-    lengths = ("tmaze:length=12", "tmaze:length=24")
-    run(folder, policy=("h2o",), env=lengths, budget=(6, 9), episodes=2, out=tmp_path)
-    assert main(["report", str(tmp_path)]) == 0
-    said = capsys.readouterr().out
-    for name in ("budget.png", "task.png"):
-        assert f"{tmp_path / name}\n" in said
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")

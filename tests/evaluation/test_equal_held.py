@@ -9,7 +9,6 @@ from evaluated import changed, printed
 from transfer.cli import main
 from transfer.errors import UserError
 from transfer.evaluation.better import better_shared
-from transfer.evaluation.held_curves import draw_held, held_curves
 from transfer.evaluation.language import LanguageEval
 from transfer.evaluation.options import ContenderOptions, MeasuredOptions
 from transfer.evaluation.reference import measured
@@ -110,32 +109,6 @@ def test_each_kind_of_budget_has_a_table_of_its_own(both_kinds):
         assert mean in line
         assert " full " in part
     assert max(map(len, text.splitlines())) <= 100
-
-
-def test_scores_are_drawn_against_what_is_held(both_kinds):
-    [found] = held_curves(both_kinds)
-    names = ["namm, fraction", "h2o, fraction", "namm, size", "h2o, size"]
-    assert list(found.lines) == names and list(found.flat) == ["full"]
-    # One point each is no curve.
-    assert held_curves(evaluate(config(budget=(8,)))) == []
-
-
-def test_the_picture_has_tokens_and_bytes_to_the_right():
-    pytest.importorskip("matplotlib", reason="needs the extra `report`")
-    results = evaluate(config(policy=("h2o",), budget=(64, 8)))
-    mean, peak, size = draw_held(held_curves(results), "correct").axes
-    lines = [[list(line.get_xdata()) for line in axes.lines] for axes in (mean, peak, size)]
-    small, large = (entries(results)["h2o", budget] for budget in (8, 64))
-    assert [23.5, 68.5] in lines[0] and [40, 96] in lines[1]
-    assert [small["peak_bytes"] / 1000, large["peak_bytes"] / 1000] in lines[2]
-
-
-def test_report_draws_it(tmp_path, capsys):
-    pytest.importorskip("matplotlib", reason="needs the extra `report`")
-    evaluate(config(policy=("recency",), documents=1, budget=(64, 8), out=tmp_path))
-    assert main(["report", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.endswith(f"{tmp_path / 'held.png'}\n")
-    assert (tmp_path / "held.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_rows_say_what_was_held(tmp_path):

@@ -111,6 +111,7 @@ def test_replies_of_the_full_cache_are_the_model_s_own(config, folder):
         text = loaded.tokenizer.decode(said[0, len(ids) :], skip_special_tokens=True)
         assert row["reply"] == text and row["score"] == Lamps().score(text, sample)
         assert row["prompt_tokens"] == len(ids)
+        assert row["question_text"] == sample.question.strip() and row["right"] == [" red"]
         assert row["tokens"] == len(ids) + row["reply_tokens"] - 1 and row["unended"] == 1
     cells = {(r["policy"], r["question"]) for r in results.rows}
     assert cells == {(p, q) for p in ("full", "h2o") for q in ("hidden", "seen")}

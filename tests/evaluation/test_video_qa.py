@@ -127,7 +127,10 @@ def test_scores_follow_from_likelihoods_and_replies(config):
         likelihoods = row["log_likelihoods"]
         assert likelihoods[row["likely"]] == max(likelihoods)
         assert row["correct_likelihood"] == float(row["likely"] == row["answer"])
-        said = VIDEO_TASKS["jsonl"].parse(row["reply"], records[row["item"]])
+        record = records[row["item"]]
+        assert row["question_text"] == record.question
+        assert row["right"] == [record.options[row["answer"]]]
+        said = VIDEO_TASKS["jsonl"].parse(row["reply"], record)
         assert (row["said"], row["correct_reply"]) == (said, float(said == row["answer"]))
 
 

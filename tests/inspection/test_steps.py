@@ -6,7 +6,8 @@ from memory_model import ENV, random_model
 from PIL import Image
 
 from transfer.adapters.control_model import save_control_model
-from transfer.cli import main
+from transfer.cli import main, parse
+from transfer.inspection.config import InspectLanguage
 from transfer.inspection.step_pictures import CUE, RECALL, SHADES, draw_steps
 
 
@@ -68,7 +69,7 @@ def test_what_cannot_be_drawn(folder, words, sentence, capsys):
 
 
 def test_kinds_are_told_by_the_model(capsys):
-    assert main(["inspect", "--model", "gpt2-recall"]) == 2
-    assert "is a language model, and pictures are of video and control" in capsys.readouterr().err
+    [config, _] = parse(["inspect", "--model", "gpt2-recall"])
+    assert isinstance(config, InspectLanguage)
     assert main(["inspect", "films"]) == 2
     assert "unknown kind of picture 'films'" in capsys.readouterr().err

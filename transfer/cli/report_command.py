@@ -1,7 +1,10 @@
-"""`transfer report`: the tables of an evaluation again, or pictures of it or of an evolution."""
+"""`transfer report`: the tables of evaluations again, and one page of any runs to look at.
+
+What reads and draws is imported when it runs, because it waits for torch and help does not.
+"""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,69 +12,78 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from transfer.cli.eval_command import lost_code, print_tables
-from transfer.evaluation.curves import curves, draw_curves
-from transfer.evaluation.heatmap import draw_heatmap, panels
-from transfer.evaluation.held_curves import draw_held, held_curves
-from transfer.evaluation.store import Results, read_results
+from transfer.arguments import check_fields
+from transfer.errors import UserError
 from transfer.files import replacing
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure  # pyright: ignore[reportMissingImports]
+    from transfer.evaluation.store import Results
+    from transfer.report.runs import Run
+
+_PAGE = "report.html"
 
 
 @dataclass(frozen=True)
 class CONFIG:
-    """Print the tables of a finished evaluation again, or draw the curve of an evolution.
+    """Print the tables of finished evaluations again, and make one page of any runs.
 
-    Where an evaluation has several budgets, the scores are drawn against what was held: tokens on
-    average and at the peak, and bytes; where it has several lengths and scores by depth, their heat
-    map; of control, with several budgets or settings of its environment, the scores against them.
+    The page is one file that needs no network: a leaderboard that sorts and filters, scores against
+    what was held, paired differences, heat maps, every item with the replies of each policy, an
+    evolution's curve, and the commands behind it all.
 
     Args:
-        folder: what `transfer eval --out` or `transfer evolve --out` wrote.
+        folders: what `transfer eval --out` or `transfer evolve --out` wrote, or folders of such.
+        out: the page; by default report.html in the folder, of several folders in the current one.
+        pictures: a folder into which every figure is drawn as PNG, too.
     """
 
-    folder: tyro.conf.Positional[Path]
+    folders: tyro.conf.Positional[tuple[Path, ...]]
+    out: Path | None = None
+    pictures: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.folders:
+            raise UserError("no folder is named; name what `transfer eval --out` wrote")
+        if self.out is not None and self.out.suffix not in (".html", ".htm"):
+            raise UserError(f"out {self.out} is no .html file; rename it")
 
 
 def run(config: CONFIG) -> int:
-    """Print the tables, or write `curve.svg` into the folder and print its path.
+    """Print the tables, write the page and print its path; the exit code of the worst run."""
+    from transfer.report.runs import Evaluated, read_runs
 
-    Scores against what was held are `held.png` in the folder, a heat map is `heatmap.png`, scores
-    of control `budget.png` and `task.png`.
-    """
-    if not any(config.folder.glob("seed-*/ledger.jsonl")):
-        results = read_results(config.folder)
-        print_tables(results)
-        if results.interrupted:
-            print("interrupted: that is what had ended; its command goes on", file=sys.stderr)
-        for name, figure in _figures(results):
-            _save(figure, config.folder / f"{name}.png")
-        return lost_code(results)
-    from transfer.evolution.curve import draw_curve
-
-    _save(draw_curve(config.folder), config.folder / "curve.svg")
-    return 0
+    runs = read_runs(config.folders)
+    found = [run for run in runs if isinstance(run, Evaluated)]
+    codes = [_print(run.name if len(runs) > 1 else None, run.results) for run in found]
+    if not find_spec("vl_convert") and codes and not (config.out or config.pictures):
+        print("pip install namm-transfer[report] makes a page of this, too", file=sys.stderr)
+    else:
+        _draw(config, runs)
+    return max(codes, default=0)
 
 
-def _figures(results: Results) -> Iterator[tuple[str, "Figure"]]:
-    """The pictures of an evaluation with the names of their files."""
-    metric = next(iter(results.metrics), "")
-    if grid := panels(results):
-        yield "heatmap", draw_heatmap(grid, metric)
-    held, found = held_curves(results), curves(results)
-    if not find_spec("matplotlib"):
-        if held or found:
-            print("pip install namm-transfer[report] draws this, too", file=sys.stderr)
-        return
-    for each in found:
-        yield each.name, draw_curves(each, metric)
-    if held:
-        yield "held", draw_held(held, metric)
+def _print(name: str | None, results: "Results") -> int:
+    from transfer.cli.eval_command import lost_code, print_tables
+
+    if name:
+        print(f"== {name}\n")
+    print_tables(results)
+    if results.interrupted:
+        print("interrupted: that is what had ended; its command goes on", file=sys.stderr)
+    return lost_code(results)
 
 
-def _save(figure: "Figure", picture: Path) -> None:
-    with replacing(picture) as partial:
-        figure.savefig(partial, format=picture.suffix[1:], dpi=150)
-    print(picture)
+def _draw(config: CONFIG, runs: Sequence["Run"]) -> None:
+    from transfer.report.page import build
+    from transfer.report.pictures import draw
+
+    alone = config.folders[0] if len(config.folders) == 1 else Path()
+    path = config.out or alone / _PAGE
+    title = runs[0].name if len(runs) == 1 else "Report"
+    text = build(runs, title)
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+    print(path)
+    for picture in draw(runs, config.pictures) if config.pictures else ():
+        print(picture)

@@ -34,7 +34,7 @@ from transfer.cache.policy import Pruning
 from transfer.envs.environment import environment, make_envs
 from transfer.envs.mujoco import use_headless_rendering
 from transfer.envs.noise import Noise
-from transfer.envs.rollout import Clock, Episode, Frame, stream
+from transfer.envs.rollout import Clock, Episode, Frame, course_every, stream
 from transfer.errors import UserError, unknown_name
 from transfer.evaluation.benchmark import Benchmark, Block, Row
 from transfer.evaluation.contenders import Contender, each_once, full, plan
@@ -173,6 +173,8 @@ class ControlBenchmark(Benchmark):
                     "item": episode.seed,
                     self.env.metric: self._score(episode),
                     "return": episode.episode_return,
+                    "returns": list(episode.course),
+                    "returns_every": course_every(self.steps),
                     "length": episode.length,
                     "terminated": episode.terminated,
                     "failure": episode.failure,

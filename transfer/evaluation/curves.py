@@ -1,33 +1,23 @@
-"""Pictures of control: scores against the budget, and against the settings of the environment."""
+"""Curves of control: scores against the budget, and against the settings of the environment."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from transfer.evaluation.options import Budget
 from transfer.evaluation.store import Results, Row
 from transfer.evaluation.summary import ALL
 from transfer.evaluation.tables import budget_text
-from transfer.figures import new_figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes  # pyright: ignore[reportMissingImports]
-    from matplotlib.figure import Figure  # pyright: ignore[reportMissingImports]
-
-#: Who has no budget is a line across; who may be looked for is drawn thick.
-_FLAT, _THICK = {"full": "--", "window": ":"}, 2.5
-_MARKERS = "osv^<>DPX*"
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Lines of one picture.
+    """Lines of one table.
 
     Attributes:
-        name: of its file.
+        name: budget or task, what they are against.
         about: its title.
-        across: what is on the x axis, a word and its values.
+        across: what is across, a word and its values.
         lines: of each policy, mean and bounds at each value.
         flat: of those that are the same everywhere.
     """
@@ -42,8 +32,8 @@ class Curves:
 def curves(results: Results) -> list[Curves]:
     """Those of a run of control: against the budgets, and against the settings of its environment.
 
-    Where there is one setting alone, or policies have no budgets in common, that picture is left
-    out. What a picture is not against is the first of its kind, setting and target return; of
+    Where there is one setting alone, or policies have no budgets in common, that one is left
+    out. What one is not against is the first of its kind, setting and target return; of
     budgets it is the largest of each policy.
     """
     if results.kind != "control":
@@ -66,9 +56,14 @@ def curves(results: Results) -> list[Curves]:
     return found
 
 
+def without_budget(policy: str) -> str:
+    """The name of a policy that is spelled with a budget of its own."""
+    return re.sub(r"[:,]budget=[^,:]+", "", policy)
+
+
 def by_name(entries: Sequence[Row]) -> dict[str, dict[Budget, Row]]:
     """Of each policy its entries by budget; one spelled with several of its own is one policy."""
-    short = {e["policy"]: re.sub(r"[:,]budget=[^,:]+", "", e["policy"]) for e in entries}
+    short = {e["policy"]: without_budget(e["policy"]) for e in entries}
     spelled = [(short[e["policy"]], e["budget"]) for e in entries]
     # Where two would be one at the same budget, they are two.
     apart = {name for name, budget in spelled if spelled.count((name, budget)) > 1}
@@ -126,67 +121,3 @@ def _differing(titles: Sequence[str]) -> tuple[str, list[str]]:
 def _parted(said: str) -> dict[str, str]:
     parts = [part.partition("=") for part in said.split(",")]
     return {name: value for name, _, value in parts}
-
-
-def draw_curves(found: Curves, metric: str) -> "Figure":
-    """Draw lines with their 95% intervals.
-
-    Args:
-        found: what.
-        metric: whose scores they are.
-
-    Raises:
-        UserError: matplotlib is not installed.
-    """
-    figure = new_figure(8, 5)
-    axes = figure.subplots()
-    for number, (policy, entries) in enumerate(found.lines.items()):
-        there = [(place, entry) for place, entry in enumerate(entries) if entry is not None]
-        draw_line(axes, policy, there, number)
-    for policy, entry in found.flat.items():
-        draw_flat(axes, policy, entry)
-    word, values = found.across
-    axes.set_xticks(range(len(values)), values)
-    axes.set_xlabel(word)
-    axes.set_ylabel(metric)
-    axes.set_title(found.about, size="medium")
-    figure.legend(loc="outside right upper", fontsize="small")
-    return figure
-
-
-def draw_flat(axes: "Axes", policy: str, entry: Row) -> None:
-    """Draw a score that is the same everywhere."""
-    axes.axhline(entry["mean"], color="black", linestyle=_FLAT.get(policy, "-."), label=policy)
-
-
-def draw_line(
-    axes: "Axes", label: str, there: Sequence[tuple[int | float, Row]], number: int
-) -> None:
-    """Draw the mean of each entry over its place, with its 95% interval.
-
-    Args:
-        axes: where.
-        label: of the line.
-        there: places and entries, from left to right.
-        number: of the line among all; says its colour and marker.
-    """
-    places, means = [place for place, _ in there], [entry["mean"] for _, entry in there]
-    # Of one episode there are no bounds.
-    below, above = ([_distance(entry, bound) for _, entry in there] for bound in ("low", "high"))
-    # Colours and markers begin again after ten, then broken.
-    again, marker = divmod(number, len(_MARKERS))
-    axes.errorbar(
-        places,
-        means,
-        [below, above],
-        capsize=2,
-        label=label,
-        linewidth=_THICK if label.startswith("namm") else 1.0,
-        linestyle="--" if again else "-",
-        marker=_MARKERS[marker],
-    )
-
-
-def _distance(entry: Row, bound: str) -> float:
-    """From the mean to a bound; 0 where there is none."""
-    return 0.0 if entry[bound] is None else abs(entry[bound] - entry["mean"])

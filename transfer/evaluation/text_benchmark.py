@@ -46,6 +46,8 @@ from transfer.tasks.recall_text import READINGS
 from transfer.tasks.records import OwnQuestions
 from transfer.tasks.text import check_text
 
+#: Characters of a question that rows tell, the last: some prompts are nothing but question.
+_TOLD = 2000
 #: What a task may be beside a name.
 _LINES = (
     f"a file of your own questions ends in {RECORDS} and has lines of "
@@ -231,6 +233,8 @@ class TextBenchmark(Benchmark):
         room = self._room(one, prompt)
         reply = generate_reply(model, self.tokenizer, logits, cache, room, task.ends_at_newline)
         return {
+            "question_text": one.sample.question.strip()[-_TOLD:],
+            "right": list(one.sample.answers),
             "score": task.score(reply.text, one.sample),
             "answer_log_likelihood": likelihood,
             "reply": reply.text,

@@ -246,6 +246,8 @@ class VideoBenchmark(Benchmark):
         self.video.check_answers(prompt.answers, prompt.prefill)
         return {
             "item": question.id,
+            "question_text": question.question.strip(),
+            "right": _right(question),
             "answer": question.answer,
             "options": len(question.options),
             "frames": watched.features.frames,
@@ -341,6 +343,12 @@ def _listed(value: str | tuple[str, ...]) -> str | list[str]:
 def _correct(chosen: int | None, question: VideoQuestion) -> float | None:
     """1 or 0; None where nobody but the benchmark's authors know."""
     return None if question.answer is None else float(chosen == question.answer)
+
+
+def _right(question: VideoQuestion) -> list[str]:
+    """The options that are right, in words; of a withheld answer none."""
+    chosen = question.answer
+    return [] if chosen is None or chosen == NONE_RIGHT else [question.options[chosen]]
 
 
 def _now() -> float:

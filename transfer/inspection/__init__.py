@@ -1,1 +1,1 @@
-"""Pictures of what a pruned cache keeps: of a video, and of an episode."""
+"""Pictures of what a pruned cache keeps: of a video, of an episode, and of a text."""

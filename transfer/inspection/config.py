@@ -1,4 +1,4 @@
-"""`transfer inspect`: what a policy keeps of one video or of one episode, drawn.
+"""`transfer inspect`: what a policy keeps of one video, one episode or one text, drawn.
 
 Nothing heavy is imported before it runs, because the command line reads `InspectConfig` for its
 help.
@@ -10,16 +10,16 @@ from typing import Literal
 
 from transfer.adapters.placement import Placement
 from transfer.arguments import check_fields
-from transfer.errors import MOST_SEED, UserError, check_at_least
+from transfer.errors import MOST_SEED, MOST_TOKENS, UserError, check_at_least
 from transfer.evaluation.options import ContenderOptions
 from transfer.namm.config import DEFAULT_NAMM
 
 
-def _check_picture(policy: str, out: Path) -> None:
+def _check_picture(policy: str, out: Path, *more: str) -> None:
     if policy == "all":
         raise UserError("policy is all and a picture shows one; name one policy")
-    if out.suffix != ".png":
-        raise UserError(f"out {out} is no .png file; rename it")
+    if out.suffix not in (".png", *more):
+        raise UserError(f"out {out} is no {' or '.join(('.png', *more))} file; rename it")
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,55 @@ class InspectControl:
         check_at_least(0, self, "seed", most=MOST_SEED)
         ContenderOptions(budget=(self.budget,))
         _check_picture(self.policy, self.out)
+
+
+@dataclass(frozen=True)
+class InspectLanguage:
+    """Colour a text by what each layer and head of a pruned cache keeps of it, over time.
+
+    Args:
+        model: a shipped or fetched language model, a folder or a hub id.
+        text: a file; by default some prose, and for models of symbols a document of them.
+        policy: who prunes the cache; one, as a page shows one.
+        namm: NAMM of the policy namm: a shipped name, a folder or a hub id.
+        budget: tokens each head keeps, or a fraction (0.25) of the tokens seen. None: the policy's
+            own threshold, where it has one.
+        update_interval: tokens between two evictions.
+        eviction: exact, or the original implementation's rule.
+        length: tokens of the text that are read at most.
+        trust_remote_code: run the Python that a model from outside brings.
+        out: a page (.html) that goes through time and heads, or a picture of the end (.png).
+        place: where the model computes.
+    """
+
+    model: str
+    text: Path | None = None
+    policy: str = "namm"
+    namm: str = DEFAULT_NAMM
+    budget: int | float | None = 0.25
+    update_interval: int = 32
+    eviction: Literal["exact", "reference"] = "exact"
+    length: int = 512
+    trust_remote_code: bool = False
+    out: Path = Path("kept.html")
+    place: Placement = field(default_factory=Placement)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_at_least(1, self, "update_interval", "length", most=MOST_TOKENS)
+        _check_picture(self.policy, self.out, ".html")
+        ContenderOptions(budget=(self.budget,))
+
+    @property
+    def contenders(self) -> ContenderOptions:
+        """Who prunes."""
+        return ContenderOptions(
+            policy=(self.policy,),
+            namm=(self.namm,),
+            budget=(self.budget,),
+            update_interval=self.update_interval,
+            eviction=self.eviction,
+        )
 
 
 @dataclass(frozen=True)
