@@ -81,9 +81,8 @@ def _shown(run: Evaluated) -> Iterator[tuple[str, bool, Row]]:
         key, length = _place(line)
         longest[key] = max(longest.get(key, 0), length)
     own = [line for line in main if _place(line)[1] == longest[_place(line)[0]]]
-    base = _base(run)
     for line in own:
-        if line["policy"] == base:
+        if line["policy"] == _base(run, line):
             for about in dict.fromkeys(_about(run, other) for other in own if _alike(line, other)):
                 yield about, True, line
         elif line["policy"].split(":")[0] not in _UNRULED and ":share=" not in line["policy"]:
@@ -97,7 +96,9 @@ def _mains(run: Evaluated) -> list[Row]:
     metric = run.results.metrics[0]
     if run.kind == SUITE and len({(one["model"], one["task"]) for one in known}) > 2:
         metric = CHANGE
-    return [line for line in known if line["metric"] == metric]
+    own = [line for line in known if line["metric"] == metric]
+    # An average of one task is that task.
+    return [line for line in own if metric != CHANGE or line["n"] > 1]
 
 
 def _place(line: Row) -> tuple[tuple[str, object], float]:
@@ -111,20 +112,27 @@ def _alike(line: Row, other: Row) -> bool:
     return (line["model"], line["task"]) == (other["model"], other["task"])
 
 
-def _base(run: Evaluated) -> str:
+def _modality(run: Evaluated, line: Row) -> str:
+    """Of a line of a suite; `all` of the average over all."""
+    if line["metric"] == CHANGE:
+        return line["task"].removeprefix("average ")
+    return run.results.summary[0]["modality"]
+
+
+def _base(run: Evaluated, line: Row) -> str:
     """Who does not evict, or what control is compared with."""
-    modalities = {entry.get("modality") for entry in run.results.summary}
     if run.kind == SUITE:
-        return next(BASES[one] for one in BASES if one in modalities)
+        return BASES.get(_modality(run, line), "full")
     return "window" if run.results.metrics[0] == "d4rl_score" else "full"
 
 
 def _about(run: Evaluated, line: Row) -> str:
     """Model, task, what is measured, and the budget where it is of all."""
     if run.kind == SUITE:
-        modality = run.results.summary[0]["modality"].replace("-", " ")
+        modality = _modality(run, line).replace("-", " ")
         if line["metric"] == CHANGE:
-            return f"average of {line['n']} {modality} tasks, change in %"
+            tasks = f"all {line['n']}" if modality == "all" else f"{line['n']} {modality}"
+            return f"average of {tasks} tasks, change in %"
         # Rules of a suite have each a budget of its own, by bytes.
         return f"{line['model']}, {modality}, score in %"
     words = shlex.split(run.results.command)
