@@ -1,5 +1,7 @@
 """A NAMM judges tokens by a network of your own, here each beside the best of the newer ones.
 
+From outside it is `NAMMConfig(scorer="add_scorer:RIVALS")`.
+
 python examples/add_scorer.py
 """
 
@@ -28,8 +30,10 @@ class Rivals(Scorer):
         return own + parameters["rival"][:, None] * best
 
 
+RIVALS = Rivals()
+
 if __name__ == "__main__":
-    register("scorer", "rivals", Rivals())
+    register("scorer", "rivals", RIVALS)
     config = NAMMConfig(features="log", scorer="rivals")
     torch.manual_seed(0)
     namm = NAMM(config, torch.randn(config.size))

@@ -33,7 +33,9 @@ def commands():
 
 
 @pytest.mark.parametrize("line", dict.fromkeys(commands()))
-def test_it_parses(line):
+def test_it_parses(line, monkeypatch):
+    # Pages name things of one's own by the modules that they show.
+    monkeypatch.syspath_prepend(ROOT / "examples")
     config, run = cli.parse(shlex.split(line)[1:])
     assert is_dataclass(config) and callable(run)
 
