@@ -25,6 +25,7 @@ types: $(VENV)/installed-dev
 
 docs: $(VENV)/installed-dev  ## build/site/index.html; a warning is an error
 	$(BIN)/sphinx-build -W --keep-going --quiet -b html docs build/site
+	$(BIN)/transfer leaderboard --out build/site/leaderboard.html
 
 bench: $(VENV)/installed  ## time and memory, side by side, on one core
 	$(BIN)/python -m benchmarks
