@@ -346,3 +346,17 @@ def test_help_and_refusals_do_not_wait_for_torch(commands, absent):
     )
     done = subprocess.run([sys.executable, "-c", code, *commands], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "{0, 2} set()", done.stderr
+
+
+def test_a_table_with_long_names_is_whole(capsys):
+    from rich.console import Group
+
+    from transfer.cli.eval_command import print_table
+    from transfer.evaluation.tables import new_table
+
+    names, numbers = (
+        ["policy", "- full"],
+        ["my_package.my_rules:" + "Rule" * 20, "-82.5 [-90.0 -75.0]"],
+    )
+    print_table(Group(new_table("title", names, [numbers])))
+    assert " ".join(numbers) in " ".join(capsys.readouterr().out.split())

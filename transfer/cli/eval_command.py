@@ -4,7 +4,9 @@ import json
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
+from rich.table import Table
 
 from transfer.adapters.kinds import kind_of
 from transfer.cli import FAILED, INTERRUPTED
@@ -102,4 +104,13 @@ def print_tables(results: Results) -> None:
 def print_table(shown: RenderableType) -> None:
     """Print for a terminal, or as wide as tables are."""
     # What is no terminal counts as 80 columns, which would cut numbers off.
-    Console(width=None if sys.stdout.isatty() else WIDTH).print(shown)
+    Console(width=None if sys.stdout.isatty() else _width(shown)).print(shown)
+
+
+def _width(shown: RenderableType) -> int:
+    """That of the widest table, where one needs more than most: long names of policies."""
+    if isinstance(shown, Group):
+        return max(map(_width, shown.renderables), default=WIDTH)
+    wide = Console(width=1000)
+    needed = Measurement.get(wide, wide.options, shown).maximum if isinstance(shown, Table) else 0
+    return max(WIDTH, needed)
