@@ -82,9 +82,11 @@ def _rows(folder: Path, results: Results) -> Iterator[Row]:
     if results.kind != SUITE:
         yield from results.rows
         return
-    for path in sorted(folder.glob(f"*/{RESULTS_FILE}")):
-        for row in read_results(path.parent).rows:
-            yield {"section": path.parent.name, **row}
+    for path in sorted(folder.rglob(RESULTS_FILE)):
+        section = path.parent.relative_to(folder).as_posix()
+        if section != ".":
+            for row in read_results(path.parent).rows:
+                yield {"section": section, **row}
 
 
 def _column(pandas: Any, name: str, values: Sequence[Any], is_score: bool) -> Any:

@@ -48,7 +48,8 @@ def say(text: str) -> None:
     """One line on standard error; what comes before the first colon is red if it is an error."""
     kind, colon, rest = text.partition(":")
     red = styled(kind, RED, sys.stderr) if kind == "error" else kind
-    print(f"{red}{colon}{rest}", file=sys.stderr)
+    if sys.stderr is not None:
+        print(f"{red}{colon}{rest}", file=sys.stderr)
 
 
 def _spelled(error: UnicodeError) -> tuple[str, int]:

@@ -305,7 +305,7 @@ def test_another_kind_of_model(folder):
 def test_unknown_names():
     with pytest.raises(UserError, match="unknown model"):
         load_control_model("decision-transformer-hoper-mixed")
-    with pytest.raises(UserError, match="unknown model"):
+    with pytest.raises(UserError, match=r"there is no folder ./no/such/folder; check the path"):
         load_control_model("./no/such/folder")
 
 

@@ -145,8 +145,11 @@ def test_tokens_that_a_mask_has_hidden_stay_hidden(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("family", ["gemma3_text", "falcon_h1", "lfm2"])
-def test_windows_and_recurrent_states_go_on_too(family, tmp_path):
+@pytest.mark.parametrize("family", ["gemma3_text", "falcon_h1", "lfm2", "zaya"])
+def test_windows_and_recurrent_states_go_on_too(family, tmp_path, monkeypatch):
+    if family == "zaya":
+        # A window and a recurrent state in one layer.
+        monkeypatch.setitem(families.MORE, family, families.MORE[family] | families._WINDOWED)
     model = families.build(family)
     with attach(model, "h2o", update_interval=INTERVAL, budget=BUDGET) as memory:
         cache = memory.new_cache()
@@ -393,3 +396,28 @@ def test_what_is_kept_can_be_read_without_this_package(tmp_path):
             assert lengths.tolist() == memory.cache.kept()[layer] and len(set(map(len, own))) > 1
     with safe_open(tmp_path / "kept", "pt") as opened:
         assert opened.metadata() == {"seen": str(sum(BEFORE))}
+
+
+def test_any_column_of_a_large_matrix_tells_a_model_from_another(tmp_path):
+    model = tiny.llama(layers=1, vocabulary=2048)
+    with attach(model, "h2o", update_interval=INTERVAL, budget=BUDGET) as memory:
+        run(model, memory.new_cache(), BEFORE)
+        memory.cache.save(tmp_path / "a")
+    with torch.no_grad():
+        model.model.embed_tokens.weight[:, 1] *= -1
+    refused(model, tmp_path / "a", "saved under weights")
+
+
+def test_a_loaded_cache_does_not_follow_its_file(saved, tmp_path):
+    model, file = saved
+    copy = tmp_path / "copy"
+    copy.write_bytes(file.read_bytes())
+    with attach(model, "h2o", update_interval=INTERVAL, budget=BUDGET) as memory:
+        loaded, kept = memory.load_cache(copy), memory.load_cache(file)
+        size = copy.stat().st_size // 2
+        with copy.open("r+b") as overwritten:
+            overwritten.seek(size)
+            overwritten.write(bytes(size))
+        for layer, other in zip(loaded.pruned, kept.pruned, strict=True):
+            for ours, theirs in zip(layer.tensors(), other.tensors(), strict=True):
+                assert torch.equal(ours, theirs)

@@ -48,7 +48,7 @@ def test_the_table_of_documents_is_that_of_the_published_results(document, made)
 
 def test_a_changed_number_makes_it_stale(made):
     text = put_in(f"# Title\n{BEGIN}\n{END}\nmore\n", made)
-    assert text.startswith(f"# Title\n{BEGIN}\n| asked |") and text.endswith(f"{END}\nmore\n")
+    assert text.startswith(f"# Title\n{BEGIN}\n| task |") and text.endswith(f"{END}\nmore\n")
     assert not is_stale(text, made)
     assert is_stale(text.replace("94.3", "94.4"), made)
     assert not is_stale("no table", made)
@@ -74,7 +74,7 @@ def test_columns_are_namms_and_rules_stand_beside_them():
         entry("h2o", 0.25, 0.2),
     )  # fmt: skip
     made = table([run(*entries)])
-    assert made.splitlines()[0] == "| asked | unpruned | namm-recall | h2o | best other rule |"
+    assert made.splitlines()[0] == "| task | unpruned | namm-recall | h2o | best other rule |"
     assert cells(made) == [[
         "smol, niah of prose · 512 tokens, score, %, 64 tokens", "90.0 [80.0 100.0]",
         "50.0 [40.0 60.0]", "**60.0** [50.0 70.0]", "30.0 [20.0 40.0] snapkv",

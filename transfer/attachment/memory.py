@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from weakref import ref
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -55,7 +56,7 @@ class Memory:
         register()
         self._before: str | None = adapter.set_attention(IMPLEMENTATION)
         self._local = frozenset(adapter.devices)
-        told = partial(identity, adapter)
+        told = partial(_identity, ref(adapter.model))
         self._binding = Binding(adapter.config, pruning, IMPLEMENTATION, depths, told)
         for module in adapter.attention_modules:
             tie = Tie(self._binding, pruned=module.layer_idx not in stock)
@@ -142,6 +143,14 @@ class Memory:
                 "run the model with cache=memory.new_cache() first"
             )
         return self.cache
+
+
+def _identity(model: ref[PreTrainedModel]) -> dict[str, Any]:
+    """Of the model, which a cache must not keep alive."""
+    alive = model()
+    if alive is None:
+        raise UserError("the model of this cache is gone; save the cache while its model is there")
+    return identity(get_adapter(alive))
 
 
 @typed

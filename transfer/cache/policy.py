@@ -7,7 +7,7 @@ returns one score a token; what leaves is decided in `transfer.cache.eviction`.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -58,9 +58,7 @@ class Policy(ABC):
 
         A policy with settings that are no numbers and texts says here what stands for them.
         """
-        if is_dataclass(self):
-            return {field.name: getattr(self, field.name) for field in fields(self)}
-        return vars(self)
+        return dict(vars(self))
 
     def looks_back(self, update_interval: int) -> int:
         """How many queries before those it was not shown yet the policy asks about.

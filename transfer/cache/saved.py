@@ -58,7 +58,7 @@ class SavedCache:
             UserError: it cannot be written.
         """
         tensors = {
-            f"layers.{index}.{name}": tensor.cpu().contiguous()
+            f"layers.{index}.{name}": tensor
             for index, (own, _) in self.layers.items()
             for name, tensor in own.items()
         }
@@ -85,17 +85,18 @@ class SavedCache:
             raise UserError(f"there is no file {path}; give one that cache.save(FILE) wrote")
         with reading_tensors(path, _AGAIN), safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # Copies: what is mapped would follow whatever becomes of the file.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         told = metadata.get("cache")
         if told is None:
             raise UserError(f"{path} holds no cache; give a file that cache.save(FILE) wrote")
+        with reading_tensors(path, _AGAIN):
+            content = json.loads(told)
+            written = content["format"]
+        if written != FORMAT:
+            raise UserError(f"{path} says format {written}, this version reads {FORMAT}; {_AGAIN}")
         if metadata.get("digest") != _digest(told, tensors):
             raise UserError(f"{path} was changed after it was written; {_AGAIN}")
-        content = json.loads(told)
-        if content["format"] != FORMAT:
-            raise UserError(
-                f"{path} says format {content['format']}, this version reads {FORMAT}; {_AGAIN}"
-            )
         layers: dict[int, Part] = {int(i): ({}, more) for i, more in content["layers"].items()}
         for name, tensor in tensors.items():
             _, index, own = name.split(".", 2)
@@ -150,7 +151,7 @@ def packed(layer: Any) -> Part:
             states = getattr(layer, name)
             tensors |= {f"{name}.{i}": state for i, state in states.items() if state is not None}
         told |= {"previous": layer.has_previous_state, "kernels": layer.conv_kernel_size}
-    return tensors, told
+    return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, told
 
 
 def unpack(layer: Any, part: Part, device: torch.device) -> None:
@@ -248,9 +249,11 @@ def _unpack_states(layer: Any, tensors: Mapping[str, Tensor], told: Mapping[str,
     for place in range(layer.number_of_states):
         conv, recurrent = (tensors.get(f"{name}.{place}") for name in _STATES)
         size = told["kernels"][str(place)]
-        layer.lazy_initialization(
-            conv_states=conv, recurrent_states=recurrent, state_idx=place, conv_kernel_size=size
-        )
+        # One state a call: layers that have a window too take no more words.
+        if conv is not None:
+            layer.lazy_initialization(conv_states=conv, state_idx=place, conv_kernel_size=size)
+        if recurrent is not None:
+            layer.lazy_initialization(recurrent_states=recurrent, state_idx=place)
         for name, state in zip(_STATES, (conv, recurrent)):
             if state is not None:
                 getattr(layer, name)[place].copy_(state)

@@ -59,7 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     spell_what_is_missing()
     try:
         with interruptible():
-            code = _run(words)
+            try:
+                code = _run(words)
+            except SystemExit:
+                # Help was printed.
+                flush()
+                raise
             flush()
             return code
     except UserError as error:

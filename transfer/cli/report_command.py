@@ -3,7 +3,6 @@
 What reads and draws is imported when it runs, because it waits for torch and help does not.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -16,6 +15,7 @@ from transfer.arguments import check_fields
 from transfer.errors import UserError
 from transfer.files import replacing
 from transfer.progress import waiting
+from transfer.terminal import say
 
 if TYPE_CHECKING:
     from transfer.evaluation.store import Results
@@ -58,7 +58,7 @@ def run(config: CONFIG) -> int:
     found = [run for run in runs if isinstance(run, Evaluated)]
     codes = [_print(run.name if len(runs) > 1 else None, run.results) for run in found]
     if not find_spec("vl_convert") and codes and not (config.out or config.pictures):
-        print("pip install namm-transfer[report] makes a page of this, too", file=sys.stderr)
+        say("no page was written: pip install 'namm-transfer[report]' makes one of this")
     else:
         _draw(config, runs)
     return max(codes, default=0)
@@ -71,7 +71,7 @@ def _print(name: str | None, results: "Results") -> int:
         print(f"== {name}\n")
     print_tables(results)
     if results.interrupted:
-        print("interrupted: that is what had ended; its command goes on", file=sys.stderr)
+        say("interrupted: that is what had ended; its command goes on")
     return lost_code(results)
 
 

@@ -19,7 +19,7 @@ def write_card(folder: Path, namm: NAMM, run: dict[str, Any]) -> None:
     """
     sections = [_introduction(namm, run), _making(run), _results(run), _versions(run)]
     with replacing(folder / CARD_FILE) as partial:
-        partial.write_text("\n".join(sections))
+        partial.write_text("\n".join(sections), encoding="utf-8")
 
 
 def _introduction(namm: NAMM, run: dict[str, Any]) -> str:

@@ -35,7 +35,7 @@ def draw_tokens(
     """
     image_module, draw_module = pillow()
     rows, tokens = left.reshape(-1, left.shape[-1]), left.shape[-1]
-    share = np.minimum(rows, updates)[..., None] / max(1, updates)
+    share = np.where(rows >= updates, 1.0, rows / max(1, updates))[..., None]
     colours = np.rint(_FIRST + share * (_LAST - _FIRST)).astype(np.uint8)
     column = max(1, _WIDTH // tokens)
     picture = image_module.fromarray(colours.repeat(_ROW, 0).repeat(column, 1))

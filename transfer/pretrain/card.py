@@ -27,7 +27,7 @@ def write_sections(
     for heading, blocks in (*sections.items(), ("Versions", (paragraph(f"{found}."),))):
         parts += [f"## {heading}", *blocks]
     with replacing(folder / "CARD.md") as partial:
-        partial.write_text("\n\n".join(parts) + "\n")
+        partial.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
 def paragraph(text: str) -> str:

@@ -3,12 +3,12 @@
 A page has room for so many bytes of them; where there are more, it says how many of how many.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
 from transfer.evaluation.store import Row
+from transfer.pages import embedded
 from transfer.report.lines import contender, scale, title
 from transfer.report.runs import Evaluated, Run
 
@@ -94,7 +94,7 @@ def _fitted(cell: Row, room: int) -> Row:
     """The first items of a cell that fit."""
     shown: list[Row] = []
     for item in cell["items"]:
-        room -= len(json.dumps(item).encode())
+        room -= len(embedded(item).encode())
         if room < 0:
             break
         shown.append(item)

@@ -23,9 +23,9 @@ _MARKED = re.compile(rf"^{BEGIN}\n(.*\n)*?{END}$", re.MULTILINE)
 #: Who is no rule of eviction at the same memory.
 _UNRULED = ("full", "window", "cache", "oracle")
 _NOTE = (
-    "With 95% intervals; bold: the best of those that evict. Who stands in a line holds as many "
-    "tokens, in averages and of the video as many bytes, as the NAMM. Unpruned: the full cache, in "
-    "Hopper the stock window."
+    "95% intervals over items; bold: the best of those that evict. All of a row hold the same: as "
+    "many tokens, in averages and in video as many bytes as the NAMM. Unpruned is the full cache, "
+    "in Hopper and the control tasks the stock window; changes are in per cent of its score."
 )
 
 
@@ -58,7 +58,7 @@ def table(runs: Sequence[Evaluated]) -> str:
     rows = [one for one in asked.values() if any(_is_namm(policy) for policy in one.pruned)]
     namms = sorted({policy for one in rows for policy in one.pruned if _is_namm(policy)})
     head = [
-        "asked",
+        "task",
         "unpruned",
         *(name.replace(":", "-") for name in namms),
         "h2o",
@@ -96,7 +96,8 @@ def _mains(run: Evaluated) -> list[Row]:
     metric = run.results.metrics[0]
     if run.kind == SUITE and len({(one["model"], one["task"]) for one in known}) > 2:
         metric = CHANGE
-    own = [line for line in known if line["metric"] == metric]
+    # Too few items have no interval, and say nothing of who is better.
+    own = [line for line in known if line["metric"] == metric and line.get("low") is not None]
     # An average of one task is that task.
     return [line for line in own if metric != CHANGE or line["n"] > 1]
 
@@ -128,14 +129,15 @@ def _base(run: Evaluated, line: Row) -> str:
 
 def _about(run: Evaluated, line: Row) -> str:
     """Model, task, what is measured, and the budget where it is of all."""
+    words = shlex.split(run.results.command)
+    equal = f", equal {words[words.index('--equal') + 1]}" if "--equal" in words else ""
     if run.kind == SUITE:
         modality = _modality(run, line).replace("-", " ")
         if line["metric"] == CHANGE:
             tasks = f"all {line['n']}" if modality == "all" else f"{line['n']} {modality}"
-            return f"average of {tasks} tasks, change in %"
+            return f"average of {tasks} tasks, change in %{equal}"
         # Rules of a suite have each a budget of its own, by bytes.
-        return f"{line['model']}, {modality}, score in %"
-    words = shlex.split(run.results.command)
+        return f"{line['model']}, {modality}, score in %{equal}"
     data = f" of {words[words.index('--data') + 1]}" if "--data" in words else ""
     task = line["task"].replace(" ·", f"{data} ·", 1) if " ·" in line["task"] else line["task"]
     budget, kind = budget_text(line.get("budget")), line.get("kind")

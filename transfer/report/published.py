@@ -13,7 +13,7 @@ from typing import Any
 from transfer.errors import UserError
 from transfer.evaluation.store import HELD_FIELDS, SUMMARY_FIELDS, Results, Row
 from transfer.evaluation.summary import ALL, FAMILY
-from transfer.files import content_digest, read_sealed, replacing
+from transfer.files import content_digest, read_json, read_sealed, replacing
 from transfer.namm.config import DEFAULT_NAMM
 from transfer.report.runs import Evaluated
 
@@ -43,6 +43,10 @@ def publish(run: Evaluated, folder: Path) -> Path:
         "summary": [_entry(found, entry) for entry in found.summary if _is_published(entry)],
     }
     path = folder / f"{run.name.replace('/', '-')}.json"
+    if path.exists() and read_json(path).get("command") != content["command"]:
+        raise UserError(
+            f"{path} is of another run, of the same folder's name; rename one of the folders"
+        )
     with replacing(path) as partial:
         partial.write_text(_written(content), encoding="utf-8")
     return path

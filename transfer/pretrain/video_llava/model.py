@@ -146,4 +146,4 @@ def save_processor(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
             folder / f"{name}.json", content | {"processor_class": "LlavaNextVideoProcessor"}
         )
     with replacing(folder / "chat_template.jinja") as partial:
-        partial.write_text(_CHAT)
+        partial.write_text(_CHAT, encoding="utf-8")
