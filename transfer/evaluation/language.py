@@ -31,17 +31,18 @@ class LanguageEval(EvalConfig):
     the symbols of the shipped ones are teacher-forced.
 
     Args:
-        model: a shipped model (llama-recall, llama-recall-wide, gpt2-recall), a folder, a GGUF
-            file, or a hub id; smollm2-135m after `transfer get smollm2-135m`.
-        task: recall, overwritten, decoys, passkey, needle or prose. For models that read text also
-            ruler, niah, longbench, longbench-e, longbench-v2, infinitebench, choubun or babilong,
-            or one of their tasks (longbench/qasper); perplexity; a file of your own questions
-            (.jsonl), lines of {"prompt": "... Answer:", "answer": "red"}, the last line of whose
-            prompt is the question; or package.module:Class, a benchmark of your own.
+        model: llama-recall, smollm2-135m, a folder, a GGUF file or a hub id. Shipped are
+            llama-recall, llama-recall-wide and gpt2-recall; smollm2-135m comes by `transfer get
+            smollm2-135m`.
+        task: recall, passkey, needle, perplexity, ruler, longbench, FILE.jsonl and others. Made
+            are recall, overwritten, decoys, passkey, needle and prose. For models that read text
+            also ruler, niah, longbench, longbench-e, longbench-v2, infinitebench, choubun or
+            babilong, or one of their tasks (longbench/qasper); perplexity; a file of your own
+            questions (.jsonl), lines of {"prompt": "... Answer:", "answer": "red"}, the last line
+            of whose prompt is the question; or package.module:Class, a benchmark of your own.
         data: folder or file of a benchmark's data, or of texts; of benchmarks as their authors
             publish them.
-        length: tokens of a document that is made; of a text that is read for its perplexity. Each
-            is run.
+        length: tokens of a document that is made, or of a window of a text. Each is run.
         max_length: tokens above which a prompt that is read loses its middle, as its authors do it;
             by default as many as the model has positions for.
         depth: shares of the distractors before the facts asked about; by default anywhere.

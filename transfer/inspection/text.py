@@ -37,7 +37,9 @@ def keep_text(config: InspectLanguage) -> str:
     contender = _contender(config)
     name = contender_name(contender)
     language = load_language_model(config.model, config.trust_remote_code, **config.place.settings)
-    ids = _ids(config, language)
+    whole = _ids(config, language)
+    ids = whole[: config.length]
+    check_length(language.model, len(ids), "a text")
     assert contender.pruning is not None
     decode = language.tokenizer.decode if language.tokenizer else None
     with waiting("reading the text"):
@@ -54,7 +56,8 @@ def keep_text(config: InspectLanguage) -> str:
             draw_tokens(fate.left.numpy(), fate.layers, len(fate.seen)).save(partial)
         else:
             partial.write_text(text_page(about, fate), encoding="utf-8")
-    shown = f"{config.out}: {name} on {len(ids)} tokens by {language.name}"
+    cut = f" of {len(whole)} (--length reads more)" if config.text and whole != ids else ""
+    shown = f"{config.out}: {name} on {len(ids)} tokens{cut} by {language.name}"
     if not held:
         due = f"an update is due every {config.update_interval} tokens"
         return f"{shown}: nothing was evicted; {due}"
@@ -73,21 +76,19 @@ def contender_name(contender: Contender) -> str:
 
 
 def _ids(config: InspectLanguage, language: LanguageModel) -> list[int]:
-    """The first tokens of the text; without one, of real prose or of a document of symbols."""
+    """The tokens of the text; without one, of real prose or of a document of symbols."""
     most = config.length
     if language.tokenizer is None:
         if config.text is not None:
             raise UserError(
                 f"{config.model} has no tokenizer to read {config.text} with; use a model of text"
             )
-        check_length(language.model, most, "a text")
         document = make_document(get_task("recall"), max(most, _DOCUMENT), 0, symbols.Symbols())
         return list(document.ids)[:most]
     text = read_text(config.text) if config.text else " ".join(sentences()[:most])
-    ids = language.tokenizer.encode(text)[:most]
+    ids = language.tokenizer.encode(text)
     if not text.strip() or not ids:
         raise UserError(f"{config.text} holds no text; name another --text")
-    check_length(language.model, len(ids), "a text")
     return ids
 
 
