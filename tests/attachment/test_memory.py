@@ -272,7 +272,7 @@ def test_attaching_with_a_misspelt_policy_names_the_nearest():
             {"budget": 4, "sink": 3},
             "setting of policy recency 'sink'; did you mean sinks",
         ),
-        ("namm", {}, "policy namm needs namm"),
+        ("namm", {"buget": 0.1}, "unknown setting of policy namm 'buget'"),
         (NAMM(NAMMConfig()), {"buget": 0.1}, "unknown setting of policy namm 'buget'"),
         (tiny.Uneven(), {"buget": 0.1}, "settings go with a policy's name"),
     ],
@@ -307,3 +307,15 @@ def test_rules_that_compare_heads_are_refused_where_a_process_has_only_some(
     with pytest.raises(UserError, match=r"compares all heads.*shard by layers"):
         attach(model, policy, **settings)
     attach(model, "h2o", budget=8).detach()
+
+
+def test_namms_are_named_as_on_the_command_line():
+    model = tiny.llama(layers=1)
+    for name, shipped in (("namm", "recall"), ("namm:universal", "universal")):
+        with attach(model, name) as memory:
+            told = memory.pruning.policy.namm
+        assert told.digest() == NAMM.from_pretrained(shipped).digest()
+    with pytest.raises(UserError, match=r"behind the colon .* attach\(model, \"h2o\", budget=32\)"):
+        attach(model, "h2o:budget=16")
+    with pytest.raises(UserError, match="unknown NAMM 'universel'; did you mean universal"):
+        attach(model, "namm:universel")

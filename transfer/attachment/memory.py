@@ -22,8 +22,9 @@ from transfer.cache.layer import PrunedLayer
 from transfer.cache.policy import Policy, Pruning
 from transfer.cache.saved import SavedCache
 from transfer.errors import UserError
+from transfer.namm.config import DEFAULT_NAMM
 from transfer.namm.network import NAMM
-from transfer.policies import get_policy, of_policy
+from transfer.policies import POLICIES, get_policy, of_policy
 
 
 class Memory:
@@ -145,6 +146,19 @@ class Memory:
         return self.cache
 
 
+def _spelled(policy: str) -> NAMM | str:
+    """A NAMM by its name, as the command line spells it; other policies as they are."""
+    name, colon, rest = policy.partition(":")
+    if name not in POLICIES.built_in or (name != "namm" and not colon):
+        return policy
+    if "=" in rest or name != "namm":
+        raise UserError(
+            f"{policy!r}: what stands behind the colon of a policy's name is given as arguments "
+            f'here, as in attach(model, "{name}", budget=32)'
+        )
+    return NAMM.from_pretrained(rest or DEFAULT_NAMM)
+
+
 def _identity(model: ref[PreTrainedModel]) -> dict[str, Any]:
     """Of the model, which a cache must not keep alive."""
     alive = model()
@@ -173,7 +187,8 @@ def attach(
 
     Args:
         model: any transformers model with the attention interface.
-        policy: a NAMM, a policy, or a policy's name.
+        policy: a NAMM, a policy, or a policy's name; `namm:universal` is a NAMM by its name, and
+            `namm` the default one.
         update_interval: tokens between two updates (paper: 512). None: fixed at the first call of
             each cache from the tokens of that call, a power of two from 32 to 512 (see
             `Pruning.fitted`). Only a number makes results independent of how a prompt is cut into
@@ -202,6 +217,8 @@ def attach(
     """
     asked = {"keep_recent": keep_recent, "sinks": sinks}
     asked |= {"share": share, "share_floor": share_floor, "threshold": threshold}
+    if isinstance(policy, str) and "namm" not in settings:
+        policy = _spelled(policy)
     own, asked = of_policy(policy if isinstance(policy, str) else None, asked)
     if isinstance(policy, str):
         policy = get_policy(policy, **settings, **own)

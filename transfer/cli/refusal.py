@@ -86,7 +86,8 @@ def _unknown(program: str, flag: str, known: Iterable[str], kinds: Mapping[str, 
         command = program.rpartition(" ")[0]
         found = " and ".join(f"`{command} {kind}`" for kind in others)
         return UserError(
-            f"{flag} is no option of `{program}`, but of {found}; leave it out, or name a model of that kind"
+            f"{flag} is no option of `{program}`, but of {found}; leave it out, or name a model of "
+            "that kind"
         )
     return unknown_name(f"option of `{program}`", flag, known, _see(program))
 
