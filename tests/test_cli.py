@@ -169,7 +169,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tiny, words, sentence, capsys
         (("eval", "--modle", "x"), "name a model with --model"),
         (("eval", "languag", "--model", "x"), "did you mean language"),
         (("eval", "--suite"), "--suite says nothing; give it zero-shot"),
-        (("eval", "language"), "needs --model: a shipped model"),
+        (("eval", "language"), "needs --model: llama-recall, smollm2-135m"),
         (("eval", "control", "--model"), "--model says nothing"),
         (("eval", "control", "--model", "x", "--quality"), "--quality says nothing"),
         (("eval", "control", "--model", "x", "--memory", "windw"), "use window or cache or full"),
