@@ -112,7 +112,7 @@ def test_without_the_extra_there_are_tables_and_a_word_of_it(here, monkeypatch, 
     reported.evolution(here / "run")
     assert main(["report", "texts"]) == 0
     told = capsys.readouterr()
-    assert "namm:recall" in told.out and "pip install namm-transfer[report]" in told.err
+    assert "namm:recall" in told.out and "pip install 'namm-transfer[report]'" in told.err
     for words in (["texts", "--out", "page.html"], ["run"]):
         assert main(["report", *words]) == 2
         assert "run `pip install namm-transfer[report]`" in capsys.readouterr().err
