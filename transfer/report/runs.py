@@ -94,7 +94,7 @@ class Evaluated:
     def _told_returns(self) -> Mapping[tuple[str, str, str], list[Row]]:
         found: dict[tuple[str, str, str], list[Row]] = {}
         for row in self.results.rows:
-            if row.get("returns") and row["failure"] is None:
+            if row.get("returns") and row.get("failure") is None:
                 about = (PurePath(row["model"]).name, title(row, self.results.keys))
                 found.setdefault((*about, contender(row)), []).append(row)
         return found
