@@ -18,6 +18,44 @@ from transfer.report.vega import (
 )
 
 
+def _layer(mark: Drawing, x: Drawing, **encoding: object) -> Drawing:
+    """Scores at their places."""
+    return {"mark": mark, "encoding": {"x": x, "y": UP, "color": COLOUR, **encoding}}
+
+
+def _interval(x: Drawing, opacity: float) -> Drawing:
+    ends = {"y": UP | {"field": "shown_low"}, "y2": {"field": "shown_high"}}
+    return _layer({"type": "rule", "opacity": opacity}, x, **ends)
+
+
+def _points(x: Drawing, size: int, **encoding: object) -> Drawing:
+    mark = {"type": "point", "filled": True, "size": size, "opacity": 1}
+    return _layer(mark, x, **encoding)
+
+
+#: Who never evicts: a line across with the name at its end.
+_UNPRUNED: list[Drawing] = [
+    # Of who evicts it has no width, rather than no data: then there would be no axis.
+    {
+        "mark": {"type": "rule", "strokeDash": [8, 4]},
+        "encoding": {
+            "y": UP,
+            "color": COLOUR,
+            "strokeWidth": {"condition": {"test": EVICTS, "value": 0}, "value": 1.5},
+            "tooltip": SCORE_TIPS,
+        },
+    },
+    {
+        "mark": {"type": "text", "align": "right", "dx": -4, "dy": -6, "x": "width"},
+        "encoding": {
+            "y": UP,
+            "color": COLOUR,
+            "text": {"condition": {"test": f"!{EVICTS}", "field": "contender"}, "value": ""},
+        },
+    },
+]
+
+
 def held() -> Drawing:
     """Scores over what is held; who never evicts is a line across."""
     place = {"field": "place", "type": "quantitative", "title": "$x", "axis": {"tickCount": 6}}
@@ -25,67 +63,17 @@ def held() -> Drawing:
         {"calculate": "datum[across] / unit", "as": "place"},
         {"filter": f"{EVICTS} && isValid(datum.place)"},
     ]
+    dashes, shapes = KIND | {"scale": DASHES}, KIND | {"scale": SHAPES}
+    layers = [
+        _interval(place, 0.6),
+        _layer({"type": "line"}, place, strokeDash=dashes, strokeWidth=WIDE),
+        _points(place, 60, shape=shapes, tooltip=[*SCORE_TIPS, *HELD_TIPS]),
+    ]
     return {
         **SIZE,
         "params": [{"name": "across", "value": "$field"}, {"name": "unit", "value": "$unit"}],
         "transform": [*SCORED, {"filter": "isValid(datum.mean)"}],
-        "layer": [
-            # Of who evicts it has no width, rather than no data: then there would be no axis.
-            {
-                "mark": {"type": "rule", "strokeDash": [8, 4]},
-                "encoding": {
-                    "y": UP,
-                    "color": COLOUR,
-                    "strokeWidth": {"condition": {"test": EVICTS, "value": 0}, "value": 1.5},
-                    "tooltip": SCORE_TIPS,
-                },
-            },
-            {
-                "mark": {"type": "text", "align": "right", "dx": -4, "dy": -6, "x": "width"},
-                "encoding": {
-                    "y": UP,
-                    "color": COLOUR,
-                    "text": {
-                        "condition": {"test": f"!{EVICTS}", "field": "contender"},
-                        "value": "",
-                    },
-                },
-            },
-            *(
-                {"transform": pruned, **layer}
-                for layer in (
-                    {
-                        "mark": {"type": "rule", "opacity": 0.6},
-                        "encoding": {
-                            "x": place,
-                            "y": UP | {"field": "shown_low"},
-                            "y2": {"field": "shown_high"},
-                            "color": COLOUR,
-                        },
-                    },
-                    {
-                        "mark": {"type": "line"},
-                        "encoding": {
-                            "x": place,
-                            "y": UP,
-                            "color": COLOUR,
-                            "strokeDash": KIND | {"scale": DASHES},
-                            "strokeWidth": WIDE,
-                        },
-                    },
-                    {
-                        "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
-                        "encoding": {
-                            "x": place,
-                            "y": UP,
-                            "color": COLOUR,
-                            "shape": KIND | {"scale": SHAPES},
-                            "tooltip": [*SCORE_TIPS, *HELD_TIPS],
-                        },
-                    },
-                )
-            ),
-        ],
+        "layer": [*_UNPRUNED, *({"transform": pruned, **layer} for layer in layers)],
     }
 
 
@@ -150,38 +138,14 @@ def series() -> Drawing:
     """Scores over a setting that has several values."""
     place = {"field": "right", "type": "ordinal", "title": "$x", "axis": {"labelAngle": 0}}
     budget = {"field": "contender", "type": "nominal"}
+    tips = [*SCORE_TIPS, {"field": "right", "title": "$x", "type": "nominal"}]
     return {
         **SIZE,
         "transform": [*SCORED, {"filter": "isValid(datum.mean)"}],
         "layer": [
-            {
-                "mark": {"type": "rule", "opacity": 0.5},
-                "encoding": {
-                    "x": place,
-                    "y": UP | {"field": "shown_low"},
-                    "y2": {"field": "shown_high"},
-                    "color": COLOUR,
-                },
-            },
-            {
-                "mark": {"type": "line"},
-                "encoding": {
-                    "x": place,
-                    "y": UP,
-                    "color": COLOUR,
-                    "detail": budget,
-                    "strokeWidth": WIDE,
-                },
-            },
-            {
-                "mark": {"type": "point", "filled": True, "size": 50, "opacity": 1},
-                "encoding": {
-                    "x": place,
-                    "y": UP,
-                    "color": COLOUR,
-                    "tooltip": [*SCORE_TIPS, {"field": "right", "title": "$x", "type": "nominal"}],
-                },
-            },
+            _interval(place, 0.5),
+            _layer({"type": "line"}, place, detail=budget, strokeWidth=WIDE),
+            _points(place, 50, tooltip=tips),
         ],
     }
 
