@@ -2,7 +2,8 @@
 
 A line is what was asked of a model at one budget. NAMMs have a column each, whether they win or
 not; rules stand at the same memory, H2O by name and the best of the others. Of several lengths the
-longest is shown, and of many tasks of a suite their average change. Runs that asked the same, of
+longest is shown, of the tasks of a benchmark their mean, and of many tasks of a suite their average
+change. Runs that asked the same, of
 other NAMMs, share a line.
 """
 
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from transfer.errors import UserError
 from transfer.evaluation.store import SUITE, Row
 from transfer.evaluation.suite_summary import BASES, CHANGE
+from transfer.evaluation.summary import FAMILY
 from transfer.evaluation.tables import budget_text, interval_text
 from transfer.report.lines import lines
 from transfer.report.runs import Evaluated
@@ -96,10 +98,16 @@ def _mains(run: Evaluated) -> list[Row]:
     metric = run.results.metrics[0]
     if run.kind == SUITE and len({(one["model"], one["task"]) for one in known}) > 2:
         metric = CHANGE
+    families = {_family(one) for one in known if one["group_by"] == FAMILY}
+    known = [one for one in known if "/" not in one["task"] or _family(one) not in families]
     # Too few items have no interval, and say nothing of who is better.
     own = [line for line in known if line["metric"] == metric and line.get("low") is not None]
     # An average of one task is that task.
     return [line for line in own if metric != CHANGE or line["n"] > 1]
+
+
+def _family(line: Row) -> str:
+    return re.split(" ·|/", line["task"])[0]
 
 
 def _place(line: Row) -> tuple[tuple[str, object], float]:
