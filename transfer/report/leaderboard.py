@@ -3,8 +3,7 @@
 A line is what was asked of a model at one budget. NAMMs have a column each, whether they win or
 not; rules stand at the same memory, H2O by name and the best of the others. Of several lengths the
 longest is shown, of the tasks of a benchmark their mean, and of many tasks of a suite their average
-change. Runs that asked the same, of
-other NAMMs, share a line.
+change. Runs that asked the same, of other NAMMs, share a line.
 """
 
 import re
@@ -99,7 +98,7 @@ def _mains(run: Evaluated) -> list[Row]:
     if run.kind == SUITE and len({(one["model"], one["task"]) for one in known}) > 2:
         metric = CHANGE
     families = {_family(one) for one in known if one["group_by"] == FAMILY}
-    known = [one for one in known if "/" not in one["task"] or _family(one) not in families]
+    known = [one for one in known if one["group_by"] == FAMILY or _family(one) not in families]
     # Too few items have no interval, and say nothing of who is better.
     own = [line for line in known if line["metric"] == metric and line.get("low") is not None]
     # An average of one task is that task.
