@@ -170,6 +170,21 @@ class VideoModel:
             f" model has {self.adapter.positions} positions; {fit} frames fit"
         )
 
+    def unknown_words(self, *texts: str) -> tuple[str, ...]:
+        """Words of texts that the model's vocabulary lacks, so that it reads nothing there.
+
+        Each once, in their order. Vocabularies that know all characters lack none.
+        """
+        if self.tokenizer.unk_token_id is None or not self.tokenizer.is_fast:
+            return ()
+        found: dict[str, None] = {}
+        for text in texts:
+            cut = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+            for token, (start, end) in zip(cut.input_ids, cut.offset_mapping):
+                if token == self.tokenizer.unk_token_id:
+                    found[text[start:end]] = None
+        return tuple(found)
+
     def is_video(self, ids: Int[Tensor, "1 tokens"]) -> Bool[Tensor, "1 tokens"]:
         """Which tokens of a prompt stand for frames."""
         return self.adapter.is_video(ids)
@@ -300,6 +315,12 @@ class VideoModel:
     def _forward(self, cache: Cache | None, **inputs: Tensor) -> Float[Tensor, "1 vocabulary"]:
         outputs = self.model(cache=cache, use_cache=cache is not None, logits_to_keep=1, **inputs)
         return outputs.logits[:, -1]
+
+
+def unknown_words_said(words: Sequence[str]) -> str:
+    """What to expect of an answer to words that the vocabulary lacks, as a sentence."""
+    named = ", ".join(map(repr, words))
+    return f"the model does not know {named}, and answers as if that were not there"
 
 
 def _exact(logits: Tensor) -> Tensor:

@@ -48,6 +48,19 @@ def test_eval_prints_tables_and_report_prints_them_again(words, tmp_path, capsys
     assert capsys.readouterr().out in (printed, f"{printed}{tmp_path / 'report.html'}\n")
 
 
+def test_words_that_the_model_does_not_know_are_said(folder, words, tmp_path, capsys):
+    asked = json.loads((folder / "questions.jsonl").read_text())
+    other = folder / "other.jsonl"
+    other.write_text(json.dumps({**asked, "question": "what jumps ?"}) + "\n")
+    words[words.index("--data") + 1] = str(other)
+    assert cli.main([*words, "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert said.err.endswith("does not know 'jumps', and answers as if that were not there\n")
+    assert "1 questions (1 with words unknown to the model)" in said.out
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert all(row["unknown_words"] == ["jumps"] for row in rows)
+
+
 def test_json_is_all_that_reaches_standard_output(words, tmp_path, capfd):
     assert cli.main([*words, "--json", "--out", str(tmp_path)]) == 0
     printed = json.loads(capfd.readouterr().out)

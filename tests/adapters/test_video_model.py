@@ -2,6 +2,8 @@
 
 import json
 import runpy
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -175,6 +177,15 @@ def test_a_template_that_fails_is_named(tmp_path):
 def test_a_question_with_the_models_own_token(model):
     with pytest.raises(UserError, match="holds the model's own token <video>"):
         model.prompt_ids(Prompt((VIDEO, " what is <video> ?"), ("A", "B")), 2)
+
+
+def test_words_that_the_vocabulary_lacks_are_named(model):
+    texts = ("what zebra is the zebra ?", "green", "grue")
+    assert model.unknown_words(*texts) == ("zebra", "grue")
+    assert model.unknown_words(QUESTION, "red") == ()
+    knows_all = replace(model, tokenizer=deepcopy(model.tokenizer))
+    knows_all.tokenizer.unk_token = None
+    assert knows_all.unknown_words(*texts) == ()
 
 
 def test_a_prompt_beyond_the_positions_says_how_many_frames_fit(model):

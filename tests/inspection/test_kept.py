@@ -73,6 +73,14 @@ def test_the_picture_shows_the_patches_that_recency_keeps(config):
     assert said.splitlines()[1].endswith(": 2.0 0.0 0.0 0.0 0.0 6.0 16.0 16.0")
 
 
+def test_words_that_the_model_does_not_know_are_said(config, capsys):
+    keep_video(replace(config, question="what jumps ?"))
+    said = capsys.readouterr().err
+    assert "the model does not know 'jumps', and answers as if that were not there\n" in said
+    keep_video(replace(config, question="what color is the square ?"))
+    assert "does not know" not in capsys.readouterr().err
+
+
 def test_what_a_namm_keeps_is_drawn_as_its_cache_says(config, folder):
     config = replace(config, policy="namm", namm=str(folder / "namm"), budget=0.25)
     question = "what color is the square ?"

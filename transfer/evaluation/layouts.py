@@ -356,8 +356,13 @@ def _milliseconds(part: str) -> Column:
 
 
 def _unscored(entries: Sequence[Entry]) -> str:
-    """How many questions are in no score, and how many nobody can answer; nothing where none."""
-    kinds = {"failed": "failed", "withheld": "with answers withheld", "none_right": "unanswerable"}
+    """How many questions are in no score, nobody can answer, or are not understood, if any."""
+    kinds = {
+        "failed": "failed",
+        "withheld": "with answers withheld",
+        "none_right": "unanswerable",
+        "unknown": "with words unknown to the model",
+    }
     said = [
         f"{_counts(entries, name)} {what}"
         for name, what in kinds.items()

@@ -20,7 +20,12 @@ import torch
 from transformers import Cache, DynamicCache
 
 from transfer.adapters.placement import computed
-from transfer.adapters.video_model import VideoFeatures, VideoModel, load_video_model
+from transfer.adapters.video_model import (
+    VideoFeatures,
+    VideoModel,
+    load_video_model,
+    unknown_words_said,
+)
 from transfer.adapters.weights import weights_digest
 from transfer.attachment.memory import Memory
 from transfer.cache.footprint import LayerShape
@@ -151,11 +156,17 @@ class VideoBenchmark(Benchmark):
             raise UserError(block.content.reason)
         questions, began = block.content, _now()
         clip = self._clip(questions[0])
-        for note in clip.notes:
+        for note in (*clip.notes, *self._unknown(questions)):
             print(note, file=sys.stderr)
         decoded = _now()
         features = self.video.encode(clip)
         return Watched(questions, clip, features, decoded - began, _now() - decoded)
+
+    def _unknown(self, questions: Sequence[VideoQuestion]) -> Iterator[str]:
+        """A sentence about each question with words that the model does not know."""
+        for question in questions:
+            if words := self.video.unknown_words(question.question, *question.options):
+                yield f"record {question.id}: {unknown_words_said(words)}"
 
     def rows(self, ready: Watched, contender: Contender) -> Iterator[Row]:
         """The answers of one contender; a question that cannot be asked fails alone."""
@@ -194,6 +205,8 @@ class VideoBenchmark(Benchmark):
             "questions": len(rows),
             "withheld": sum(row["answer"] is None for row in rows),
             "none_right": sum(row["answer"] == NONE_RIGHT for row in rows),
+            # Rows of an earlier version do not say it.
+            "unknown": sum(bool(row.get("unknown_words")) for row in rows),
             "videos": len({row["cluster"] for row in rows}),
             "aggregation": self.task.aggregation,
             "categories": len(there),
@@ -250,6 +263,7 @@ class VideoBenchmark(Benchmark):
             "right": _right(question),
             "answer": question.answer,
             "options": len(question.options),
+            "unknown_words": [*self.video.unknown_words(question.question, *question.options)],
             "frames": watched.features.frames,
             "decoder": watched.clip.backend,
             **self._answer(question, prompt, contender, ids, watched.features),

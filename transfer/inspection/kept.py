@@ -9,7 +9,7 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from transfer.adapters.preprocessing import Preprocessing
-from transfer.adapters.video_model import VideoModel, load_video_model
+from transfer.adapters.video_model import VideoModel, load_video_model, unknown_words_said
 from transfer.arguments import typed
 from transfer.attachment.memory import Memory
 from transfer.cache.cache import PrunedCache
@@ -45,6 +45,8 @@ def keep_video(config: InspectConfig) -> str:
     with waiting("encoding the video"):
         features = model.encode(clip)
     ids = model.prompt_ids(Prompt(asked, answers=("yes", "no")), features)
+    if words := model.unknown_words(config.question or ""):
+        print(unknown_words_said(words), file=sys.stderr)
     with waiting("looking at the video"), Memory(model.adapter, contender.pruning) as memory:
         cache = memory.new_cache()
         logits = model.prefill(ids, features, cache)
