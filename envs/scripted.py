@@ -23,6 +23,9 @@ from transfer.files import check_writable
 
 Layout = Literal["d4rl", "minari"]
 
+#: How names of files in D4RL's layout end.
+_HDF5 = (".hdf5", ".h5")
+
 
 @dataclass(frozen=True)
 class Played:
@@ -61,12 +64,14 @@ def checked_place(path: Path | None, layout: Layout) -> Path:
 
     Raises:
         UserError: there is no path, nothing can be written there, something is there already, or
-            Minari would not take its name.
+            its name is no file's or dataset's of the layout.
     """
     if path is None:
         raise UserError("--out is missing; name the file or folder for the episodes")
     if layout == "d4rl" and path.is_dir():
         raise UserError(f"--out {path} is a folder; name a file for the episodes")
+    if layout == "d4rl" and path.suffix not in _HDF5:
+        raise UserError(f"--out {path} becomes an HDF5 file; let its name end in {_HDF5[0]}")
     if layout == "minari" and not MINARI_NAME.fullmatch(path.name):
         raise UserError(
             f"--out {path} is no name of a Minari dataset; let it end in -v and a number, "

@@ -126,6 +126,7 @@ def test_minari_loads_the_folder(tmp_path):
         ({"env": "hopper", "format": "minari"}, "--format is of no use for hopper"),
         ({"out": None}, "--out is missing"),
         ({"out": Path(__file__).parent}, "tests/envs is a folder; name a file"),
+        ({"out": Path("x.txt")}, "--out x.txt becomes an HDF5 file; let its name end in .hdf5"),
         ({"format": "minari"}, "is no name of a Minari dataset; let it end in -v and a number"),
         ({"episodes": 0}, "--episodes is 0; use 1 or more"),
         ({"skilled": 1.5}, "--skilled is 1.5; use a share from 0 to 1"),
@@ -133,7 +134,7 @@ def test_minari_loads_the_folder(tmp_path):
     ],
 )
 def test_options_that_do_not_fit_are_sentences(tmp_path, changes, sentence):
-    usual = {"env": "corridor_env:Corridor-v0", "out": tmp_path / "expert"}
+    usual = {"env": "corridor_env:Corridor-v0", "out": tmp_path / "expert.hdf5"}
     with pytest.raises(UserError, match=sentence):
         collect(CollectConfig(**(usual | changes)))
 

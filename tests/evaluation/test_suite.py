@@ -284,3 +284,9 @@ def test_what_failed_in_a_section_is_told_and_the_folder_of_another_run_refused(
     with pytest.raises(UserError, match="holds a run of another kind"):
         evaluate_suite(replace(config, run=RunOptions(threads=1, out=out)))
     assert (out / "results.json").read_text() == before
+
+
+@pytest.mark.parametrize("name", ["documents", "questions", "episodes"])
+def test_a_quick_suite_says_itself_how_many(name):
+    with pytest.raises(UserError, match=f"--quick says itself how many {name} there are"):
+        SuiteEval(quick=True, **{name: 7})

@@ -52,6 +52,9 @@ def test_a_changed_number_makes_it_stale(made):
     assert not is_stale(text, made)
     assert is_stale(text.replace("94.3", "94.4"), made)
     assert not is_stale("no table", made)
+    windows = text.replace("\n", "\r\n")
+    assert put_in(windows, made) == windows and not is_stale(windows, made)
+    assert is_stale(windows.replace("94.3", "94.4"), made)
     for wrong in ("no marks", f"{END}\n{BEGIN}\n", BEGIN, f"`{BEGIN}` and `{END}`"):
         with pytest.raises(UserError, match="has no line <!-- leaderboard --> with"):
             put_in(wrong, made)

@@ -97,6 +97,9 @@ class SuiteEval(EvalConfig):
         check_at_least(1, self, "num_envs", most=10_000)
         for name in ("namm", "section"):
             name_once(self, name)
+        for name in ("documents", "questions", "episodes") if self.quick else ():
+            if getattr(self, name) != getattr(SuiteEval, name):
+                raise UserError(f"--quick says itself how many {name} there are; leave one out")
 
     def sections(self) -> dict[str, Config]:
         """What is to be run, in order, by the name of its subfolder.

@@ -179,13 +179,18 @@ def put_in(text: str, made: str) -> str:
     Raises:
         UserError: it has no marks.
     """
+    # Of Windows' line ends it has those alone.
+    ends = "\r\n" if "\r\n" in text else "\n"
+    text = text.replace("\r\n", "\n")
     if not _MARKED.search(text):
         raise UserError(
             f"the document has no line {BEGIN} with a line {END} after it; put both where it goes"
         )
-    return _MARKED.sub(lambda found: f"{BEGIN}\n{made}{END}", text, count=1)
+    text = _MARKED.sub(lambda found: f"{BEGIN}\n{made}{END}", text, count=1)
+    return text.replace("\n", ends)
 
 
 def is_stale(text: str, made: str) -> bool:
     """Whether a document that has the marks holds another table."""
-    return _MARKED.search(text) is not None and put_in(text, made) != text
+    marked = _MARKED.search(text.replace("\r\n", "\n")) is not None
+    return marked and put_in(text, made) != text
