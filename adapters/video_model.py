@@ -179,7 +179,9 @@ class VideoModel:
             return ()
         found: dict[str, None] = {}
         for text in texts:
-            cut = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+            cut = self.tokenizer(
+                text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+            )
             for token, (start, end) in zip(cut.input_ids, cut.offset_mapping):
                 if token == self.tokenizer.unk_token_id:
                     found[text[start:end]] = None
