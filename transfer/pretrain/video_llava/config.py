@@ -9,30 +9,28 @@ from transfer.errors import MOST_SEED, check_above_zero, check_at_least
 
 @dataclass(frozen=True)
 class Stage:
-    """Some steps on videos of a length.
+    """Some steps on videos of some lengths.
 
     Attributes:
-        frames: of a video.
+        frames: of a video, one of these in each step.
         steps: optimiser steps.
-        batch: videos in a step.
-        videos: to draw from.
-        questions: most questions about a video that are asked after it, in one step.
-        guided: whether the auxiliary losses apply.
+        videos: of each length, to draw from.
+        tokens: video tokens in a step, about.
+        questions: tokens of the questions about a video that are asked after it, at most.
     """
 
-    frames: int
+    frames: tuple[int, ...]
     steps: int
-    batch: int
     videos: int
-    questions: int = 14
-    guided: bool = False
+    tokens: int = 2048
+    questions: int = 224
 
 
 STAGES = (
-    Stage(8, 400, 24, 1500),
-    Stage(16, 500, 16, 1500),
-    Stage(16, 350, 16, 1000, guided=True),
-    Stage(32, 750, 8, 1500, questions=18, guided=True),
+    Stage((8,), 600, 2000, tokens=1536),
+    Stage((16,), 1600, 3000),
+    Stage((16, 32), 2200, 3000),
+    Stage((8, 16, 32, 64, 128), 1800, 600),
 )
 
 

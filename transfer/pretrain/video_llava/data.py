@@ -14,18 +14,26 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from transfer.pretrain.video_llava.model import (
+from transfer.pretrain.video_llava.forms import (
     ASSISTANT,
-    DEVIATION,
-    MEAN,
-    TOKENS_PER_FRAME,
+    PLAIN_FORMS,
+    SYSTEM,
+    SYSTEM_FORMS,
     USER,
+    Put,
+    put,
 )
-from transfer.tasks.video_drawing import COLORS, Flash, decode, encode
-from transfer.tasks.video_recall import Asked, all_questions, make_video
+from transfer.pretrain.video_llava.model import DEVIATION, MEAN, TOKENS_PER_FRAME
+from transfer.tasks.video_drawing import CODECS, COLORS, SHAPES, Flash, decode, encode
+from transfer.tasks.video_prompts import VideoTask
+from transfer.tasks.video_recall import NUMBERS, SIDES, Asked, all_questions, make_video
 
 IGNORED = -100
-_NO_ORDER = (IGNORED, IGNORED)
+#: Every word that answers.
+ANSWERS = (*COLORS, *NUMBERS, *SHAPES, *SIDES, "yes", "no")
+_NOTHING = (IGNORED, IGNORED, IGNORED)
+#: Shares of the videos before which a system's text stands, and of the questions asked in words.
+_SYSTEM_SHARE, _WORDS_SHARE = 0.2, 0.5
 
 
 @dataclass(frozen=True)
@@ -39,8 +47,9 @@ class QuestionBatch:
         targets: what comes next, where that is (the end of) an answer; else `IGNORED`.
         weights: of the targets.
         ahead: whether the target belongs to a question asked before the video.
-        order: of tokens that show a flash: colour of the one before, counted from 1 (0: none), and
-            how many came before; `IGNORED` elsewhere.
+        halfway: of tokens that show a flash: colour of the one before, counted from 1 (0: none),
+            and how many came before; of those that an answer follows: its place in `ANSWERS`;
+            `IGNORED` elsewhere.
     """
 
     ids: Int[Tensor, "videos tokens"]
@@ -49,7 +58,7 @@ class QuestionBatch:
     targets: Int[Tensor, "videos tokens"]
     weights: Float[Tensor, "videos tokens"]
     ahead: Bool[Tensor, "videos tokens"]
-    order: Int[Tensor, "videos tokens 2"]
+    halfway: Int[Tensor, "videos tokens 3"]
 
     @property
     def answered(self) -> Bool[Tensor, "videos tokens"]:
@@ -57,10 +66,16 @@ class QuestionBatch:
         return self.targets != IGNORED
 
 
-def read_back(seed: int, frames: int) -> tuple[list[Flash], UInt8[np.ndarray, "frames y x 3"]]:
-    """The video of a seed as it is seen by who reads the file, with all that coding does to it."""
-    flashes, pictures = make_video(seed, frames)
-    return flashes, decode(encode(pictures))
+def read_back(
+    seed: int, frames: int, eventful: float = 1.0
+) -> tuple[list[Flash], UInt8[np.ndarray, "frames y x 3"]]:
+    """The video of a seed as it is seen by who reads the file, with all that coding does to it.
+
+    See `make_video`.
+    """
+    flashes, pictures = make_video(seed, frames, eventful)
+    how = np.random.default_rng((seed, 2)).choice(list(CODECS))
+    return flashes, decode(encode(pictures, how))
 
 
 def normalized(pixels: UInt8[np.ndarray, "*many y x 3"]) -> Float[Tensor, "*many 3 y x"]:
@@ -74,15 +89,15 @@ class Packer:
 
     Args:
         tokenizer: of the model.
-        questions: most questions to a video that are asked after it.
+        questions: most tokens of questions and answers to a video that are asked after it.
         weight: of a question asked before, of which there is at most one to a video, beside one
             asked after.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, questions: int = 14, weight: float = 10.0
+        self, tokenizer: PreTrainedTokenizerFast, questions: int = 224, weight: float = 10.0
     ) -> None:
-        self.vocabulary = tokenizer.get_vocab()
+        self.tokenizer, self.cut = tokenizer, dict[str, list[int]]()
         self.questions, self.weight = questions, weight
 
     def batch(
@@ -95,7 +110,7 @@ class Packer:
         """One sequence for each video; a share of them with a question ahead of the video."""
         rows = [self._row(story, frames, rng, rng.random() < before) for story in stories]
         longest = max(len(row) for row in rows)
-        table = torch.zeros(len(rows), longest, 7, dtype=torch.long)
+        table = torch.zeros(len(rows), longest, 8, dtype=torch.long)
         table[..., 2], table[..., 3], table[..., 5:] = -1, IGNORED, IGNORED
         for index, row in enumerate(rows):
             table[index, : len(row)] = torch.tensor(row)
@@ -108,48 +123,74 @@ class Packer:
     def _row(
         self, story: Sequence[Flash], frames: int, rng: np.random.Generator, before: bool
     ) -> list[tuple[int, ...]]:
-        """Token, position, block, target, whether asked ahead, and order, of every place."""
-        asked = _drawn(story, rng, self.questions + before)
+        """Token, position, block, target, whether asked ahead, and halfway, of every place."""
+        systems = not before and rng.random() < _SYSTEM_SHARE
+        forms = [SYSTEM_FORMS[rng.integers(len(SYSTEM_FORMS))]] if systems else PLAIN_FORMS
+        asked = [put(one, _form(forms, systems, rng), rng) for one in _drawn(story, rng)]
         first = asked.pop() if before else None
-        ahead = first.text.split() if first else []
-        prefix = ["<s>", USER, *ahead, *["<video>"] * (frames * TOKENS_PER_FRAME)]
-        order = _order(story, 2 + len(ahead))
+        system = f"{SYSTEM} {asked[0].system} " if systems else ""
+        begins = [self.tokenizer.bos_token_id, *self._ids(f"{system}{USER} ")]
+        begins += self._ids(first.text) if first else []
+        video = [self.tokenizer.vocab["<video>"]] * (frames * TOKENS_PER_FRAME)
+        order = _order(story, len(begins))
         row = [
-            (token, at, 0, IGNORED, 0, *order.get(at, _NO_ORDER))
-            for at, token in enumerate(self._ids(prefix))
+            (token, at, 0, IGNORED, 0, *order.get(at, _NOTHING))
+            for at, token in enumerate([*begins, *video])
         ]
-        tails = [([ASSISTANT], first.answer, 1)] if first else []
-        tails += [([*one.text.split(), ASSISTANT], one.answer, 0) for one in asked]
-        for block, (ask, answer, is_ahead) in enumerate(tails, 1):
-            said = self._ids([*ask, answer, "</s>"])
-            for at, (token, after) in enumerate(itertools.pairwise(said)):
-                target = after if at >= len(ask) - 1 else IGNORED
-                row.append((token, len(prefix) + at, block, target, is_ahead, *_NO_ORDER))
+        most = len(row) + self.questions
+        tails = [("", first, 1)] if first else []
+        tails += [(one.text, one, 0) for one in asked]
+        start = len(row)
+        for block, (text, one, ahead) in enumerate(tails, 1):
+            tail = self._tail(text, one, start, block, ahead)
+            if len(row) + len(tail) > most:
+                break
+            row += tail
         return row
 
-    def _ids(self, words: list[str]) -> list[int]:
-        return [self.vocabulary[word] for word in words]
+    def _tail(
+        self, text: str, one: Put, start: int, block: int, ahead: int
+    ) -> list[tuple[int, ...]]:
+        """What stands behind a video, of one question."""
+        ask = self._ids(f"{text} {ASSISTANT} {one.prefill}")
+        said = [*ask, *self._ids(one.answer), self.tokenizer.eos_token_id]
+        word = ANSWERS.index(one.word)
+        found = []
+        for at, (token, after) in enumerate(itertools.pairwise(said)):
+            target = after if at >= len(ask) - 1 else IGNORED
+            halfway = (IGNORED, IGNORED, word) if at == len(ask) - 1 else _NOTHING
+            found.append((token, start + at, block, target, ahead, *halfway))
+        return found
+
+    def _ids(self, text: str) -> list[int]:
+        if text not in self.cut:
+            self.cut[text] = self.tokenizer(text, add_special_tokens=False).input_ids
+        return self.cut[text]
 
 
-def _order(story: Sequence[Flash], first: int) -> dict[int, tuple[int, int]]:
+def _form(forms: Sequence[VideoTask], lettered: bool, rng: np.random.Generator) -> VideoTask | None:
+    words = rng.random() < _WORDS_SHARE and not lettered
+    return None if words else forms[rng.integers(len(forms))]
+
+
+def _order(story: Sequence[Flash], first: int) -> dict[int, tuple[int, int, int]]:
     """Order of the flashes by token, where the video begins at the token `first`."""
     colors = [0, *(list(COLORS).index(flash.color) + 1 for flash in story)]
     return {
-        first + frame * TOKENS_PER_FRAME + flash.cell: (colors[index], index)
+        first + frame * TOKENS_PER_FRAME + flash.cell: (colors[index], index, IGNORED)
         for index, flash in enumerate(story)
         for frame in flash.frames
     }
 
 
-def _drawn(story: Sequence[Flash], rng: np.random.Generator, most: int) -> list[Asked]:
-    """Questions of all kinds in turn, those of a kind in any order."""
+def _drawn(story: Sequence[Flash], rng: np.random.Generator) -> list[Asked]:
+    """All questions, in turns of one of every kind, those of a turn and of a kind in any order."""
     asked = list(all_questions(story, rng))
-    asked = [asked[index] for index in rng.permutation(len(asked))]
     turns: dict[str, int] = {}
     ranked = []
-    for one in asked:
+    for index in rng.permutation(len(asked)):
+        one = asked[index]
         turns[one.kind] = turns.get(one.kind, 0) + 1
-        ranked.append((turns[one.kind], one))
+        ranked.append((turns[one.kind] + rng.random(), one))
     ranked.sort(key=lambda item: item[0])
-    chosen = [one for _, one in ranked[:most]]
-    return [chosen[index] for index in rng.permutation(len(chosen))]
+    return [one for _, one in ranked]

@@ -2,7 +2,8 @@
 
 Which flash came before another is seldom found by chance, as the two are far apart and few. So
 linear guesses are made in the middle of the text model, of the colour before and of the number of
-flashes so far, at the tokens that show a flash. They are not part of the stored model.
+flashes so far, at the tokens that show a flash; and where an answer comes next, of the word that
+answers, which a letter stands for. They are not part of the stored model.
 """
 
 from collections.abc import Sequence
@@ -11,20 +12,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from transfer.pretrain.video_llava.data import IGNORED, QuestionBatch
+from transfer.pretrain.video_llava.data import ANSWERS, IGNORED, QuestionBatch
 from transfer.tasks.video_drawing import COLORS
 from transfer.tasks.video_recall import NUMBERS
 
-#: Layers, counted from 0, whose outputs tell the colour before, and the number so far.
-LAYERS = (1, 2)
+#: Layers, counted from 0, whose outputs tell the colour before, the number so far, and the word.
+LAYERS = (1, 2, 3)
 
 
-class OrderReader(nn.Module):
-    """Linear guesses of what came before a flash."""
+class HalfwayReader(nn.Module):
+    """Linear guesses of what came before a flash, and of the word that answers."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        sizes = (len(COLORS) + 1, len(NUMBERS) + 1)
+        sizes = (len(COLORS) + 1, len(NUMBERS) + 1, len(ANSWERS))
         self.heads = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(width), nn.Linear(width, size)) for size in sizes
         )
@@ -32,16 +33,16 @@ class OrderReader(nn.Module):
     def forward(
         self, hidden: Sequence[Float[Tensor, "videos tokens width"]], batch: QuestionBatch
     ) -> tuple[Float[Tensor, ""], list[int]]:
-        """Loss, and how many guesses of either kind are right.
+        """Loss, and of each kind of guess how many are right, and how many there are.
 
         Args:
             hidden: embeddings, then the output of every layer.
             batch: that the model read.
         """
-        shown = batch.order[..., 0] != IGNORED
         loss, right = torch.zeros(()), []
-        for head, layer, wanted in zip(self.heads, LAYERS, batch.order[shown].unbind(-1)):
+        for head, layer, wanted in zip(self.heads, LAYERS, batch.halfway.unbind(-1)):
+            shown = wanted != IGNORED
             guess = head(hidden[layer + 1][shown])
-            loss = loss + nn.functional.cross_entropy(guess, wanted)
-            right.append(int((guess.argmax(-1) == wanted).sum()))
-        return loss, [*right, int(shown.sum())]
+            loss = loss + nn.functional.cross_entropy(guess, wanted[shown])
+            right += [int((guess.argmax(-1) == wanted[shown]).sum()), int(shown.sum())]
+        return loss, right
