@@ -150,7 +150,7 @@ def _training(config: VideoPretrainConfig, seconds: float) -> str:
         for stage in config.stages
     )
     return paragraph(
-        f"Seed {config.seed}; {seconds / 60:.1f} minutes of one thread. The vision tower and the"
+        f"Seed {config.seed}; {seconds / 60:.1f} minutes of two threads. The vision tower and the"
         " projector first learn to name colour, shape and column of what each cell of a frame"
         f" shows, and stay as they are; then the text model learns to answer: {stages}. Videos are"
         f" encoded ({', '.join(CODECS)}) and decoded again, and drawn from seeds that evaluation"
