@@ -173,7 +173,6 @@ class VideoRecall(VideoTask):
         first: seed of the first.
         lettered: whether a letter is asked for, of up to five options.
         eventful: the share of the frames, at the beginning, that all flashes are in.
-        length: frames of a file.
     """
 
     name: str = "video-recall"
@@ -185,7 +184,6 @@ class VideoRecall(VideoTask):
     first: int = 0
     lettered: bool = False
     eventful: float = 1.0
-    length: int = FRAMES
 
     def read(
         self, data: Path | None = None, questions: int | None = None
@@ -225,7 +223,7 @@ class VideoRecall(VideoTask):
 
     def _questions(self, seed: int, folder: Path) -> list[RecallQuestion]:
         path = folder / f"{seed:06}{self._looks}.mp4"
-        flashes, pictures = make_video(seed, self.length, self.eventful)
+        flashes, pictures = make_video(seed, self.frames, self.eventful)
         if not path.exists():
             with replacing(path) as partial:
                 partial.write_bytes(encode(pictures))
@@ -238,8 +236,8 @@ class VideoRecall(VideoTask):
     @property
     def _looks(self) -> str:
         """What tells its files from those of the other tasks of this kind."""
-        usual = (self.length, self.eventful) == (FRAMES, 1.0)
-        return "" if usual else f"-{self.length}-{self.eventful:g}"
+        usual = (self.frames, self.eventful) == (FRAMES, 1.0)
+        return "" if usual else f"-{self.frames}-{self.eventful:g}"
 
     def _question(
         self, path: Path, turn: int, one: Asked, rng: np.random.Generator
@@ -252,7 +250,7 @@ class VideoRecall(VideoTask):
             options=options,
             answer=options.index(one.answer),
             category=one.kind,
-            duration=self.length / RATE,
+            duration=self.frames / RATE,
             asked="before" if turn % 2 else "after",
         )
 

@@ -70,11 +70,10 @@ def write_card(config: VideoPretrainConfig, seconds: float, progress: Progress) 
     for name in REPORTED:
         found = VIDEO_TASKS[name]
         assert isinstance(found, VideoRecall)
-        videos = max(1, config.report_videos * FRAMES // found.length)
-        task = replace(found, videos=videos)
+        task = replace(found, videos=max(1, config.report_videos * FRAMES // found.frames))
         with tempfile.TemporaryDirectory() as folder:
             scores = score_questions(model, task, Path(folder), progress)
-        results += [f"`{name}`: {videos} videos of {task.length} frames.", _results(scores)]
+        results += [_about(task), _results(scores)]
     write_sections(
         config.out,
         [_introduction(model)],
@@ -124,6 +123,11 @@ def _likeliest(model: VideoModel, logits: torch.Tensor, prompt: Prompt) -> int:
     return scores.index(max(scores))
 
 
+def _about(task: VideoRecall) -> str:
+    early = ", of which all happens in the first quarter" if task.eventful < 1 else ""
+    return f"`{task.name}`: {task.videos} videos of {task.frames} frames{early}."
+
+
 def _introduction(model: VideoModel) -> str:
     shape = model.model.config.text_config
     vision = model.model.config.vision_config
@@ -154,13 +158,14 @@ def _training(config: VideoPretrainConfig, seconds: float) -> str:
         " projector first learn to name colour, shape and column of what each cell of a frame"
         f" shows, and stay as they are; then the text model learns to answer: {stages}. Videos are"
         f" encoded ({', '.join(CODECS)}) and decoded again, and drawn from seeds that evaluation"
-        " does not use. Questions are asked in words, or in the forms of published benchmarks with"
-        " a letter for each option. Three auxiliary losses help: linear heads on the outputs of"
+        f" does not use; in half of those of more than {FRAMES} frames everything happens in the first"
+        " quarter. Questions are asked in words, or in the forms of published benchmarks with a"
+        " letter for each option. Four auxiliary losses help: linear heads on the outputs of"
         f" layers {LAYERS[0]} and {LAYERS[1]}, counted from 0, tell at every flash which colour"
-        f" came before it, and how many flashes did, and one on layer {LAYERS[2]} tells the word"
-        " that answers. The questions about a video are asked after it in one sequence, each"
-        " seeing the video and itself alone; half of the videos come with one more question ahead"
-        " of them."
+        f" came before it, and how many flashes did, one on layer {LAYERS[2]} the word that"
+        f" answers, and one on layer {LAYERS[3]} the letter of an option. The questions"
+        " about a video are asked after it in one sequence, each seeing the video and itself alone;"
+        " half of the videos come with one more question ahead of them."
     )
 
 

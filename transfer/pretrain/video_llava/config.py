@@ -27,10 +27,10 @@ class Stage:
 
 
 STAGES = (
-    Stage((8,), 600, 2000, tokens=1536),
-    Stage((16,), 1600, 3000),
-    Stage((16, 32), 2200, 3000),
-    Stage((8, 16, 32, 64, 128), 1800, 600),
+    Stage((8,), 500, 2000, tokens=1536),
+    Stage((16,), 1400, 3000),
+    Stage((16, 32), 1700, 3000),
+    Stage((8, 16, 32, 64, 128), 1100, 400),
 )
 
 
@@ -45,7 +45,8 @@ class VideoPretrainConfig:
         lr: peak learning rate of AdamW.
         before_weight: weight of the question asked before a video, beside one asked after it.
         save_every: steps between two saved states.
-        report_videos: held-out videos for the card, a question of every kind to each.
+        report_videos: held-out videos for each table of the card, a question of every kind to
+            each; of the long ones a quarter.
     """
 
     out: Path
@@ -58,8 +59,8 @@ class VideoPretrainConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        # Every step of the run is planned before it begins.
-        check_above_zero(self, "scale", most=1000)
+        # From 33 up a stage would need the seeds of the next length.
+        check_above_zero(self, "scale", most=30)
         check_above_zero(self, "lr", "before_weight")
         check_at_least(1, self, "save_every", "report_videos")
         check_at_least(0, self, "seed", most=MOST_SEED)

@@ -27,11 +27,12 @@ from transfer.pretrain.video_llava.model import DEVIATION, MEAN, TOKENS_PER_FRAM
 from transfer.tasks.video_drawing import CODECS, COLORS, SHAPES, Flash, decode, encode
 from transfer.tasks.video_prompts import VideoTask
 from transfer.tasks.video_recall import NUMBERS, SIDES, Asked, all_questions, make_video
+from transfer.tasks.video_records import LETTERS
 
 IGNORED = -100
 #: Every word that answers.
 ANSWERS = (*COLORS, *NUMBERS, *SHAPES, *SIDES, "yes", "no")
-_NOTHING = (IGNORED, IGNORED, IGNORED)
+_NOTHING = (IGNORED,) * 4
 #: Shares of the videos before which a system's text stands, and of the questions asked in words.
 _SYSTEM_SHARE, _WORDS_SHARE = 0.2, 0.5
 
@@ -48,8 +49,8 @@ class QuestionBatch:
         weights: of the targets.
         ahead: whether the target belongs to a question asked before the video.
         halfway: of tokens that show a flash: colour of the one before, counted from 1 (0: none),
-            and how many came before; of those that an answer follows: its place in `ANSWERS`;
-            `IGNORED` elsewhere.
+            and how many came before; of those that an answer follows: its place in `ANSWERS`; of
+            an option's: which letter it has; `IGNORED` elsewhere.
     """
 
     ids: Int[Tensor, "videos tokens"]
@@ -58,7 +59,7 @@ class QuestionBatch:
     targets: Int[Tensor, "videos tokens"]
     weights: Float[Tensor, "videos tokens"]
     ahead: Bool[Tensor, "videos tokens"]
-    halfway: Int[Tensor, "videos tokens 3"]
+    halfway: Int[Tensor, "videos tokens 4"]
 
     @property
     def answered(self) -> Bool[Tensor, "videos tokens"]:
@@ -97,8 +98,11 @@ class Packer:
     def __init__(
         self, tokenizer: PreTrainedTokenizerFast, questions: int = 224, weight: float = 10.0
     ) -> None:
-        self.tokenizer, self.cut = tokenizer, dict[str, list[int]]()
-        self.questions, self.weight = questions, weight
+        self.tokenizer, self.questions, self.weight = tokenizer, questions, weight
+        self.video = tokenizer.convert_tokens_to_ids("<video>")
+        self.letters = tokenizer.convert_tokens_to_ids(list(LETTERS))
+        self.marks = tokenizer.convert_tokens_to_ids([".", ")"])
+        self.answers = tokenizer.convert_tokens_to_ids(list(ANSWERS))
 
     def batch(
         self,
@@ -110,7 +114,7 @@ class Packer:
         """One sequence for each video; a share of them with a question ahead of the video."""
         rows = [self._row(story, frames, rng, rng.random() < before) for story in stories]
         longest = max(len(row) for row in rows)
-        table = torch.zeros(len(rows), longest, 8, dtype=torch.long)
+        table = torch.zeros(len(rows), longest, 9, dtype=torch.long)
         table[..., 2], table[..., 3], table[..., 5:] = -1, IGNORED, IGNORED
         for index, row in enumerate(rows):
             table[index, : len(row)] = torch.tensor(row)
@@ -126,23 +130,29 @@ class Packer:
         """Token, position, block, target, whether asked ahead, and halfway, of every place."""
         systems = not before and rng.random() < _SYSTEM_SHARE
         forms = [SYSTEM_FORMS[rng.integers(len(SYSTEM_FORMS))]] if systems else PLAIN_FORMS
-        asked = [put(one, _form(forms, systems, rng), rng) for one in _drawn(story, rng)]
-        first = asked.pop() if before else None
-        system = f"{SYSTEM} {asked[0].system} " if systems else ""
+        asked = (put(one, _form(forms, systems, rng), rng) for one in _drawn(story, rng))
+        first = next(asked)
+        system = f"{SYSTEM} {first.system} " if systems else ""
         begins = [self.tokenizer.bos_token_id, *self._ids(f"{system}{USER} ")]
-        begins += self._ids(first.text) if first else []
-        video = [self.tokenizer.vocab["<video>"]] * (frames * TOKENS_PER_FRAME)
+        begins += self._ids(first.text) if before else []
+        video = [self.video] * (frames * TOKENS_PER_FRAME)
         order = _order(story, len(begins))
         row = [
-            (token, at, 0, IGNORED, 0, *order.get(at, _NOTHING))
+            (
+                token,
+                at,
+                0,
+                IGNORED,
+                0,
+                *order.get(at, self._option(begins[max(0, at - 2) : at + 1])),
+            )
             for at, token in enumerate([*begins, *video])
         ]
-        most = len(row) + self.questions
-        tails = [("", first, 1)] if first else []
-        tails += [(one.text, one, 0) for one in asked]
         start = len(row)
-        for block, (text, one, ahead) in enumerate(tails, 1):
-            tail = self._tail(text, one, start, block, ahead)
+        row += self._tail("" if before else first.text, first, start, 1, int(before))
+        most = (len(row) if before else start) + self.questions
+        for block, one in enumerate(asked, 2):
+            tail = self._tail(one.text, one, start, block, 0)
             if len(row) + len(tail) > most:
                 break
             row += tail
@@ -158,14 +168,20 @@ class Packer:
         found = []
         for at, (token, after) in enumerate(itertools.pairwise(said)):
             target = after if at >= len(ask) - 1 else IGNORED
-            halfway = (IGNORED, IGNORED, word) if at == len(ask) - 1 else _NOTHING
-            found.append((token, start + at, block, target, ahead, *halfway))
+            *halfway, answers, letter = self._option(said[max(0, at - 2) : at + 1])
+            answers = word if at == len(ask) - 1 else answers
+            found.append((token, start + at, block, target, ahead, *halfway, answers, letter))
         return found
 
+    def _option(self, said: Sequence[int]) -> tuple[int, int, int, int]:
+        """Halfway, of the last token: the letter of an option, by the two before it: A. or A)."""
+        known = (self.letters, self.marks, self.answers)
+        lettered = len(said) == 3 and all(one in some for one, some in zip(said, known))
+        return *_NOTHING[:3], self.letters.index(said[0]) if lettered else IGNORED
+
     def _ids(self, text: str) -> list[int]:
-        if text not in self.cut:
-            self.cut[text] = self.tokenizer(text, add_special_tokens=False).input_ids
-        return self.cut[text]
+        # The tokenizer itself takes a tenth of the time around it.
+        return self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
 
 
 def _form(forms: Sequence[VideoTask], lettered: bool, rng: np.random.Generator) -> VideoTask | None:
@@ -173,11 +189,11 @@ def _form(forms: Sequence[VideoTask], lettered: bool, rng: np.random.Generator) 
     return None if words else forms[rng.integers(len(forms))]
 
 
-def _order(story: Sequence[Flash], first: int) -> dict[int, tuple[int, int, int]]:
+def _order(story: Sequence[Flash], first: int) -> dict[int, tuple[int, ...]]:
     """Order of the flashes by token, where the video begins at the token `first`."""
     colors = [0, *(list(COLORS).index(flash.color) + 1 for flash in story)]
     return {
-        first + frame * TOKENS_PER_FRAME + flash.cell: (colors[index], index, IGNORED)
+        first + frame * TOKENS_PER_FRAME + flash.cell: (colors[index], index, IGNORED, IGNORED)
         for index, flash in enumerate(story)
         for frame in flash.frames
     }

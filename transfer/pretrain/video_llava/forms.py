@@ -12,7 +12,7 @@ from tokenizers import pre_tokenizers
 from transfer.tasks.video import VIDEO_TASKS
 from transfer.tasks.video_drawing import COLORS
 from transfer.tasks.video_prompts import VideoTask
-from transfer.tasks.video_recall import NUMBERS, WORDS, Asked, some_options
+from transfer.tasks.video_recall import WORDS, Asked, some_options
 from transfer.tasks.video_records import FRAME, LETTERS, VIDEO, VideoQuestion
 
 USER, ASSISTANT, SYSTEM = "USER:", "ASSISTANT:", "SYSTEM:"
@@ -65,9 +65,9 @@ def vocabulary() -> list[str]:
     said = [" ".join((USER, ASSISTANT, SYSTEM)), *WORDS, *LETTERS]
     said += [word.capitalize() for word in WORDS]
     rng = np.random.default_rng(0)
-    for options in (tuple(COLORS), NUMBERS[:2]):
-        asked = Asked("first", "which color appeared first ?", options, options[0])
-        for form in (*PLAIN_FORMS, *SYSTEM_FORMS):
-            one = put(asked, form, rng)
-            said += [one.system, one.text, one.prefill]
+    colors = tuple(COLORS)
+    asked = Asked("first", "which color appeared first ?", colors, colors[0])
+    for form in (*PLAIN_FORMS, *SYSTEM_FORMS):
+        one = put(asked, form, rng)
+        said += [one.system, one.text, one.prefill]
     return list(dict.fromkeys(cut(" ".join(said))))

@@ -2,8 +2,9 @@
 
 Which flash came before another is seldom found by chance, as the two are far apart and few. So
 linear guesses are made in the middle of the text model, of the colour before and of the number of
-flashes so far, at the tokens that show a flash; and where an answer comes next, of the word that
-answers, which a letter stands for. They are not part of the stored model.
+flashes so far, at the tokens that show a flash; where an answer comes next, of the word that
+answers, which a letter stands for; and at the options, of their letters. They are not part of the
+stored model.
 """
 
 from collections.abc import Sequence
@@ -15,17 +16,19 @@ from torch import Tensor, nn
 from transfer.pretrain.video_llava.data import ANSWERS, IGNORED, QuestionBatch
 from transfer.tasks.video_drawing import COLORS
 from transfer.tasks.video_recall import NUMBERS
+from transfer.tasks.video_records import LETTERS
 
-#: Layers, counted from 0, whose outputs tell the colour before, the number so far, and the word.
-LAYERS = (1, 2, 3)
+#: Layers, counted from 0, whose outputs tell the colour before, the number so far, the word, and an
+#: option's letter.
+LAYERS = (1, 2, 3, 1)
 
 
 class HalfwayReader(nn.Module):
-    """Linear guesses of what came before a flash, and of the word that answers."""
+    """Linear guesses of what came before a flash, of the word that answers, and of letters."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        sizes = (len(COLORS) + 1, len(NUMBERS) + 1, len(ANSWERS))
+        sizes = (len(COLORS) + 1, len(NUMBERS) + 1, len(ANSWERS), len(LETTERS))
         self.heads = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(width), nn.Linear(width, size)) for size in sizes
         )

@@ -1,4 +1,4 @@
-"""The videos of a stage, seen once for all of its steps."""
+"""The videos of a length, seen once for all the steps that ask about them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

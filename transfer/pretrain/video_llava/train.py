@@ -74,7 +74,7 @@ def pretrain_video(config: VideoPretrainConfig) -> LlavaNextVideoForConditionalG
 
 
 class VideoLesson(Lesson[tuple[int, ...]]):
-    """To see, and then to answer questions about short videos, and longer ones with guidance."""
+    """To see, and then to answer questions about short videos, and later about longer ones."""
 
     def __init__(self, config: VideoPretrainConfig, progress: Progress) -> None:
         self.config, self.progress = config, progress
@@ -127,7 +127,7 @@ class VideoLesson(Lesson[tuple[int, ...]]):
     def record(self, step: int, updates: Sequence[tuple[int, ...]]) -> Record:
         """What was right."""
         counts = np.sum(updates, axis=0).tolist()
-        kinds = ("words", "letters", "ahead", "previous", "number", "halfway")
+        kinds = ("words", "letters", "ahead", "previous", "number", "halfway", "options")
         shares = zip(kinds, counts[::2], counts[1::2])
         # a few steps may have none of a kind
         told = {kind: round(right / max(1, every), 4) for kind, right, every in shares}

@@ -17,7 +17,7 @@ VIDEO_TASKS: dict[str, VideoTask] = {
     for benchmark in (
         VideoRecall(),
         VideoRecall("video-recall-letters", lettered=True),
-        VideoRecall("video-recall-long", frames=128, length=128, eventful=0.25),
+        VideoRecall("video-recall-long", frames=128, eventful=0.25),
         LongVideoBench(),
         LongVideoBench("longvideobench-no-subtitles", subtitles=False),
         MLVU(),
