@@ -1,9 +1,10 @@
 """Questions about synthetic videos: what flashed up, in which order, of which shape, on which side.
 
 Two to eight coloured shapes flash up for a frame or two each, one after the other and each in one
-cell of the picture, while grey shapes move about in all frames. So an answer is in very few of
-the video's tokens, and whoever reads cannot tell from the place which. Half of the questions are
-asked before the video, half after it; answered by a word, or by the letter of an option.
+cell of the picture (but for a pixel, where the camera shakes), while grey shapes move about in all
+frames. So an answer is in very few of the video's tokens, and whoever reads cannot tell from the
+place which. Half of the questions are asked before the video, half after it; answered by a word, or
+by the letter of an option.
 """
 
 import itertools

@@ -158,7 +158,7 @@ def _training(config: VideoPretrainConfig, seconds: float) -> str:
         " projector first learn to name colour, shape and column of what each cell of a frame"
         f" shows, and stay as they are; then the text model learns to answer: {stages}. Videos are"
         f" encoded ({', '.join(CODECS)}) and decoded again, and drawn from seeds that evaluation"
-        f" does not use; in half of those of more than {FRAMES} frames everything happens in the first"
+        f" does not use; in half of those of more than {FRAMES} frames all happens in the first"
         " quarter. Questions are asked in words, or in the forms of published benchmarks with a"
         " letter for each option. Four auxiliary losses help: linear heads on the outputs of"
         f" layers {LAYERS[0]} and {LAYERS[1]}, counted from 0, tell at every flash which colour"

@@ -13,7 +13,7 @@ from transfer.tasks.video import VIDEO_TASKS
 from transfer.tasks.video_drawing import COLORS
 from transfer.tasks.video_prompts import VideoTask
 from transfer.tasks.video_recall import WORDS, Asked, some_options
-from transfer.tasks.video_records import FRAME, LETTERS, VIDEO, VideoQuestion
+from transfer.tasks.video_records import LETTERS, VIDEO, VideoQuestion
 
 USER, ASSISTANT, SYSTEM = "USER:", "ASSISTANT:", "SYSTEM:"
 #: Benchmarks in whose form is asked; the last two begin with a text of the system's.
@@ -50,7 +50,7 @@ def put(one: Asked, form: VideoTask | None, rng: np.random.Generator) -> Put:
     text = one.text[0].upper() + one.text[1:] if rng.random() < 0.5 else one.text
     question = VideoQuestion("asked", Path("video"), text, options, options.index(one.answer))
     prompt = form.prompt(question, ())
-    said = "".join(part for part in prompt.parts if part not in (VIDEO, FRAME))
+    said = "".join(part for part in prompt.parts if part != VIDEO)
     letter = LETTERS[options.index(one.answer)]
     return Put(said, letter, one.answer, prompt.system, prompt.prefill)
 
