@@ -343,7 +343,7 @@ def test_prompts_are_those_of_training(untrained, form, side, monkeypatch):
     prompt = Prompt(text, (said.answer,), said.system, said.prefill)
     ids = asked.prompt_ids(prompt, 6)[0].tolist()
     monkeypatch.setattr(data, "put", lambda *_: said)
-    monkeypatch.setattr(data, "_SYSTEM_SHARE", float(bool(said.system)))
+    monkeypatch.setattr(data, "_SYSTEM_SHARE", 2.0 * bool(said.system))
     batch = Packer(tokenizer).batch([flashes], 6, rng, before=float(side == "before"))
     before, first, *_ = blocks_of(tokenizer, batch)
     assert ids == batch.ids[0, before + first[:-1]].tolist()

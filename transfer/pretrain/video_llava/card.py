@@ -150,7 +150,8 @@ def _introduction(model: VideoModel) -> str:
 def _training(config: VideoPretrainConfig, seconds: float) -> str:
     stages = ", then ".join(
         f"{stage.steps} steps of {stage.tokens} video tokens or so, of {stage.videos} videos of"
-        f" each of {', '.join(map(str, stage.frames))} frames"
+        f" each of {', '.join(map(str, dict.fromkeys(stage.frames)))} frames, {stage.letters:.0%} of the questions"
+        " with letters"
         for stage in config.stages
     )
     return paragraph(

@@ -12,25 +12,27 @@ class Stage:
     """Some steps on videos of some lengths.
 
     Attributes:
-        frames: of a video, one of these in each step.
+        frames: of a video, one of these at random in each step.
         steps: optimiser steps.
         videos: of each length, to draw from.
         tokens: video tokens in a step, about.
         questions: tokens of the questions about a video that are asked after it, at most.
+        letters: share of the questions whose options have letters.
     """
 
     frames: tuple[int, ...]
     steps: int
     videos: int
-    tokens: int = 2048
-    questions: int = 224
+    tokens: int = 4096
+    questions: int = 256
+    letters: float = 0.3
 
 
 STAGES = (
-    Stage((8,), 500, 2000, tokens=1536),
-    Stage((16,), 1400, 3000),
-    Stage((16, 32), 1700, 3000),
-    Stage((8, 16, 32, 64, 128), 1100, 400),
+    Stage((8,), 400, 1500, tokens=3072, questions=176, letters=0.0),
+    Stage((16,), 700, 1500, questions=224, letters=0.2),
+    Stage((32,), 800, 1500, letters=0.3),
+    Stage((8, 16, 32, 32, 64, 128), 850, 400, letters=0.5),
 )
 
 

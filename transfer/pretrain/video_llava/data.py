@@ -33,8 +33,8 @@ IGNORED = -100
 #: Every word that answers.
 ANSWERS = (*COLORS, *NUMBERS, *SHAPES, *SIDES, "yes", "no")
 _NOTHING = (IGNORED,) * 4
-#: Shares of the videos before which a system's text stands, and of the questions asked in words.
-_SYSTEM_SHARE, _WORDS_SHARE = 0.2, 0.5
+#: Videos before which a system's text stands, beside the share of lettered questions.
+_SYSTEM_SHARE = 0.4
 
 
 @dataclass(frozen=True)
@@ -91,14 +91,20 @@ class Packer:
     Args:
         tokenizer: of the model.
         questions: most tokens of questions and answers to a video that are asked after it.
+        letters: share of the questions whose options have letters.
         weight: of a question asked before, of which there is at most one to a video, beside one
             asked after.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, questions: int = 224, weight: float = 10.0
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        questions: int = 256,
+        letters: float = 0.5,
+        weight: float = 10.0,
     ) -> None:
-        self.tokenizer, self.questions, self.weight = tokenizer, questions, weight
+        self.tokenizer, self.questions = tokenizer, questions
+        self.lettered, self.weight = letters, weight
         self.video = tokenizer.convert_tokens_to_ids("<video>")
         self.letters = tokenizer.convert_tokens_to_ids(list(LETTERS))
         self.marks = tokenizer.convert_tokens_to_ids([".", ")"])
@@ -128,9 +134,10 @@ class Packer:
         self, story: Sequence[Flash], frames: int, rng: np.random.Generator, before: bool
     ) -> list[tuple[int, ...]]:
         """Token, position, block, target, whether asked ahead, and halfway, of every place."""
-        systems = not before and rng.random() < _SYSTEM_SHARE
+        systems = not before and rng.random() < _SYSTEM_SHARE * self.lettered
         forms = [SYSTEM_FORMS[rng.integers(len(SYSTEM_FORMS))]] if systems else PLAIN_FORMS
-        asked = (put(one, _form(forms, systems, rng), rng) for one in _drawn(story, rng))
+        share = 1.0 if systems else self.lettered
+        asked = (put(one, _form(forms, share, rng), rng) for one in _drawn(story, rng))
         first = next(asked)
         system = f"{SYSTEM} {first.system} " if systems else ""
         begins = [self.tokenizer.bos_token_id, *self._ids(f"{system}{USER} ")]
@@ -184,9 +191,8 @@ class Packer:
         return self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
 
 
-def _form(forms: Sequence[VideoTask], lettered: bool, rng: np.random.Generator) -> VideoTask | None:
-    words = rng.random() < _WORDS_SHARE and not lettered
-    return None if words else forms[rng.integers(len(forms))]
+def _form(forms: Sequence[VideoTask], share: float, rng: np.random.Generator) -> VideoTask | None:
+    return forms[rng.integers(len(forms))] if rng.random() < share else None
 
 
 def _order(story: Sequence[Flash], first: int) -> dict[int, tuple[int, ...]]:

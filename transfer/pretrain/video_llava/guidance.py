@@ -46,6 +46,8 @@ class HalfwayReader(nn.Module):
         for head, layer, wanted in zip(self.heads, LAYERS, batch.halfway.unbind(-1)):
             shown = wanted != IGNORED
             guess = head(hidden[layer + 1][shown])
-            loss = loss + nn.functional.cross_entropy(guess, wanted[shown])
+            lost = nn.functional.cross_entropy(guess, wanted[shown], reduction="sum")
+            # Questions in words have no options.
+            loss = loss + lost / max(1, len(guess))
             right += [int((guess.argmax(-1) == wanted[shown]).sum()), int(shown.sum())]
         return loss, right

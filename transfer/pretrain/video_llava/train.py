@@ -104,7 +104,8 @@ class VideoLesson(Lesson[tuple[int, ...]]):
         stage = self.config.stages[self.schedule[step].stage]
         rng = np.random.default_rng((self.config.seed, 3, step))
         frames = stage.frames[rng.integers(len(stage.frames))]
-        packer = Packer(self.tokenizer, stage.questions, self.config.before_weight)
+        weight = self.config.before_weight
+        packer = Packer(self.tokenizer, stage.questions, stage.letters, weight)
         videos = max(1, stage.tokens // (frames * TOKENS_PER_FRAME))
         batch, features = self._videos(frames, stage.videos).batch(packer, videos, rng)
         self.model.train()
