@@ -30,9 +30,10 @@ class Stage:
 
 STAGES = (
     Stage((8,), 400, 1500, tokens=3072, questions=176, letters=0.0),
-    Stage((16,), 700, 1500, questions=224, letters=0.2),
-    Stage((32,), 800, 1500, letters=0.3),
-    Stage((8, 16, 32, 32, 64, 128), 850, 400, letters=0.5),
+    Stage((16,), 500, 1500, questions=224, letters=0.2),
+    Stage((8, 16), 400, 1500, tokens=2048, questions=384, letters=0.7),
+    Stage((32,), 700, 1500, letters=0.4),
+    Stage((8, 16, 32, 32, 64, 128), 750, 400, letters=0.5),
 )
 
 
