@@ -150,8 +150,8 @@ def _introduction(model: VideoModel) -> str:
 def _training(config: VideoPretrainConfig, seconds: float) -> str:
     stages = ", then ".join(
         f"{stage.steps} steps of {stage.tokens} video tokens or so, of {stage.videos} videos of"
-        f" each of {', '.join(map(str, dict.fromkeys(stage.frames)))} frames, {stage.letters:.0%} of the questions"
-        " with letters"
+        f" each of {', '.join(map(str, dict.fromkeys(stage.frames)))} frames, {stage.letters:.0%} of"
+        " the questions with letters"
         for stage in config.stages
     )
     return paragraph(
@@ -161,10 +161,11 @@ def _training(config: VideoPretrainConfig, seconds: float) -> str:
         f" encoded ({', '.join(CODECS)}) and decoded again, and drawn from seeds that evaluation"
         f" does not use; in half of those of more than {FRAMES} frames all happens in the first"
         " quarter. Questions are asked in words, or in the forms of published benchmarks with a"
-        " letter for each option. Four auxiliary losses help: linear heads on the outputs of"
+        " letter for each option. Auxiliary losses help: linear heads on the outputs of"
         f" layers {LAYERS[0]} and {LAYERS[1]}, counted from 0, tell at every flash which colour"
         f" came before it, and how many flashes did, one on layer {LAYERS[2]} the word that"
-        f" answers, and one on layer {LAYERS[3]} the letter of an option. The questions"
+        f" answers, and one on layer {LAYERS[3]} the letter of an option; and from the"
+        " third stage on a head of the last layer is told at which option to look. The questions"
         " about a video are asked after it in one sequence, each seeing the video and itself alone;"
         " half of the videos come with one more question ahead of them."
     )

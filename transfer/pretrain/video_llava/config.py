@@ -18,6 +18,7 @@ class Stage:
         tokens: video tokens in a step, about.
         questions: tokens of the questions about a video that are asked after it, at most.
         letters: share of the questions whose options have letters.
+        looks: whether the last layer is told at which option to look.
     """
 
     frames: tuple[int, ...]
@@ -26,14 +27,15 @@ class Stage:
     tokens: int = 4096
     questions: int = 256
     letters: float = 0.3
+    looks: bool = True
 
 
 STAGES = (
-    Stage((8,), 400, 1500, tokens=3072, questions=176, letters=0.0),
-    Stage((16,), 500, 1500, questions=224, letters=0.2),
-    Stage((8, 16), 400, 1500, tokens=2048, questions=384, letters=0.7),
-    Stage((32,), 700, 1500, letters=0.4),
-    Stage((8, 16, 32, 32, 64, 128), 750, 400, letters=0.5),
+    Stage((8,), 400, 1500, tokens=3072, questions=176, letters=0.0, looks=False),
+    Stage((16,), 500, 1500, questions=224, letters=0.2, looks=False),
+    Stage((8, 16), 250, 1500, tokens=2048, questions=384, letters=0.7),
+    Stage((32,), 500, 1500, letters=0.4),
+    Stage((8, 16, 32, 32, 64, 128), 600, 400, letters=0.5),
 )
 
 

@@ -4,14 +4,17 @@ Which flash came before another is seldom found by chance, as the two are far ap
 linear guesses are made in the middle of the text model, of the colour before and of the number of
 flashes so far, at the tokens that show a flash; where an answer comes next, of the word that
 answers, which a letter stands for; and at the options, of their letters. They are not part of the
-stored model.
+stored model. Among hundreds of tokens the right option is not found by chance either, so a head of
+the last layer is told where to look.
 """
 
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+from transformers import LlavaNextVideoForConditionalGeneration
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from transfer.pretrain.video_llava.data import ANSWERS, IGNORED, QuestionBatch
 from transfer.tasks.video_drawing import COLORS
@@ -51,3 +54,38 @@ class HalfwayReader(nn.Module):
             loss = loss + lost / max(1, len(guess))
             right += [int((guess.argmax(-1) == wanted[shown]).sum()), int(shown.sum())]
         return loss, right
+
+
+def look(
+    model: LlavaNextVideoForConditionalGeneration,
+    hidden: Sequence[Float[Tensor, "videos tokens width"]],
+    batch: QuestionBatch,
+    letters: Int[Tensor, " letters"],
+) -> Float[Tensor, ""]:
+    """How far a head of the last layer is from looking at the right option, where a letter is next.
+
+    Args:
+        model: that read the batch.
+        hidden: embeddings, then the output of every layer.
+        batch: that it read.
+        letters: token ids of the letters.
+
+    Returns:
+        Mean of minus the logarithm of its attention to that option, in nats.
+    """
+    text = model.model.language_model
+    layer = text.layers[-1]
+    states = layer.input_layernorm(hidden[-2])
+    dim, turns = layer.self_attn.head_dim, text.rotary_emb(states, batch.positions)
+    query, key = (
+        of(states)[:, None, :, :dim] for of in (layer.self_attn.q_proj, layer.self_attn.k_proj)
+    )
+    query, key = (turned[:, 0] for turned in apply_rotary_pos_emb(query, key, *turns))
+    row, at = torch.isin(batch.targets, letters).nonzero(as_tuple=True)
+    said = (batch.targets[row, at, None] == letters).int().argmax(-1)
+    right = (batch.halfway[row, :, 3] == said[:, None]) & batch.visible[row, at]
+    # Options that stand before the video are seen too; a question's own come last.
+    aim = (right * torch.arange(right.shape[1])).argmax(-1)
+    scores = torch.einsum("nd,ntd->nt", query[row, at], key[row]) / dim**0.5
+    scores = scores.masked_fill(~batch.visible[row, at], -torch.inf)
+    return nn.functional.cross_entropy(scores, aim, reduction="sum") / max(1, len(aim))

@@ -31,7 +31,7 @@ from transfer.pretrain.trainer import (
 from transfer.pretrain.video_llava.card import write_card
 from transfer.pretrain.video_llava.config import VideoPretrainConfig
 from transfer.pretrain.video_llava.data import Packer, QuestionBatch
-from transfer.pretrain.video_llava.guidance import HalfwayReader
+from transfer.pretrain.video_llava.guidance import HalfwayReader, look
 from transfer.pretrain.video_llava.model import (
     TOKENS_PER_FRAME,
     new_model,
@@ -113,6 +113,8 @@ class VideoLesson(Lesson[tuple[int, ...]]):
         targets, weights = batch.targets[batch.answered], batch.weights[batch.answered]
         losses = nn.functional.cross_entropy(logits, targets, reduction="none")
         guidance, halfway = self.reader(hidden, batch)
+        if stage.looks:
+            guidance = guidance + look(self.model, hidden, batch, self.letters)
         loss = (losses * weights).sum() / weights.sum() + _GUIDANCE * guidance
         descend(self.optimizer, loss, self.schedule[step].rate, self.weights)
         right, ahead = logits.argmax(-1) == targets, batch.ahead[batch.answered]
