@@ -150,8 +150,8 @@ def _introduction(model: VideoModel) -> str:
 def _training(config: VideoPretrainConfig, seconds: float) -> str:
     stages = ", then ".join(
         f"{stage.steps} steps of {stage.tokens} video tokens or so, of {stage.videos} videos of"
-        f" each of {', '.join(map(str, dict.fromkeys(stage.frames)))} frames, {stage.letters:.0%} of"
-        " the questions with letters"
+        f" {', '.join(map(str, dict.fromkeys(stage.frames)))} frames each, {stage.letters:.0%} of"
+        f" the questions with letters, {stage.ahead:.0%} of the videos with one more ahead of them"
         for stage in config.stages
     )
     return paragraph(
@@ -166,8 +166,7 @@ def _training(config: VideoPretrainConfig, seconds: float) -> str:
         f" came before it, and how many flashes did, one on layer {LAYERS[2]} the word that"
         f" answers, and one on layer {LAYERS[3]} the letter of an option; and from the"
         " third stage on a head of the last layer is told at which option to look. The questions"
-        " about a video are asked after it in one sequence, each seeing the video and itself alone;"
-        " half of the videos come with one more question ahead of them."
+        " about a video are asked after it in one sequence, each seeing the video and itself alone."
     )
 
 

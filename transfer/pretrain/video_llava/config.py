@@ -19,6 +19,7 @@ class Stage:
         questions: tokens of the questions about a video that are asked after it, at most.
         letters: share of the questions whose options have letters.
         looks: whether the last layer is told at which option to look.
+        ahead: share of the videos that have a question ahead of them too.
     """
 
     frames: tuple[int, ...]
@@ -28,6 +29,7 @@ class Stage:
     questions: int = 256
     letters: float = 0.3
     looks: bool = True
+    ahead: float = 0.5
 
 
 STAGES = (
@@ -35,7 +37,7 @@ STAGES = (
     Stage((16,), 500, 1500, questions=224, letters=0.2, looks=False),
     Stage((8, 16), 250, 1500, tokens=2048, questions=384, letters=0.7),
     Stage((32,), 500, 1500, letters=0.4),
-    Stage((8, 16, 32, 32, 64, 128), 600, 400, letters=0.5),
+    Stage((8, 16, 32, 32, 64, 128), 1000, 400, questions=160, letters=0.45, ahead=0.75),
 )
 
 

@@ -35,12 +35,12 @@ class Pool:
     features: Float[Tensor, "videos tokens width"]
 
     def batch(
-        self, packer: Packer, videos: int, rng: np.random.Generator
+        self, packer: Packer, videos: int, ahead: float, rng: np.random.Generator
     ) -> tuple[QuestionBatch, Float[Tensor, "batch tokens width"]]:
-        """Questions about some of the videos, and those videos."""
+        """Questions about some of the videos, ahead of a share of them too, and those videos."""
         chosen = rng.integers(len(self.stories), size=videos)
         stories = [self.stories[index] for index in chosen]
-        return packer.batch(stories, self.frames, rng), self.features[chosen].float()
+        return packer.batch(stories, self.frames, rng, ahead), self.features[chosen].float()
 
 
 @torch.no_grad()

@@ -107,7 +107,8 @@ class VideoLesson(Lesson[tuple[int, ...]]):
         weight = self.config.before_weight
         packer = Packer(self.tokenizer, stage.questions, stage.letters, weight)
         videos = max(1, stage.tokens // (frames * TOKENS_PER_FRAME))
-        batch, features = self._videos(frames, stage.videos).batch(packer, videos, rng)
+        pool = self._videos(frames, stage.videos)
+        batch, features = pool.batch(packer, videos, stage.ahead, rng)
         self.model.train()
         logits, hidden = read_videos(self.model, batch, features)
         targets, weights = batch.targets[batch.answered], batch.weights[batch.answered]
