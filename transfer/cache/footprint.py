@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from transformers import DynamicCache, PreTrainedConfig
 
+from transfer.cache.packed import ROOM, SLACK
 from transfer.cache.policy import Depth, Pruning
-from transfer.cache.queries import STRIDE
 from transfer.cache.stock import LEFT_ALONE
 
 _POSITION, _BOUNDS = 4, 16
@@ -106,12 +106,13 @@ def peak(shape: LayerShape, pruning: Pruning, seen: int, depth: Depth | None = N
 
 
 def _room(pruning: Pruning, seen: int) -> int:
-    """Free slots of a row: of a window after an update, few once few tokens come at a time."""
-    late, slack = seen % pruning.interval, min(pruning.interval, STRIDE)
-    if seen < pruning.interval:
+    """Free slots of a row: some after an update, few once few tokens come at a time."""
+    late, slack = seen % pruning.interval, min(pruning.interval, SLACK)
+    room = min(pruning.interval, ROOM)
+    if seen < pruning.interval or late > room:
         return max(slack - late, 0)
-    few = 0 < late <= slack and pruning.interval - late > 2 * slack
-    return (slack if few else pruning.interval) - late
+    few = 0 < late <= slack and room - late > 2 * slack
+    return (slack if few else room) - late
 
 
 def _kept(pruning: Pruning, seen: int, depth: Depth | None) -> int:
