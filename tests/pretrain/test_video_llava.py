@@ -330,7 +330,8 @@ def test_guidance_is_paid_for_knowing_what_came_before(untrained):
 def test_heads_are_told_to_look_at_the_flash_and_the_option(untrained, before):
     """The loss is what the attention of the model itself says, counted by hand."""
     tokenizer, folder = untrained
-    model = load_video_model(folder, dtype=torch.float32, attention="eager").model
+    model = load_video_model(folder, dtype=torch.float32).model
+    model.set_attn_implementation("eager")
     rng, story = np.random.default_rng(3), make_flashes(8, np.random.default_rng(1))
     batch = Packer(tokenizer, questions=300, letters=1.0).batch([story], 8, rng, before)
     letters = torch.tensor(tokenizer.convert_tokens_to_ids(list(LETTERS)))
@@ -344,27 +345,30 @@ def test_heads_are_told_to_look_at_the_flash_and_the_option(untrained, before):
             output_hidden_states=True,
             output_attentions=True,
         )
-        told = look(model, outputs.hidden_states, batch, letters)
+        told = look(model, outputs.hidden_states, batch, letters, ahead=2.0)
     lost: dict[int, list[float]] = {layer: [] for layer in LOOKS}
+    weights: dict[int, list[float]] = {layer: [] for layer in LOOKS}
     words = tokenizer.convert_ids_to_tokens(batch.ids[0].tolist())
     video = words.index("<video>")
     for tail in blocks_of(tokenizer, batch)[1:]:
-        flash = batch.halfway[0, tail[-2], 4]
+        flash, ahead = batch.halfway[0, tail[-2], 4], batch.ahead[0, tail[-2]]
+        weight = 2.0 if ahead else 1.0
         if flash >= 0:
             one = story[flash]
             places = [video + 16 * frame + one.cell for frame in one.frames]
             seen = outputs.attentions[LOOKS[0]][0, 0, tail[-2], places].sum()
             lost[LOOKS[0]].append(-seen.log().item())
-        ahead = batch.ahead[0, tail[-2]]
-        asked = range(video) if ahead else tail
+            weights[LOOKS[0]].append(weight)
         [option] = [
             at + 2
-            for at in asked
-            if words[at] == words[tail[-1]] and words[at + 1] in (".", ")") and at + 2 < tail[-2]
+            for at in (range(video) if ahead else tail[:-3])
+            if words[at] == words[tail[-1]] and words[at + 1] in (".", ")")
         ]
         lost[LOOKS[1]].append(-outputs.attentions[LOOKS[1]][0, 0, tail[-2], option].log().item())
+        weights[LOOKS[1]].append(weight)
     assert min(map(len, lost.values())) > 3
-    assert told.item() == pytest.approx(sum(map(np.mean, lost.values())), rel=1e-5)
+    means = [np.average(lost[layer], weights=weights[layer]) for layer in LOOKS]
+    assert told.item() == pytest.approx(sum(means), rel=1e-5)
 
 
 def test_frames_are_prepared_as_the_processor_files_say(untrained):

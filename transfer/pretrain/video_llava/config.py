@@ -19,6 +19,7 @@ class Stage:
         questions: tokens of the questions about a video that are asked after it, at most.
         letters: share of the questions whose options have letters.
         ahead: share of the videos that have a question ahead of them too.
+        looks_ahead: weight of where is looked for a question asked ahead, beside one asked after.
     """
 
     frames: tuple[int, ...]
@@ -28,13 +29,22 @@ class Stage:
     questions: int = 256
     letters: float = 0.3
     ahead: float = 0.5
+    looks_ahead: float = 1.0
 
 
 STAGES = (
     Stage((8,), 300, 1500, tokens=3072, questions=176, letters=0.0),
     Stage((8, 16), 500, 1500, tokens=3072, questions=256, letters=0.4),
     Stage((16, 32), 400, 1000, letters=0.5, ahead=0.75),
-    Stage((8, 16, 32, 32, 64, 128), 800, 400, questions=160, letters=0.45, ahead=0.75),
+    Stage(
+        (8, 16, 32, 32, 64, 128),
+        900,
+        400,
+        questions=160,
+        letters=0.45,
+        ahead=0.75,
+        looks_ahead=10.0,
+    ),
 )
 
 

@@ -63,6 +63,7 @@ def look(
     hidden: Sequence[Float[Tensor, "videos tokens width"]],
     batch: QuestionBatch,
     letters: Int[Tensor, " letters"],
+    ahead: float,
 ) -> Float[Tensor, ""]:
     """How far two heads are from looking where they should, wherever an answer is next.
 
@@ -71,10 +72,11 @@ def look(
         hidden: embeddings, then the output of every layer.
         batch: that it read.
         letters: token ids of the letters.
+        ahead: weight of a question asked ahead of a video, beside one asked after it.
 
     Returns:
-        Mean of minus the logarithm of the attention to the flash that tells the answer, and the
-        same for the right option where a letter is next, in nats.
+        Weighted mean of minus the logarithm of the attention to the flash that tells the answer,
+        and the same for the right option where a letter is next, in nats.
     """
     flash, wanted = batch.halfway[..., 1], batch.halfway[..., 4]
     tells = (flash[:, None] == wanted[..., None]) & (wanted != IGNORED)[..., None]
@@ -83,12 +85,13 @@ def look(
     right = (named[:, None] == said[..., None]) & batch.visible
     # Options that stand before the video are seen too; a question's own come last.
     right &= right.flip(-1).cumsum(-1).flip(-1) == 1
-    lost = torch.zeros(())
+    weights, lost = torch.where(batch.ahead, ahead, 1.0), torch.zeros(())
     for layer, aim in zip(LOOKS, (tells & batch.visible, right)):
         some = aim.any(-1)
         attention = _attention(model, hidden[layer], batch, layer)[some]
         attained = attention.masked_fill(~aim[some], -torch.inf).logsumexp(-1)
-        lost = lost - attained.sum() / max(1, len(attained))
+        # Questions in words have no options.
+        lost = lost - (attained * weights[some]).sum() / weights[some].sum().clamp(min=1)
     return lost
 
 

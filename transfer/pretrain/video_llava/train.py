@@ -114,7 +114,7 @@ class VideoLesson(Lesson[tuple[int, ...]]):
         targets, weights = batch.targets[batch.answered], batch.weights[batch.answered]
         losses = nn.functional.cross_entropy(logits, targets, reduction="none")
         guidance, halfway = self.reader(hidden, batch)
-        guidance = guidance + look(self.model, hidden, batch, self.letters)
+        guidance = guidance + look(self.model, hidden, batch, self.letters, stage.looks_ahead)
         loss = (losses * weights).sum() / weights.sum() + _GUIDANCE * guidance
         descend(self.optimizer, loss, self.schedule[step].rate, self.weights)
         right, ahead = logits.argmax(-1) == targets, batch.ahead[batch.answered]
