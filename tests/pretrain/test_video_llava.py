@@ -122,9 +122,8 @@ def test_a_run_leaves_a_loadable_model_a_log_and_a_card(config):
         assert torch.equal(weight, model.state_dict()[name])
     card = (config.out / "CARD.md").read_text()
     assert "transfer pretrain video-llava --out tiny --save-every 2 --report-videos 1" in card
-    assert (
-        "3 steps of 160 video tokens or so, of 4 videos of 5 frames each,"
-        in " ".join(card.split())
+    assert "3 steps of 160 video tokens or so, of 4 videos of 5 frames each," in " ".join(
+        card.split()
     )
     assert str(config.out.parent) not in card
     assert all(card.count(f"\n| {kind} | ") == 3 for kind in KINDS)

@@ -14,7 +14,7 @@ from transformers import DynamicCache
 from transfer.adapters.video_model import VideoModel, load_video_model
 from transfer.pretrain.card import command, paragraph, table, write_sections
 from transfer.pretrain.video_llava.config import VideoPretrainConfig
-from transfer.pretrain.video_llava.guidance import LAYERS
+from transfer.pretrain.video_llava.guidance import LAYERS, LOOKS
 from transfer.provenance import command_line
 from transfer.tasks.video import VIDEO_TASKS
 from transfer.tasks.video_drawing import CODECS
@@ -164,9 +164,11 @@ def _training(config: VideoPretrainConfig, seconds: float) -> str:
         " letter for each option. Auxiliary losses help: linear heads on the outputs of"
         f" layers {LAYERS[0]} and {LAYERS[1]}, counted from 0, tell at every flash which colour"
         f" came before it, and how many flashes did, one on layer {LAYERS[2]} the word that"
-        f" answers, and one on layer {LAYERS[3]} the letter of an option; and from the"
-        " third stage on a head of the last layer is told at which option to look. The questions"
-        " about a video are asked after it in one sequence, each seeing the video and itself alone."
+        f" answers, and one on layer {LAYERS[3]} the letter of an option. A head of layer"
+        f" {LOOKS[0]} is told to look at the flash that tells, one of layer {LOOKS[1]} at"
+        " the right option; in the last stage where a question is asked ahead"
+        f" {config.stages[-1].looks_ahead:g} times as much. The questions about a video are asked"
+        " after it in one sequence, each seeing the video and itself alone."
     )
 
 
