@@ -30,7 +30,7 @@ from transfer.pretrain.video_llava.data import ANSWERS, Packer, normalized, read
 from transfer.pretrain.video_llava.forms import PLAIN_FORMS, SYSTEM_FORMS, put
 from transfer.pretrain.video_llava.guidance import LAYERS, LOOKS, HalfwayReader, look
 from transfer.pretrain.video_llava.model import new_model, new_tokenizer, save_processor
-from transfer.pretrain.video_llava.pool import make_pool
+from transfer.pretrain.video_llava.pool import Pool, make_pool
 from transfer.pretrain.video_llava.train import VideoLesson, read_videos
 from transfer.pretrain.video_llava.vision import make_crowd, train_vision
 from transfer.tasks.base import FIRST_TRAINING_SEED
@@ -46,7 +46,7 @@ from transfer.tasks.video_recall import (
 )
 from transfer.tasks.video_records import LETTERS, VIDEO, Prompt
 
-STAGES = (Stage((5,), 3, 4, tokens=160), Stage((5, 8), 4, 3, tokens=256))
+STAGES = (Stage((5,), 3, 4, tokens=160), Stage((5, 8), 4, 3, tokens=256, mixes=True))
 
 
 @pytest.fixture(autouse=True)
@@ -199,6 +199,45 @@ def test_training_never_sees_evaluation_seeds_nor_a_video_in_two_lengths(untrain
     monkeypatch.setattr(vision, "_crowded", lambda seed: (made.append(seed), crowd)[1])
     make_crowd(1, 3)
     assert made == [2 * FIRST_TRAINING_SEED + index for index in range(3)]
+
+
+def test_mixed_videos_show_what_their_stories_tell(untrained):
+    """Each token says in which video, which frame and which cell it was."""
+    stories = [make_flashes(32, np.random.default_rng(seed)) for seed in range(6)]
+    where = torch.cartesian_prod(torch.arange(6), torch.arange(32), torch.arange(16))
+    made = Pool(32, stories, where.view(6, 512, 3).half())
+    told: list[list[Flash]] = []
+    packer, batch = Packer(untrained[0]), Packer.batch
+
+    def watch(self, stories, *others):
+        told.extend(stories)
+        return batch(self, stories, *others)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Packer, "batch", watch)
+        early = 0
+        for seed, frames in itertools.product(range(5), (8, 32, 128)):
+            told.clear()
+            _, features = made.mixed(packer, frames, 4, 0.5, np.random.default_rng(seed))
+            for story, video in zip(told, features.view(4, frames, 16, 3).long()):
+                assert (video[..., 2] == torch.arange(16)).all()
+                assert (video[:, :1, :2] == video[..., :2]).all()
+                assert 2 <= len(story) == len({flash.color for flash in story})
+                shown = {frame: flash for flash in story for frame in flash.frames}
+                grey = [at for at in range(frames) if at not in shown]
+                [ground] = {video[at, 0, 0].item() for at in grey}
+                blank = {at for flash in stories[ground] for at in flash.frames}
+                assert blank.isdisjoint(video[grey, 0, 1].tolist())
+                for at, flash in shown.items():
+                    source = stories[video[at, 0, 0]]
+                    [seen] = [one for one in source if video[at, 0, 1].item() in one.frames]
+                    assert (seen.color, seen.shape, seen.cell) == (
+                        flash.color,
+                        flash.shape,
+                        flash.cell,
+                    )
+                early += frames == 128 and max(shown) < 32
+    assert 3 <= early <= 17
 
 
 def blocks_of(tokenizer, batch):

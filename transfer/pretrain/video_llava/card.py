@@ -13,7 +13,7 @@ from transformers import DynamicCache
 
 from transfer.adapters.video_model import VideoModel, load_video_model
 from transfer.pretrain.card import command, paragraph, table, write_sections
-from transfer.pretrain.video_llava.config import VideoPretrainConfig
+from transfer.pretrain.video_llava.config import Stage, VideoPretrainConfig
 from transfer.pretrain.video_llava.guidance import LAYERS, LOOKS
 from transfer.provenance import command_line
 from transfer.tasks.video import VIDEO_TASKS
@@ -148,12 +148,7 @@ def _introduction(model: VideoModel) -> str:
 
 
 def _training(config: VideoPretrainConfig, seconds: float) -> str:
-    stages = ", then ".join(
-        f"{stage.steps} steps of {stage.tokens} video tokens or so, of {stage.videos} videos of"
-        f" {', '.join(map(str, dict.fromkeys(stage.frames)))} frames each, {stage.letters:.0%} of"
-        f" the questions with letters, {stage.ahead:.0%} of the videos with one more ahead of them"
-        for stage in config.stages
-    )
+    stages = ", then ".join(map(_stage, config.stages))
     return paragraph(
         f"Seed {config.seed}; {seconds / 60:.1f} minutes of two threads. The vision tower and the"
         " projector first learn to name colour, shape and column of what each cell of a frame"
@@ -169,6 +164,21 @@ def _training(config: VideoPretrainConfig, seconds: float) -> str:
         " the right option; in the last stage where a question is asked ahead"
         f" {config.stages[-1].looks_ahead:g} times as much. The questions about a video are asked"
         " after it in one sequence, each seeing the video and itself alone."
+    )
+
+
+def _stage(stage: Stage) -> str:
+    lengths = ", ".join(map(str, dict.fromkeys(stage.frames)))
+    videos = (
+        f"videos of {lengths} frames each, put together in every step of the flashes of some and"
+        f" the grey frames of another of {stage.videos} videos of {FRAMES} frames"
+        if stage.mixes
+        else f"{stage.videos} videos of {lengths} frames each"
+    )
+    return (
+        f"{stage.steps} steps of {stage.tokens} video tokens or so, of {videos},"
+        f" {stage.letters:.0%} of the questions with letters, {stage.ahead:.0%} of the videos with"
+        " one more ahead of them"
     )
 
 

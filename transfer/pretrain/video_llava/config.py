@@ -14,12 +14,13 @@ class Stage:
     Attributes:
         frames: of a video, one of these at random in each step.
         steps: optimiser steps.
-        videos: of each length, to draw from.
+        videos: of each length, to draw from; of those that are mixed, of `FRAMES` frames.
         tokens: video tokens in a step, about.
         questions: tokens of the questions about a video that are asked after it, at most.
         letters: share of the questions whose options have letters.
         ahead: share of the videos that have a question ahead of them too.
         looks_ahead: weight of where is looked for a question asked ahead, beside one asked after.
+        mixes: whether new videos are put together of the frames of those for every step.
     """
 
     frames: tuple[int, ...]
@@ -30,6 +31,7 @@ class Stage:
     letters: float = 0.3
     ahead: float = 0.5
     looks_ahead: float = 1.0
+    mixes: bool = False
 
 
 STAGES = (
@@ -39,11 +41,12 @@ STAGES = (
     Stage(
         (8, 16, 32, 32, 64, 128),
         900,
-        400,
+        1500,
         questions=160,
         letters=0.45,
         ahead=0.75,
         looks_ahead=10.0,
+        mixes=True,
     ),
 )
 

@@ -40,6 +40,7 @@ from transfer.pretrain.video_llava.model import (
 )
 from transfer.pretrain.video_llava.pool import Pool, make_pool
 from transfer.pretrain.video_llava.vision import train_vision
+from transfer.tasks.video_recall import FRAMES
 from transfer.tasks.video_records import LETTERS
 
 _WARMUP = 100
@@ -107,8 +108,12 @@ class VideoLesson(Lesson[tuple[int, ...]]):
         weight = self.config.before_weight
         packer = Packer(self.tokenizer, stage.questions, stage.letters, weight)
         videos = max(1, stage.tokens // (frames * TOKENS_PER_FRAME))
-        pool = self._videos(frames, stage.videos)
-        batch, features = pool.batch(packer, videos, stage.ahead, rng)
+        pool = self._videos(FRAMES if stage.mixes else frames, stage.videos)
+        batch, features = (
+            pool.mixed(packer, frames, videos, stage.ahead, rng)
+            if stage.mixes
+            else pool.batch(packer, videos, stage.ahead, rng)
+        )
         self.model.train()
         logits, hidden = read_videos(self.model, batch, features)
         targets, weights = batch.targets[batch.answered], batch.weights[batch.answered]
