@@ -495,7 +495,7 @@ def test_the_shipped_model_answers_all_kinds_from_held_out_files(shipped, tmp_pa
 
 
 def test_random_eviction_at_a_quarter_loses_what_the_shipped_model_knows(shipped, tmp_path):
-    task, right = VideoRecall(videos=5, first=500), {"full": 0, "random": 0}
+    task, right = VideoRecall(videos=2, first=500), {"full": 0, "random": 0}
     questions, features = task.read(tmp_path), {}
     for policy, budget in (("full", None), ("random", 0.25)):
         with attach(shipped.model, policy, update_interval=64, budget=budget) as memory:
@@ -524,7 +524,7 @@ def test_a_file_encoded_in_another_way_gives_the_same_answers(shipped):
                 logits = shipped.prefill(ids, seen, None)
                 scores = shipped.option_log_likelihoods(logits, None, one.options)
                 said[-1].append(scores.index(max(scores)))
-        same += [len(set(answers)) == 1 for answers in zip(*said)]
+        same += [one == other for how in said[1:] for one, other in zip(said[0], how)]
         right.append(np.array(said) == [one.options.index(one.answer) for one in questions])
     assert np.mean(same) >= 0.95
     assert np.mean(right, (0, 2)).min() >= 0.85
