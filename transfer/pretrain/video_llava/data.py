@@ -106,10 +106,11 @@ class Packer:
     ) -> None:
         self.tokenizer, self.questions = tokenizer, questions
         self.lettered, self.weight = letters, weight
-        self.video = tokenizer.convert_tokens_to_ids("<video>")
-        self.letters = tokenizer.convert_tokens_to_ids(list(LETTERS))
-        self.marks = tokenizer.convert_tokens_to_ids([".", ")"])
-        self.answers = tokenizer.convert_tokens_to_ids(list(ANSWERS))
+        known = tokenizer.get_vocab()
+        self.video = known["<video>"]
+        self.letters, self.marks, self.answers = (
+            [known[word] for word in words] for words in (LETTERS, ".)", ANSWERS)
+        )
 
     def batch(
         self,
@@ -194,7 +195,7 @@ class Packer:
 
 
 def _form(forms: Sequence[VideoTask], share: float, rng: np.random.Generator) -> VideoTask | None:
-    return forms[rng.integers(len(forms))] if rng.random() < share else None
+    return forms[int(rng.integers(len(forms)))] if rng.random() < share else None
 
 
 def _order(story: Sequence[Flash], first: int) -> dict[int, tuple[int, ...]]:
