@@ -78,13 +78,28 @@ def held(shape: LayerShape, pruning: Pruning, seen: int, depth: Depth | None = N
 
     Without a depth it is what layers hold on average.
 
-    Equal to what `PrunedLayer.bytes` measures after one call with the whole prompt, or two that
-    part at an update.
+    Equal to what `PrunedLayer.bytes` measures after one call with the whole prompt.
     """
     late = seen % pruning.interval
     kept = _kept(pruning, seen - late, depth)
     observed = late if late >= pruning.stride and pruning.policy.reads_attention else 0
     return _footprint(shape, pruning, kept + late, _room(pruning, seen), kept + observed)
+
+
+def held_next(
+    shape: LayerShape, pruning: Pruning, seen: int, depth: Depth | None = None
+) -> Footprint:
+    """What a layer holds after a prompt of `seen` tokens in one call, and one token more."""
+    before, late = seen % pruning.interval, (seen + 1) % pruning.interval
+    kept = _kept(pruning, seen + 1 - late, depth)
+    shown = before if late and before >= pruning.stride else 0
+    if late - shown >= pruning.stride:
+        shown = late
+    slack = min(pruning.interval, SLACK)
+    spare = _room(pruning, seen) - 1
+    room = (spare if 0 <= spare <= 2 * slack else slack - 1) if late else slack
+    observed = shown if pruning.policy.reads_attention else 0
+    return _footprint(shape, pruning, kept + late, room, kept + observed)
 
 
 def peak(shape: LayerShape, pruning: Pruning, seen: int, depth: Depth | None = None) -> Footprint:
