@@ -6,7 +6,7 @@ import torch
 from transformers import DynamicCache, PreTrainedConfig
 
 from transfer.cache.packed import ROOM, SLACK
-from transfer.cache.policy import Depth, Pruning
+from transfer.cache.policy import Depth, Policy, Pruning
 from transfer.cache.stock import LEFT_ALONE
 
 _POSITION, _BOUNDS = 4, 16
@@ -109,7 +109,8 @@ def peak(shape: LayerShape, pruning: Pruning, seen: int, depth: Depth | None = N
     """
     ends = range(pruning.interval, seen + 1, pruning.interval)
     steps = [held(shape, pruning, seen, depth)]
-    for end in ends if depth else ends[-1:]:
+    alike = depth is None or type(pruning.policy).layer_budget is Policy.layer_budget
+    for end in ends[-1:] if alike else ends:
         kept = _kept(pruning, end - pruning.interval, depth)
         tokens = kept + pruning.interval
         observed = tokens if pruning.policy.reads_attention else kept
