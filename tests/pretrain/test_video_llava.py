@@ -54,6 +54,8 @@ def _small(monkeypatch):
     monkeypatch.setattr(options, "STAGES", STAGES)
     monkeypatch.setattr(train, "_VISION_STEPS", 2)
     monkeypatch.setattr(train, "_VISION_VIDEOS", 1)
+    # Two spin beside other tests; where the number may matter it is set back.
+    monkeypatch.setattr(train, "_THREADS", 1)
 
 
 @pytest.fixture
@@ -133,6 +135,7 @@ def test_a_run_leaves_a_loadable_model_a_log_and_a_card(config):
 
 def test_a_stopped_run_ends_with_the_same_bits(config, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "write_card", lambda *_: None)
+    monkeypatch.setattr(train, "_THREADS", 2)
     pretrain_video(replace(config, out=tmp_path / "whole"))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_at(patch, 5)
@@ -142,9 +145,10 @@ def test_a_stopped_run_ends_with_the_same_bits(config, tmp_path, monkeypatch):
     pretrain_video(config)
     assert_same_run(config.out, tmp_path / "whole")
     other = replace(config, out=tmp_path / "other", seed=1)
-    pretrain_video(other)
-    mine, theirs = (load_file(one.out / "model.safetensors") for one in (config, other))
-    assert not any(torch.equal(mine[name], theirs[name]) for name in mine if "proj.weight" in name)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(patch, 1)
+        pretrain_video(other)
+    assert records(other.out)[0] != records(config.out)[0]
 
 
 def test_training_leaves_the_global_generator_and_threads_alone(config, monkeypatch):
