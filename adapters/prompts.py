@@ -1,5 +1,6 @@
 """From a sample of a task to the tokens that a model reads: completion or chat, cut if too long."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any, Literal
@@ -60,7 +61,7 @@ def encode_prompt(
         return tokenizer.encode(text, add_special_tokens=special)
 
     whole = ids(first + last)
-    prompt = Prompt(tuple(whole), _common(ids(first), whole))
+    prompt = Prompt(tuple(whole), common(ids(first), whole))
     if not answer:
         return prompt
     begun = last[-1:].isspace() or answer[:1].isspace() or (form == "chat" and not sample.prefix)
@@ -120,5 +121,6 @@ def _rendered(tokenizer: PreTrainedTokenizerBase, sample: Sample, form: Form) ->
     return first, last + sample.prefix.lstrip()
 
 
-def _common(part: list[int], whole: list[int]) -> int:
+def common(part: Sequence[int], whole: Sequence[int]) -> int:
+    """How many tokens two begin with alike."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(part, whole)))

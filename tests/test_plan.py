@@ -29,12 +29,13 @@ def test_llama_70b_by_hand():
     tokens, token = 131072, 2 * 128 * 2
     assert found.full == 80 * 8 * tokens * token
     kept = tokens // 4
-    queries = 64 * (16 + 64) * (128 * 2 + 4)
-    # 64 slots for new tokens, one of them taken.
-    assert found.cache == 80 * 8 * ((kept + 64) * (token + 4) + 16)
+    queries = 64 * (16 + 16) * (128 * 2 + 4)
+    # 16 slots for new tokens, one of them taken.
+    assert found.cache == 80 * 8 * ((kept + 16) * (token + 4) + 16)
     assert found.state == 80 * (8 * kept * 17 * 2 + queries)
-    # After the last update: room for another window.
-    assert found.peak == 80 * (8 * ((kept + 512) * (token + 4) + kept * 17 * 2 + 16) + queries)
+    # Before the last update: a whole window beside what was kept at the one before.
+    most = (tokens - 512) // 4 + 512
+    assert found.peak == 80 * (8 * (most * (token + 4 + 17 * 2) + 16) + queries)
 
 
 @pytest.mark.parametrize("policy", ["namm", "h2o", "recency"])

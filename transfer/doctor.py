@@ -104,13 +104,14 @@ def _simulator() -> str:
 def _video() -> str:
     import numpy as np
 
-    from transfer.video.writer import CODECS, write_video
+    from transfer.evaluation.control import VIDEO_SUFFIXES
+    from transfer.video.writer import write_video
 
     frames = [np.full((32, 32, 3), shade, np.uint8) for shade in (0, 255)]
     with tempfile.TemporaryDirectory() as folder:
-        for suffix in CODECS:
+        for suffix in VIDEO_SUFFIXES:
             write_video(Path(folder) / f"two{suffix}", frames, Fraction(30))
-    return f"writes {' and '.join(CODECS)}"
+    return f"writes {' and '.join(VIDEO_SUFFIXES)}"
 
 
 def _rendering() -> str:

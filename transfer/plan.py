@@ -18,7 +18,7 @@ from transfer.adapters.kinds import Source
 from transfer.adapters.loading import first_line, quiet
 from transfer.arguments import typed
 from transfer.attachment.memory import attach
-from transfer.cache.footprint import held, peak
+from transfer.cache.footprint import held_next, peak
 from transfer.errors import UserError
 from transfer.evaluation.tables import WIDTH, new_table
 from transfer.known_models import KNOWN
@@ -97,7 +97,7 @@ def plan_device(number: int, layers: list[CachedLayer], plan: Plan) -> DevicePla
     fixed += sum(layer.full_bytes(plan.tokens) for layer in layers if not layer.pruned)
     shapes = [(layer.shape, layer.depth) for layer in pruned if layer.shape]
     # The first generated token is when the room for another window of the prompt is given back.
-    rest = [held(shape, pruning, plan.tokens + 1, depth) for shape, depth in shapes]
+    rest = [held_next(shape, pruning, plan.tokens, depth) for shape, depth in shapes]
     most = [peak(shape, pruning, plan.tokens, depth) for shape, depth in shapes]
     return DevicePlan(
         device=number,

@@ -98,7 +98,7 @@ COMMANDS = (
     ),
     Command(
         "eval video",
-        f"eval video --model llava-next-video --questions 14 --policy h2o {_EVAL}",
+        f"eval video --model llava-next-video --questions 16 --policy h2o {_EVAL}",
     ),
     Command(
         "evolve",

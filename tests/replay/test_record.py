@@ -23,7 +23,7 @@ from transfer.errors import UserError
 from transfer.files import write_sealed
 from transfer.policies import get_policy
 from transfer.replay import record as recorder
-from transfer.replay import records
+from transfer.replay import records, watching
 from transfer.replay.config import RecordConfig
 from transfer.replay.cost import replayed
 from transfer.replay.playing import playing, survey_playing
@@ -31,6 +31,7 @@ from transfer.replay.reading import survey_reading
 from transfer.replay.record import record
 from transfer.replay.runs import odds, seeds
 from transfer.replay.watching import survey_watching
+from transfer.tasks.video_recall import KINDS
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +149,16 @@ def test_questions_about_videos(tmp_path):
         # What is asked is the token after the last, which reads all others.
         assert one.layer(max(one.layers), [0]).gradient[:, :, :-1].abs().sum() == 0
         assert one.layer(max(one.layers), [0]).gradient[:, :, -1].abs().sum() > 0
+
+
+def test_every_kind_of_question_is_recorded_on_both_sides_of_a_video(tmp_path, monkeypatch):
+    monkeypatch.setattr(watching, "_run", lambda title, video, task, question: question)
+    config = config_of(tmp_path, "llava-next-video", documents=2 * len(KINDS))
+    asked = {
+        (one.category, one.asked)
+        for one in watching.watching(config, *config.models, lambda _: False)
+    }
+    assert asked == {(kind, side) for kind in KINDS for side in ("before", "after")}
 
 
 def test_a_model_of_the_hub_is_recorded_under_a_plain_name(tmp_path, llama_folder, monkeypatch):

@@ -1,12 +1,16 @@
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from transfer.errors import UserError
+from transfer.tasks import video_drawing
+from transfer.tasks.video import VIDEO_TASKS
 from transfer.tasks.video_drawing import (
     CELL,
+    CODECS,
     COLORS,
     RATE,
     SHAPES,
@@ -67,6 +71,13 @@ def test_flashes_keep_the_rules(frames, most):
     assert most_flashes(frames) == most and set(counts) == set(range(2, most + 1))
 
 
+@pytest.fixture
+def still(monkeypatch):
+    """No noise and no shaking, so that only flashes differ."""
+    monkeypatch.setattr(video_drawing, "_filmed", lambda video, rng: video)
+
+
+@pytest.mark.usefixtures("still")
 def test_a_flash_is_seen_in_its_cell_and_its_frames_alone():
     for seed in range(10):
         for flash in flashes_of(seed):
@@ -77,22 +88,37 @@ def test_a_flash_is_seen_in_its_cell_and_its_frames_alone():
             assert set(frames.tolist()) == set(flash.frames)
             cells = rows // CELL * (SIDE // CELL) + columns // CELL
             assert set(cells.tolist()) == {flash.cell}
-            assert (with_it[changed] == COLORS[flash.color]).all()
+            [shown] = np.unique(with_it[changed], axis=0)
+            assert np.abs(shown - 0.95 * np.array(COLORS[flash.color])).max() <= 26
 
 
+@pytest.mark.usefixtures("still")
 def test_grey_shapes_move_in_all_frames():
     video = draw([], FRAMES, np.random.default_rng(3)).astype(int)
-    assert (video.max(-1) == video.min(-1)).all() and video.max() <= 130
-    assert ((video >= 70).sum((1, 2, 3)) > 60).all()
+    assert (video.max(-1) == video.min(-1)).all() and video.max() <= 135
     assert ((np.diff(video, axis=0) != 0).any(-1).sum((1, 2)) > 5).all()
 
 
+def test_cameras_shake_by_a_pixel_and_have_noise():
+    plain = np.zeros((40, SIDE, SIDE, 3), np.uint8)
+    plain[:, 20:30, 20:30] = 200
+    places, noises = set(), []
+    for seed in range(40):
+        filmed = video_drawing._filmed(plain, np.random.default_rng(seed)).astype(int)
+        bright = [np.argwhere(one.max(-1) > 120).min(0) - 20 for one in filmed]
+        places.add(len({tuple(place) for place in bright}))
+        assert np.abs(bright).max() <= 1
+        noises.append(filmed[:, 5:15, 5:15].std())
+    assert {1, 9} <= places <= {1, 8, 9} and min(noises) < 1 < max(noises) < 4
+
+
+@pytest.mark.usefixtures("still")
 def test_shapes_differ():
     pictures = [
         draw([Flash("red", shape, 24.0, 24.0, 0, 1)], 1, np.random.default_rng(0))
         for shape in SHAPES
     ]
-    red = [(picture == COLORS["red"]).all(-1)[0] for picture in pictures]
+    red = [picture[0, ..., 0] > 180 for picture in pictures]
     square, ring, cross = red
     assert square[24, 24] and cross[24, 24] and not ring[24, 24]
     assert square[20, 20] and not cross[20, 20]
@@ -158,6 +184,24 @@ def test_answers_about_shapes():
             assert (answer == "yes") == (text in shown)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_the_flash_that_tells_shows_the_answer(seed):
+    flashes = flashes_of(seed)
+    for one in all_questions(flashes, np.random.default_rng(seed)):
+        asked = [word for word in one.text.split() if word in COLORS]
+        if one.flash is None:
+            assert one.answer == "no" and asked[0] not in {flash.color for flash in flashes}
+            continue
+        flash = flashes[one.flash]
+        shown = (flash.color, flash.shape, "left" if flash.x < SIDE / 2 else "right")
+        if one.kind in ("last", "count"):
+            assert flash is flashes[-1]
+        if one.kind in ("shape", "side", "exist", "before"):
+            assert flash.color == asked[0]
+        if one.kind in ("first", "last", "after", "shape", "side"):
+            assert one.answer in shown
+
+
 def test_half_of_the_shapes_asked_about_appeared():
     answers, colors = Counter(), Counter()
     for seed in range(400):
@@ -180,6 +224,43 @@ def test_every_kind_is_asked_before_half_and_after_half_of_the_videos(folder):
         assert {*one.question.split(), *one.options} <= set(WORDS)
 
 
+@pytest.mark.parametrize("how", CODECS)
+def test_a_file_of_every_codec_is_the_same_every_time_and_shows_the_same(how):
+    pictures = make_video(3, 8)[1]
+    assert encode(pictures, how) == encode(pictures, how)
+    assert np.abs(decode(encode(pictures, how)).astype(int) - pictures).mean() < 6
+
+
+def test_letters_stand_for_some_of_the_options(folder):
+    words, task = VideoRecall(videos=12).read(folder), VIDEO_TASKS["video-recall-letters"]
+    lettered = replace(task, videos=12).read(folder)
+    counts, places = Counter(), Counter()
+    for one, whole in zip(lettered, words, strict=True):
+        assert (one.id, one.question, one.asked) == (whole.id, whole.question, whole.asked)
+        assert one.options[one.answer] == whole.options[whole.answer]
+        assert set(one.options) <= set(whole.options)
+        counts[len(one.options)] += 1
+        places[one.answer] += 1
+        prompt = task.prompt(one, ())
+        assert prompt.answers == tuple("ABCDE")[: len(one.options)]
+        assert prompt.parts.index(VIDEO) == (one.asked == "before")
+        text = "".join(prompt.parts)
+        assert all(f"{x}. {option}" in text for x, option in zip("ABCDE", one.options))
+        assert task.parse(f"{prompt.answers[one.answer]}.", one) == one.answer
+        assert task.parse("none", one) is None
+    assert set(counts) == {2, 3, 4, 5} and set(places) == {0, 1, 2, 3, 4}
+
+
+def test_in_long_videos_everything_is_at_the_beginning(folder):
+    task = replace(VIDEO_TASKS["video-recall-long"], videos=1)
+    [question, *_] = task.read(folder)
+    assert question.duration == 128 / RATE
+    frames = decode(question.video)
+    shown = [number for number, picture in enumerate(frames) if seen(picture)]
+    assert len(frames) == 128 and 0 < max(shown) < 32
+    assert question.video.name == "000000-128-0.25.mp4"
+
+
 def test_fewer_questions_are_the_first_ones(folder):
     every = VideoRecall(videos=4).read(folder)
     assert VideoRecall(videos=4).read(folder, 11) == every[:11]
@@ -190,7 +271,7 @@ def test_files_are_made_once_and_where_they_are_needed(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     questions = VideoRecall(videos=3).read(None, len(KINDS) + 1)
     made = sorted(default_folder().iterdir())
-    assert default_folder() == tmp_path / "transfer" / "video-recall" / "1"
+    assert default_folder() == tmp_path / "transfer" / "video-recall" / "2"
     assert [path.name for path in made] == ["000000.mp4", "000001.mp4"]
     assert {one.video for one in questions} == set(made)
     made[0].write_bytes(b"kept")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -18,6 +19,7 @@ from transfer.video.decord_reader import DecordReader
 from transfer.video.frames import probe, read_clip
 from transfer.video.index import index_of
 from transfer.video.pyav_reader import PyAVReader
+from transfer.video.streams import check_whole
 
 needs_decord = pytest.mark.skipif(find_spec("decord") is None, reason="decord is not installed")
 FAST = {
@@ -278,6 +280,16 @@ def test_broken_files_name_the_file_and_the_cause(tmp_path, kind, capfd):
         assert "\n" not in said
         assert "/src/" not in said
     assert capfd.readouterr().err == ""
+
+
+def test_where_pyav_shows_no_index_the_header_tells_how_many_frames_there_are(h264):
+    """As before PyAV 16."""
+    check_whole(h264, SimpleNamespace(frames=12), 12)
+    check_whole(h264, SimpleNamespace(frames=0), 12)
+    with pytest.raises(ValueError, match="cut off after 11 of 12 frames"):
+        check_whole(h264, SimpleNamespace(frames=12), 11)
+    with pytest.raises(ValueError, match="cut off after 12 of 13 frames"):
+        check_whole(h264, SimpleNamespace(frames=0, index_entries=range(13)), 12)
 
 
 @pytest.mark.parametrize("backend", ["decord", "pyav"])

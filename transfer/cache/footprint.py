@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from transformers import DynamicCache, PreTrainedConfig
 
-from transfer.cache.policy import Depth, Pruning
-from transfer.cache.queries import STRIDE
+from transfer.cache.packed import ROOM, SLACK
+from transfer.cache.policy import Depth, Policy, Pruning
 from transfer.cache.stock import LEFT_ALONE
 
 _POSITION, _BOUNDS = 4, 16
@@ -78,13 +78,28 @@ def held(shape: LayerShape, pruning: Pruning, seen: int, depth: Depth | None = N
 
     Without a depth it is what layers hold on average.
 
-    Equal to what `PrunedLayer.bytes` measures after one call with the whole prompt, or two that
-    part at an update.
+    Equal to what `PrunedLayer.bytes` measures after one call with the whole prompt.
     """
     late = seen % pruning.interval
     kept = _kept(pruning, seen - late, depth)
     observed = late if late >= pruning.stride and pruning.policy.reads_attention else 0
     return _footprint(shape, pruning, kept + late, _room(pruning, seen), kept + observed)
+
+
+def held_next(
+    shape: LayerShape, pruning: Pruning, seen: int, depth: Depth | None = None
+) -> Footprint:
+    """What a layer holds after a prompt of `seen` tokens in one call, and one token more."""
+    before, late = seen % pruning.interval, (seen + 1) % pruning.interval
+    kept = _kept(pruning, seen + 1 - late, depth)
+    shown = before if late and before >= pruning.stride else 0
+    if late - shown >= pruning.stride:
+        shown = late
+    slack = min(pruning.interval, SLACK)
+    spare = _room(pruning, seen) - 1
+    room = (spare if 0 <= spare <= 2 * slack else slack - 1) if late else slack
+    observed = shown if pruning.policy.reads_attention else 0
+    return _footprint(shape, pruning, kept + late, room, kept + observed)
 
 
 def peak(shape: LayerShape, pruning: Pruning, seen: int, depth: Depth | None = None) -> Footprint:
@@ -94,7 +109,8 @@ def peak(shape: LayerShape, pruning: Pruning, seen: int, depth: Depth | None = N
     """
     ends = range(pruning.interval, seen + 1, pruning.interval)
     steps = [held(shape, pruning, seen, depth)]
-    for end in ends if depth else ends[-1:]:
+    alike = depth is None or type(pruning.policy).layer_budget is Policy.layer_budget
+    for end in ends[-1:] if alike else ends:
         kept = _kept(pruning, end - pruning.interval, depth)
         tokens = kept + pruning.interval
         observed = tokens if pruning.policy.reads_attention else kept
@@ -106,12 +122,13 @@ def peak(shape: LayerShape, pruning: Pruning, seen: int, depth: Depth | None = N
 
 
 def _room(pruning: Pruning, seen: int) -> int:
-    """Free slots of a row: of a window after an update, few once few tokens come at a time."""
-    late, slack = seen % pruning.interval, min(pruning.interval, STRIDE)
-    if seen < pruning.interval:
+    """Free slots of a row: some after an update, few once few tokens come at a time."""
+    late, slack = seen % pruning.interval, min(pruning.interval, SLACK)
+    room = min(pruning.interval, ROOM)
+    if seen < pruning.interval or late > room:
         return max(slack - late, 0)
-    few = 0 < late <= slack and pruning.interval - late > 2 * slack
-    return (slack if few else pruning.interval) - late
+    few = 0 < late <= slack and room - late > 2 * slack
+    return (slack if few else room) - late
 
 
 def _kept(pruning: Pruning, seen: int, depth: Depth | None) -> int:

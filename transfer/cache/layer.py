@@ -29,11 +29,11 @@ from transfer.cache.attend import attend
 from transfer.cache.columns import Columns
 from transfer.cache.eviction import select
 from transfer.cache.held import Held
-from transfer.cache.packed import PackedTokens
+from transfer.cache.packed import ROOM, SLACK, PackedTokens
 from transfer.cache.pieces import Piece, assembled, cut
 from transfer.cache.policy import Depth, Pruning, accumulated, scored
 from transfer.cache.protected import Protected, protection
-from transfer.cache.queries import STRIDE, Queries, QueryLog
+from transfer.cache.queries import Queries, QueryLog
 from transfer.cache.window import AttentionWindow
 from transfer.errors import UserError
 
@@ -159,7 +159,7 @@ class PrunedLayer(CacheLayerMixin):
         self.batch_size, self.kv_heads = key_states.shape[:2]
         self.pruning = self.pruning.fitted(tokens)
         policy, batch = self.pruning.policy, self.batch_size
-        slack = min(self.pruning.interval, STRIDE) if policy.evicts else None
+        slack = min(self.pruning.interval, SLACK) if policy.evicts else None
         store = PackedTokens(key_states, value_states, policy.state_size, policy.half_state, slack)
         updates: list[list[tuple[int, list[Tensor]]]] = [[] for _ in range(batch)]
         zeros, held = [0] * batch, [Held()] * batch
@@ -416,8 +416,8 @@ class PrunedLayer(CacheLayerMixin):
             self._remember(piece, query, lse)
         at_update = self.pruning.interval
         now.due = [b for b, new in enumerate(piece.counts) if new and self._at(b) % at_update == 0]
-        # Where a long piece came another may follow, and would have to move everything.
-        self.room = at_update if query.shape[2] > STRIDE else min(at_update, STRIDE)
+        # Where a long piece came another may follow.
+        self.room = min(at_update, ROOM if query.shape[2] > SLACK else SLACK)
         self._note(piece, past, bytes_before)
         return out
 

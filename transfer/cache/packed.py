@@ -15,6 +15,12 @@ from torch import Tensor
 
 from transfer.cache import kernels
 
+#: Free slots of a row that gets few tokens at a time.
+SLACK = 16
+#: Free slots of a row after an update, at most, where many tokens come at once: short windows are
+#: appended in place, and a long one moves its row, which costs little beside its attention.
+ROOM = 64
+
 
 class PackedTokens:
     """Keys, values, positions and policy state of the tokens of one layer.

@@ -10,11 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-#: Queries after which a policy looks at them. More would be held longer, fewer would be looked at
-#: in smaller pieces, each with its carried rows recomputed.
-STRIDE = 64
-#: Between updates it looks at whole multiples of so many, which kernels read at a time.
+#: Between updates a policy looks at whole multiples of so many queries, which kernels read at a
+#: time.
 TILE = 16
+#: Queries after which it looks at them, beside those that it looks back at. More would be held
+#: longer, and they weigh as much as tokens do.
+STRIDE = TILE
 
 
 @dataclass(frozen=True)

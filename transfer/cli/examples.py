@@ -30,7 +30,7 @@ USED = {
 EXAMPLES = {
     "eval": (
         "transfer eval --model llama-recall --budget 24 --documents 50",
-        "transfer eval --model llava-next-video --questions 35 --out video",
+        "transfer eval --model llava-next-video --questions 40 --out video",
         "transfer eval --model decision-transformer --env hopper --episodes 4",
         "transfer eval --suite zero-shot --quick",
     ),
@@ -40,7 +40,7 @@ EXAMPLES = {
         "transfer eval language --model ./my-llama --task mine.jsonl --policy namm h2o",
     ),
     "eval video": (
-        "transfer eval video --model llava-next-video --questions 35 --out video",
+        "transfer eval video --model llava-next-video --questions 40 --out video",
         "transfer eval video --model ./my-llava --task mlvu --data ./MLVU --frames 32",
     ),
     "eval control": (

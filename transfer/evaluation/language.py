@@ -19,6 +19,8 @@ _MOST_AT_ONCE = 10**8
 
 #: Documents of each task and length where nothing else is said, of symbols and of text.
 MADE, MADE_TEXTS = 500, 100
+#: The policy that reads a text twice, which only models that reply in words can.
+_CEILING = "kvzip"
 #: The task of texts that are only read.
 PERPLEXITY = "perplexity"
 
@@ -28,7 +30,8 @@ class LanguageEval(EvalConfig):
     """Let a language model answer questions about long texts under several cache policies.
 
     The full cache always runs beside them. Models with a tokenizer read text and reply in words;
-    the symbols of the shipped ones are teacher-forced.
+    the symbols of the shipped ones are teacher-forced. For texts there is one policy more, kvzip: a
+    ceiling, which holds the whole text, reads it twice and prunes once.
 
     Args:
         model: llama-recall, smollm2-135m, a folder, a GGUF file or a hub id. Shipped are
@@ -94,11 +97,25 @@ class LanguageEval(EvalConfig):
                 )
         if PERPLEXITY in self.task and len(self.task) > 1:
             raise UserError(f"task {PERPLEXITY} has other scores than the others; name it alone")
+        if any(name.split(":")[0] == _CEILING for name in self.contenders.policy):
+            self._check_ceiling()
         tokens = min(self.batch, self.documents or MADE) * max(self.length)
         if tokens > _MOST_AT_ONCE:
             raise UserError(
                 f"--batch {self.batch} documents of {max(self.length)} tokens are {tokens:,} at "
                 f"once; use a smaller --batch, for at most {_MOST_AT_ONCE:,}"
+            )
+
+    def _check_ceiling(self) -> None:
+        if "seen" in self.question:
+            raise UserError(
+                "policy kvzip prunes before the question comes; use --question hidden, or leave it "
+                "out"
+            )
+        if self.contenders.equal_in:
+            raise UserError(
+                "policy kvzip holds the whole text until it prunes, so nothing makes it equal; "
+                "leave it out, or --equal"
             )
 
     @property

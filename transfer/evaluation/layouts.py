@@ -43,6 +43,10 @@ _UNEVEN = (
     "Not all have the same items: a mean is over its own n, a difference over the items that both "
     "have."
 )
+_CEILING = (
+    "kvzip is a ceiling and no contender: it holds the whole text until it prunes once, at its "
+    "end, and has the model read it again to know what to keep."
+)
 #: Reasons of failure that are printed; all are in rows.jsonl.
 _REASONS = 5
 
@@ -73,6 +77,8 @@ def tables(results: Results) -> Group:
     said = protected_words(results.summary), shared_words(results.summary)
     notes += [note for note in (budgets, *said) if note]
     notes += [_UNEVEN] if _is_uneven(results.summary, ("task", *results.keys)) else []
+    ceiling = any(entry["policy"].split(":")[0] == "kvzip" for entry in results.summary)
+    notes += [_CEILING] if ceiling else []
     contexts = {entry.get("context") for entry in results.summary}
     notes += [_drift(context) for context in contexts if context]
     return Group(*parts, *_failures(results), *map(Text, notes))

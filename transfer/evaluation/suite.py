@@ -71,7 +71,7 @@ class SuiteEval(EvalConfig):
             every one.
         quick: few documents, questions, episodes and tasks, to see it work in under five minutes.
         documents: documents of each language task; of a pretrained model a tenth of them.
-        questions: questions about videos; there are 672.
+        questions: questions about videos; there are 768.
         episodes: episodes of each control task.
         num_envs: environments that run at once.
         place: where the models compute.
@@ -86,7 +86,7 @@ class SuiteEval(EvalConfig):
     section: tuple[str, ...] = (EVERY_SECTION,)
     quick: bool = False
     documents: int = 200
-    questions: int = 672
+    questions: int = 768
     episodes: int = 100
     num_envs: int = 50
     run: RunOptions = field(default_factory=lambda: RunOptions(threads=1), kw_only=True)
@@ -160,7 +160,7 @@ class SuiteEval(EvalConfig):
         name = f"video/{_VIDEO_MODEL}"
         config = VideoEval(
             model=_VIDEO_MODEL,
-            questions=14 if self.quick else self.questions,
+            questions=16 if self.quick else self.questions,
             contenders=self._contenders(0.25, 64),
             place=self.place,
             run=self._run(name),

@@ -39,6 +39,8 @@ from transfer.evaluation.digest import model_digest, samples_digest
 from transfer.evaluation.held import held
 from transfer.evaluation.language import MADE_TEXTS, LanguageEval
 from transfer.evaluation.options import RECORDS, refuse_file
+from transfer.evaluation.repeating import repeated
+from transfer.policies.kvzip import KVzip
 from transfer.tasks.benchmarks import FAMILIES, reading_tasks
 from transfer.tasks.reading import BrokenSample, MadeTask, ReadingTask, ReadTask, Sample
 from transfer.tasks.recall import TASKS
@@ -48,6 +50,7 @@ from transfer.tasks.text import check_text
 
 #: Characters of a question that rows tell, the last: some prompts are nothing but question.
 _TOLD = 2000
+_KVZIP = f"{KVzip.__module__}:{KVzip.__name__}"
 #: What a task may be beside a name.
 _LINES = (
     f"a file of your own questions ends in {RECORDS} and has lines of "
@@ -153,9 +156,16 @@ class TextBenchmark(Benchmark):
     def contenders(self) -> Sequence[Contender]:
         """The full cache, then every policy at every budget."""
         options = self.config.contenders
+        options = replace(options, policy=tuple(map(self._spelled, options.policy)))
         shape = LayerShape.of(self.adapter.config, self.language.model.dtype)
         lengths = self._lengths if options.equal_in else [0]
-        return [full(options.update_interval), *plan(options, shape, max(lengths), lengths)]
+        rules = [_named(one) for one in plan(options, shape, max(lengths), lengths)]
+        return [full(options.update_interval), *rules]
+
+    def _spelled(self, name: str) -> str:
+        """KVzip is no rule of the registry: only here is there a text that has ended."""
+        first, *settings = name.split(":")
+        return ":".join((_KVZIP, *settings)) if first == KVzip.name else name
 
     @cached_property
     def _lengths(self) -> list[int]:
@@ -215,13 +225,22 @@ class TextBenchmark(Benchmark):
         yield from self._whole[1]
 
     def _rows(self, ready: Ready, pruning: Pruning) -> Iterator[Row]:
-        with Memory(self.adapter, pruning) as memory:
-            read_once = Reader(self.language.model, memory)
-            for one, prompt in ready.prompts:
-                if isinstance(prompt, str):
-                    yield {"item": one.sample.item, "failure": prompt}
-                else:
-                    yield {"item": one.sample.item, **self._reply(one, prompt, ready, read_once)}
+        for text, prompts in groupby(ready.prompts, lambda each: _text(each[1])):
+            with Memory(self.adapter, self._of_text(text, ready, pruning)) as memory:
+                read_once = Reader(self.language.model, memory)
+                for one, prompt in prompts:
+                    if isinstance(prompt, str):
+                        yield {"item": one.sample.item, "failure": prompt}
+                    else:
+                        found = self._reply(one, prompt, ready, read_once)
+                        yield {"item": one.sample.item, **found}
+
+    def _of_text(self, text: Sequence[int] | None, ready: Ready, pruning: Pruning) -> Pruning:
+        """How a text is pruned; by KVzip it is read and repeated first."""
+        if text is None or not isinstance(pruning.policy, KVzip):
+            return pruning
+        form = self._form(ready.prompts[0][0].task)
+        return repeated(self.adapter, self.tokenizer, text, form, pruning)
 
     def _reply(self, one: Asked, prompt: Prompt, ready: Ready, reader: "Reader") -> Row:
         model, task, began = self.language.model, one.task, time.perf_counter()
@@ -352,6 +371,15 @@ def _without_data(tasks: Sequence[ReadingTask], data: Path | None) -> list[Readi
         why = "without --data" if data is None else f"for want of their files in --data {data}"
         print(f"left out {why}: {', '.join(left)}", file=sys.stderr)
     return [task for task in tasks if task.name not in left]
+
+
+def _named(one: Contender) -> Contender:
+    return replace(one, name=one.name.replace(_KVZIP, KVzip.name))
+
+
+def _text(prompt: Prompt | str) -> Sequence[int] | None:
+    """The tokens before the question; None: it cannot be asked."""
+    return None if isinstance(prompt, str) else prompt.ids[: prompt.context]
 
 
 class Clusters:

@@ -13,8 +13,8 @@ from transfer.evaluation.options import (
 )
 
 DEFAULT_TASK = "video-recall"
-#: Questions of the default task, such that all policies answer them in two or three minutes.
-QUICK_QUESTIONS = 70
+#: Questions about videos made here, such that all policies answer in two or three minutes.
+QUICK_QUESTIONS = 80
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class VideoEval(EvalConfig):
 
     Args:
         model: llava-next-video (the shipped one), a folder of a video model, or a hub id.
-        task: video-recall, which makes its own videos, or a benchmark: longvideobench,
+        task: video-recall, video-recall-letters (options with letters) or video-recall-long (128
+            frames), which make their own videos, or a benchmark: longvideobench,
             longvideobench-no-subtitles, mlvu, video-mme, video-mme-subtitles, next-qa, egoschema,
             mvbench, lvbench, streamingbench (all of the video before a question),
             streamingbench-60s (its last minute), streamingbench-omni, streamingbench-sqa, jsonl for
@@ -40,8 +41,9 @@ class VideoEval(EvalConfig):
         fps: frames a second for the sampling fps.
         stream: number of the video stream in the files, as ffprobe counts; by default the one a
             file marks as the default, of several the largest.
-        questions: questions, spread evenly over the benchmark; by default all. video-recall asks
-            its first ones, by default 70, video by video. If there are fewer, all are asked.
+        questions: questions, spread evenly over the benchmark; by default all. Tasks that make
+            their own videos ask the first ones, by default 80, video by video. If there are fewer,
+            all are asked.
         chunk: tokens of the prompt that go through the model at once; by default all.
         trust_remote_code: run the Python that a model from outside brings.
         contenders: who is compared.
@@ -85,4 +87,4 @@ class VideoEval(EvalConfig):
     @property
     def most_questions(self) -> int | None:
         """How many questions are asked; None: all."""
-        return self.questions or (QUICK_QUESTIONS if self.task == DEFAULT_TASK else None)
+        return self.questions or (QUICK_QUESTIONS if self.task.startswith(DEFAULT_TASK) else None)

@@ -35,7 +35,9 @@ def watching(config: RecordConfig, name: str, done: Callable[[str], bool]) -> It
         questions = [one for one in task.read(Path(folder)) if isinstance(one, RecallQuestion)]
         kinds = len(questions) // config.documents
         for number in range(config.documents):
-            question = questions[number * kinds + number % kinds]
+            # With an even number of kinds each would stand on one side of the video alone.
+            place = (number + number // kinds) % kinds
+            question = questions[number * kinds + place]
             title = f"{plain(video.name)}-{question.id}"
             if not done(title):
                 yield _run(title, video, task, question)

@@ -22,10 +22,10 @@ from transfer.report.runs import Evaluated
 BEGIN, END = "<!-- leaderboard -->", "<!-- /leaderboard -->"
 _MARKED = re.compile(rf"^{BEGIN}\n(.*\n)*?{END}$", re.MULTILINE)
 #: Who is no rule of eviction at the same memory.
-_UNRULED = ("full", "window", "cache", "oracle")
+_UNRULED = ("full", "window", "cache", "oracle", "kvzip")
 _NOTE = (
     "95% intervals over items; bold: the best of those that evict. All of a row hold the same: as "
-    "many tokens, in averages and in video as many bytes as the NAMM. Unpruned is the full cache, "
+    "many tokens, in averages as many bytes as the NAMM. Unpruned is the full cache, "
     "in Hopper and the control tasks the stock window; changes are in per cent of its score."
 )
 

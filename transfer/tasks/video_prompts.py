@@ -82,6 +82,17 @@ def letters(options: Sequence[str]) -> tuple[str, ...]:
     return tuple(LETTERS[: len(options)])
 
 
+def asked(question: VideoQuestion) -> str:
+    """The question as most benchmarks put it."""
+    return "\n".join(
+        (
+            question.question,
+            lettered(question.options),
+            "Answer with the option's letter from the given choices directly.",
+        )
+    )
+
+
 #: What stands before the letter in replies such as "The best answer is (B)."
 _LEAD = re.compile(
     r"^\W*(the\s+)?(best\s+|correct\s+)?(answer|option|choice)(\s+is|\s*:)*[\s:(*]*", re.IGNORECASE

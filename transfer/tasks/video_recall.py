@@ -1,9 +1,10 @@
 """Questions about synthetic videos: what flashed up, in which order, of which shape, on which side.
 
 Two to eight coloured shapes flash up for a frame or two each, one after the other and each in one
-cell of the picture, while grey shapes move about in all frames. So an answer is in very few of
-the video's tokens, and whoever reads cannot tell from the place which. Half of the questions are
-asked before the video, half after it.
+cell of the picture (but for a pixel, where the camera shakes), while grey shapes move about in all
+frames. So an answer is in very few of the video's tokens, and whoever reads cannot tell from the
+place which. Half of the questions are asked before the video, half after it; answered by a word, or
+by the letter of an option.
 """
 
 import itertools
@@ -26,18 +27,20 @@ from transfer.tasks.video_drawing import (
     draw,
     encode,
 )
-from transfer.tasks.video_prompts import VideoTask
+from transfer.tasks.video_prompts import VideoTask, asked, letters, parse_letter
 from transfer.tasks.video_records import VIDEO, BrokenRecord, Prompt, VideoQuestion
 
 #: Of the files; a change of what is drawn or asked needs another.
-VERSION = "1"
+VERSION = "2"
 FRAMES = 32
 NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight")
 SIDES = ("left", "right")
-#: What is asked, in the order of the tables. What came after a color is for training alone, as the
-#: shipped model does not know it.
-KINDS = ("first", "last", "before", "count", "exist", "shape", "side")
+#: What is asked, in the order of the tables.
+KINDS = ("first", "last", "before", "after", "count", "exist", "shape", "side")
 _LONGEST, _MARGIN = 2, 6.5
+_SIZES = (0.8, 1.1)
+#: Most options that have letters, as in most benchmarks.
+_LETTERED = 5
 
 
 @dataclass(frozen=True)
@@ -45,16 +48,18 @@ class Asked:
     """A question about a video, in words of `WORDS`.
 
     Attributes:
-        kind: one of `KINDS`, or "after".
+        kind: one of `KINDS`.
         text: the question.
         options: the possible answers.
         answer: the right one.
+        flash: place of the flash that tells, in order of time, where one does.
     """
 
     kind: str
     text: str
     options: tuple[str, ...]
     answer: str
+    flash: int | None = None
 
 
 def most_flashes(frames: int) -> int:
@@ -80,37 +85,48 @@ def make_flash(color: str, cell: int, start: int, length: int, rng: np.random.Ge
     row, column = divmod(cell, SIDE // CELL)
     x, y = rng.uniform(_MARGIN, CELL - _MARGIN, 2).tolist()
     shape = SHAPES[rng.integers(len(SHAPES))]
-    return Flash(color, shape, column * CELL + x, row * CELL + y, start, length)
+    size = float(rng.uniform(*_SIZES))
+    return Flash(color, shape, column * CELL + x, row * CELL + y, start, length, size)
 
 
-def make_video(seed: int, frames: int = FRAMES) -> tuple[list[Flash], Frames]:
-    """The flashes and the pictures of a seed."""
+def make_video(
+    seed: int, frames: int = FRAMES, eventful: float = 1.0
+) -> tuple[list[Flash], Frames]:
+    """The flashes and the pictures of a seed.
+
+    Args:
+        seed: of everything.
+        frames: of the video.
+        eventful: the share of them, at the beginning, that all flashes are in.
+    """
     rng = np.random.default_rng(seed)
-    flashes = make_flashes(frames, rng)
+    flashes = make_flashes(round(frames * eventful), rng)
     return flashes, draw(flashes, frames, rng)
 
 
 def all_questions(flashes: Sequence[Flash], rng: np.random.Generator) -> Iterator[Asked]:
     """Every question about a video; of those whether a shape appeared as many yes as no."""
-    colors = tuple(COLORS)
-    yield Asked("first", "which color appeared first ?", colors, flashes[0].color)
-    yield Asked("last", "which color appeared last ?", colors, flashes[-1].color)
-    number = NUMBERS[len(flashes) - 2]
-    yield Asked("count", "how many colored shapes appeared ?", NUMBERS, number)
-    for one, next_one in itertools.pairwise(flashes):
+    colors, end = tuple(COLORS), len(flashes) - 1
+    yield Asked("first", "which color appeared first ?", colors, flashes[0].color, 0)
+    yield Asked("last", "which color appeared last ?", colors, flashes[-1].color, end)
+    number = NUMBERS[end - 1]
+    yield Asked("count", "how many colored shapes appeared ?", NUMBERS, number, end)
+    for place, (one, next_one) in enumerate(itertools.pairwise(flashes), 1):
         before = f"which color came before {next_one.color} ?"
-        yield Asked("before", before, colors, one.color)
-        yield Asked("after", f"which color came after {one.color} ?", colors, next_one.color)
-    for flash in flashes:
-        yield Asked("shape", f"what shape was the {flash.color} one ?", SHAPES, flash.shape)
+        yield Asked("before", before, colors, one.color, place)
+        after = f"which color came after {one.color} ?"
+        yield Asked("after", after, colors, next_one.color, place)
+    for place, flash in enumerate(flashes):
+        yield Asked("shape", f"what shape was the {flash.color} one ?", SHAPES, flash.shape, place)
         side = SIDES[int(flash.x >= SIDE / 2)]
-        yield Asked("side", f"on which side was the {flash.color} one ?", SIDES, side)
-        yield _existence(flash.color, flash.shape, "yes")
-        yield _existence(*_absent(flash, flashes, rng), "no")
+        yield Asked("side", f"on which side was the {flash.color} one ?", SIDES, side, place)
+        yield _existence(flash.color, flash.shape, "yes", place)
+        color, shape = _absent(flash, flashes, rng)
+        yield _existence(color, shape, "no", place if color == flash.color else None)
 
 
-def _existence(color: str, shape: str, answer: str) -> Asked:
-    return Asked("exist", f"did a {color} {shape} appear ?", ("yes", "no"), answer)
+def _existence(color: str, shape: str, answer: str, flash: int | None) -> Asked:
+    return Asked("exist", f"did a {color} {shape} appear ?", ("yes", "no"), answer, flash)
 
 
 def _absent(flash: Flash, flashes: Sequence[Flash], rng: np.random.Generator) -> tuple[str, str]:
@@ -160,6 +176,8 @@ class VideoRecall(VideoTask):
     Attributes:
         videos: how many.
         first: seed of the first.
+        lettered: whether a letter is asked for, of up to five options.
+        eventful: the share of the frames, at the beginning, that all flashes are in.
     """
 
     name: str = "video-recall"
@@ -169,6 +187,8 @@ class VideoRecall(VideoTask):
     groupings: tuple[str, ...] = ("category", "asked")
     videos: int = 96
     first: int = 0
+    lettered: bool = False
+    eventful: float = 1.0
 
     def read(
         self, data: Path | None = None, questions: int | None = None
@@ -193,35 +213,60 @@ class VideoRecall(VideoTask):
     def prompt(self, question: VideoQuestion, clip_seconds: Sequence[float]) -> Prompt:
         """The question after the video, or ahead of it."""
         ahead = isinstance(question, RecallQuestion) and question.asked == "before"
-        parts = (question.question + " ", VIDEO) if ahead else (VIDEO, "\n" + question.question)
-        return Prompt(parts, question.options)
+        text = asked(question) if self.lettered else question.question
+        parts = (text + " ", VIDEO) if ahead else (VIDEO, "\n" + text)
+        return Prompt(parts, letters(question.options) if self.lettered else question.options)
 
     def parse(self, reply: str, question: VideoQuestion) -> int | None:
-        """The first word of the reply that is an option."""
+        """The first word of the reply that is an option; of lettered ones, as usual."""
+        if self.lettered:
+            return parse_letter(reply, question.options)
         said = (word.strip(".,!").lower() for word in reply.split())
         return next(
             (question.options.index(word) for word in said if word in question.options), None
         )
 
     def _questions(self, seed: int, folder: Path) -> list[RecallQuestion]:
-        path = folder / f"{seed:06}.mp4"
-        flashes, pictures = make_video(seed)
+        path = folder / f"{seed:06}{self._looks}.mp4"
+        flashes, pictures = make_video(seed, self.frames, self.eventful)
         if not path.exists():
             with replacing(path) as partial:
                 partial.write_bytes(encode(pictures))
+        rng = np.random.default_rng((seed, 1))
         return [
-            RecallQuestion(
-                id=f"{path.stem}-{one.kind}",
-                video=path,
-                question=one.text,
-                options=one.options,
-                answer=one.options.index(one.answer),
-                category=one.kind,
-                duration=FRAMES / RATE,
-                asked="before" if (seed + place) % 2 else "after",
-            )
-            for place, one in enumerate(one_of_each(flashes, np.random.default_rng((seed, 1))))
+            self._question(path, seed + place, one, rng)
+            for place, one in enumerate(one_of_each(flashes, rng))
         ]
+
+    @property
+    def _looks(self) -> str:
+        """What tells its files from those of the other tasks of this kind."""
+        usual = (self.frames, self.eventful) == (FRAMES, 1.0)
+        return "" if usual else f"-{self.frames}-{self.eventful:g}"
+
+    def _question(
+        self, path: Path, turn: int, one: Asked, rng: np.random.Generator
+    ) -> RecallQuestion:
+        options = some_options(one, rng) if self.lettered else one.options
+        return RecallQuestion(
+            id=f"{path.stem}-{one.kind}",
+            video=path,
+            question=one.text,
+            options=options,
+            answer=options.index(one.answer),
+            category=one.kind,
+            duration=self.frames / RATE,
+            asked="before" if turn % 2 else "after",
+        )
+
+
+def some_options(one: Asked, rng: np.random.Generator) -> tuple[str, ...]:
+    """Two to five of a question's options in any order, the right one among them."""
+    most = min(len(one.options), _LETTERED)
+    others = [option for option in one.options if option != one.answer]
+    count = int(rng.integers(2, most + 1)) if most > 2 else most
+    chosen = [one.answer, *rng.permutation(others)[: count - 1].tolist()]
+    return tuple(rng.permutation(chosen).tolist())
 
 
 def one_of_each(flashes: Sequence[Flash], rng: np.random.Generator) -> list[Asked]:

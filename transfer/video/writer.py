@@ -1,4 +1,4 @@
-"""Frames to a file: mp4 or gif, encoded by PyAV."""
+"""Frames to a file: mp4, webm or gif, encoded by PyAV."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from av import VideoFrame
 
 #: Suffix -> codec and pixel format.
-CODECS = {".mp4": ("libx264", "yuv420p"), ".gif": ("gif", "pal8")}
+CODECS = {
+    ".mp4": ("libx264", "yuv420p"),
+    ".webm": ("libvpx-vp9", "yuv420p"),
+    ".gif": ("gif", "pal8"),
+}
 
 Frames = Sequence[UInt8[np.ndarray, "height width 3"]]
 
@@ -55,7 +59,9 @@ def encode_video(
     # yuv420p halves the colours' resolution, so both sides must be even.
     height, width = (side // 2 * 2 for side in frames[0].shape[:2])
     pictures = _pictures([frame[:height, :width] for frame in frames], fps)
-    with av.open(target, "w", format=suffix[1:]) as container:
+    # A webm file has a random number in it otherwise.
+    exact = {"fflags": "+bitexact"} if suffix == ".webm" else {}
+    with av.open(target, "w", format=suffix[1:], options=exact) as container:
         stream = container.add_stream(codec, rate=fps)
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, pixels

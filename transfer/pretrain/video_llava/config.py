@@ -9,30 +9,45 @@ from transfer.errors import MOST_SEED, check_above_zero, check_at_least
 
 @dataclass(frozen=True)
 class Stage:
-    """Some steps on videos of a length.
+    """Some steps on videos of some lengths.
 
     Attributes:
-        frames: of a video.
+        frames: of a video, one of these at random in each step.
         steps: optimiser steps.
-        batch: videos in a step.
-        videos: to draw from.
-        questions: most questions about a video that are asked after it, in one step.
-        guided: whether the auxiliary losses apply.
+        videos: of each length, to draw from; of those that are mixed, of `FRAMES` frames.
+        tokens: video tokens in a step, about.
+        questions: tokens of the questions about a video that are asked after it, at most.
+        letters: share of the questions whose options have letters.
+        ahead: share of the videos that have a question ahead of them too.
+        looks_ahead: weight of where is looked for a question asked ahead, beside one asked after.
+        mixes: whether new videos are put together of the frames of those for every step.
     """
 
-    frames: int
+    frames: tuple[int, ...]
     steps: int
-    batch: int
     videos: int
-    questions: int = 14
-    guided: bool = False
+    tokens: int = 4096
+    questions: int = 256
+    letters: float = 0.3
+    ahead: float = 0.5
+    looks_ahead: float = 1.0
+    mixes: bool = False
 
 
 STAGES = (
-    Stage(8, 400, 24, 1500),
-    Stage(16, 500, 16, 1500),
-    Stage(16, 350, 16, 1000, guided=True),
-    Stage(32, 750, 8, 1500, questions=18, guided=True),
+    Stage((8,), 300, 1500, tokens=3072, questions=176, letters=0.0),
+    Stage((8, 16), 500, 1500, tokens=3072, questions=256, letters=0.4),
+    Stage((16, 32), 400, 1000, letters=0.5, ahead=0.75),
+    Stage(
+        (8, 16, 32, 32, 64, 128),
+        900,
+        1500,
+        questions=160,
+        letters=0.45,
+        ahead=0.75,
+        looks_ahead=10.0,
+        mixes=True,
+    ),
 )
 
 
@@ -47,7 +62,8 @@ class VideoPretrainConfig:
         lr: peak learning rate of AdamW.
         before_weight: weight of the question asked before a video, beside one asked after it.
         save_every: steps between two saved states.
-        report_videos: held-out videos for the card, a question of every kind to each.
+        report_videos: held-out videos for each table of the card, a question of every kind to
+            each; of the long ones a quarter.
     """
 
     out: Path
@@ -60,8 +76,8 @@ class VideoPretrainConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        # Every step of the run is planned before it begins.
-        check_above_zero(self, "scale", most=1000)
+        # From 33 up a stage would need the seeds of the next length.
+        check_above_zero(self, "scale", most=30)
         check_above_zero(self, "lr", "before_weight")
         check_at_least(1, self, "save_every", "report_videos")
         check_at_least(0, self, "seed", most=MOST_SEED)

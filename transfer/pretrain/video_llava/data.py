@@ -14,18 +14,27 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from transfer.pretrain.video_llava.model import (
+from transfer.pretrain.video_llava.forms import (
     ASSISTANT,
-    DEVIATION,
-    MEAN,
-    TOKENS_PER_FRAME,
+    PLAIN_FORMS,
+    SYSTEM,
+    SYSTEM_FORMS,
     USER,
+    Put,
+    put,
 )
-from transfer.tasks.video_drawing import COLORS, Flash, decode, encode
-from transfer.tasks.video_recall import Asked, all_questions, make_video
+from transfer.pretrain.video_llava.model import DEVIATION, MEAN, TOKENS_PER_FRAME
+from transfer.tasks.video_drawing import CODECS, COLORS, SHAPES, Flash, decode, encode
+from transfer.tasks.video_prompts import VideoTask
+from transfer.tasks.video_recall import NUMBERS, SIDES, Asked, all_questions, make_video
+from transfer.tasks.video_records import LETTERS
 
 IGNORED = -100
-_NO_ORDER = (IGNORED, IGNORED)
+#: Every word that answers.
+ANSWERS = (*COLORS, *NUMBERS, *SHAPES, *SIDES, "yes", "no")
+_NOTHING = (IGNORED,) * 5
+#: Videos before which a system's text stands, beside the share of lettered questions.
+_SYSTEM_SHARE = 0.4
 
 
 @dataclass(frozen=True)
@@ -39,8 +48,10 @@ class QuestionBatch:
         targets: what comes next, where that is (the end of) an answer; else `IGNORED`.
         weights: of the targets.
         ahead: whether the target belongs to a question asked before the video.
-        order: of tokens that show a flash: colour of the one before, counted from 1 (0: none), and
-            how many came before; `IGNORED` elsewhere.
+        halfway: of tokens that show a flash: colour of the one before, counted from 1 (0: none),
+            and how many came before; of those that an answer follows: its place in `ANSWERS`; of
+            an option's: which letter it has; of those that an answer follows: how many flashes
+            came before the one that tells it; `IGNORED` elsewhere.
     """
 
     ids: Int[Tensor, "videos tokens"]
@@ -49,7 +60,7 @@ class QuestionBatch:
     targets: Int[Tensor, "videos tokens"]
     weights: Float[Tensor, "videos tokens"]
     ahead: Bool[Tensor, "videos tokens"]
-    order: Int[Tensor, "videos tokens 2"]
+    halfway: Int[Tensor, "videos tokens 5"]
 
     @property
     def answered(self) -> Bool[Tensor, "videos tokens"]:
@@ -57,10 +68,16 @@ class QuestionBatch:
         return self.targets != IGNORED
 
 
-def read_back(seed: int, frames: int) -> tuple[list[Flash], UInt8[np.ndarray, "frames y x 3"]]:
-    """The video of a seed as it is seen by who reads the file, with all that coding does to it."""
-    flashes, pictures = make_video(seed, frames)
-    return flashes, decode(encode(pictures))
+def read_back(
+    seed: int, frames: int, eventful: float = 1.0
+) -> tuple[list[Flash], UInt8[np.ndarray, "frames y x 3"]]:
+    """The video of a seed as it is seen by who reads the file, with all that coding does to it.
+
+    See `make_video`.
+    """
+    flashes, pictures = make_video(seed, frames, eventful)
+    how = np.random.default_rng((seed, 2)).choice(list(CODECS))
+    return flashes, decode(encode(pictures, how))
 
 
 def normalized(pixels: UInt8[np.ndarray, "*many y x 3"]) -> Float[Tensor, "*many 3 y x"]:
@@ -74,16 +91,26 @@ class Packer:
 
     Args:
         tokenizer: of the model.
-        questions: most questions to a video that are asked after it.
+        questions: most tokens of questions and answers to a video that are asked after it.
+        letters: share of the questions whose options have letters.
         weight: of a question asked before, of which there is at most one to a video, beside one
             asked after.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, questions: int = 14, weight: float = 10.0
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        questions: int = 256,
+        letters: float = 0.5,
+        weight: float = 10.0,
     ) -> None:
-        self.vocabulary = tokenizer.get_vocab()
-        self.questions, self.weight = questions, weight
+        self.tokenizer, self.questions = tokenizer, questions
+        self.lettered, self.weight = letters, weight
+        known = tokenizer.get_vocab()
+        self.video = known["<video>"]
+        self.letters, self.marks, self.answers = (
+            [known[word] for word in words] for words in (LETTERS, ".)", ANSWERS)
+        )
 
     def batch(
         self,
@@ -95,7 +122,7 @@ class Packer:
         """One sequence for each video; a share of them with a question ahead of the video."""
         rows = [self._row(story, frames, rng, rng.random() < before) for story in stories]
         longest = max(len(row) for row in rows)
-        table = torch.zeros(len(rows), longest, 7, dtype=torch.long)
+        table = torch.zeros(len(rows), longest, 5 + len(_NOTHING), dtype=torch.long)
         table[..., 2], table[..., 3], table[..., 5:] = -1, IGNORED, IGNORED
         for index, row in enumerate(rows):
             table[index, : len(row)] = torch.tensor(row)
@@ -108,48 +135,87 @@ class Packer:
     def _row(
         self, story: Sequence[Flash], frames: int, rng: np.random.Generator, before: bool
     ) -> list[tuple[int, ...]]:
-        """Token, position, block, target, whether asked ahead, and order, of every place."""
-        asked = _drawn(story, rng, self.questions + before)
-        first = asked.pop() if before else None
-        ahead = first.text.split() if first else []
-        prefix = ["<s>", USER, *ahead, *["<video>"] * (frames * TOKENS_PER_FRAME)]
-        order = _order(story, 2 + len(ahead))
+        """Token, position, block, target, whether asked ahead, and halfway, of every place."""
+        systems = not before and rng.random() < _SYSTEM_SHARE * self.lettered
+        forms = [SYSTEM_FORMS[rng.integers(len(SYSTEM_FORMS))]] if systems else PLAIN_FORMS
+        share = 1.0 if systems else self.lettered
+        asked = (put(one, _form(forms, share, rng), rng) for one in _drawn(story, rng))
+        first = next(asked)
+        system = f"{SYSTEM} {first.system} " if systems else ""
+        begins = [self.tokenizer.bos_token_id, *self._ids(f"{system}{USER} ")]
+        begins += self._ids(first.text) if before else []
+        video = [self.video] * (frames * TOKENS_PER_FRAME)
+        order = _order(story, len(begins))
         row = [
-            (token, at, 0, IGNORED, 0, *order.get(at, _NO_ORDER))
-            for at, token in enumerate(self._ids(prefix))
+            (
+                token,
+                at,
+                0,
+                IGNORED,
+                0,
+                *order.get(at, self._option(begins[max(0, at - 2) : at + 1])),
+            )
+            for at, token in enumerate([*begins, *video])
         ]
-        tails = [([ASSISTANT], first.answer, 1)] if first else []
-        tails += [([*one.text.split(), ASSISTANT], one.answer, 0) for one in asked]
-        for block, (ask, answer, is_ahead) in enumerate(tails, 1):
-            said = self._ids([*ask, answer, "</s>"])
-            for at, (token, after) in enumerate(itertools.pairwise(said)):
-                target = after if at >= len(ask) - 1 else IGNORED
-                row.append((token, len(prefix) + at, block, target, is_ahead, *_NO_ORDER))
+        start = len(row)
+        row += self._tail("" if before else first.text, first, start, 1, int(before))
+        most = (len(row) if before else start) + self.questions
+        for block, one in enumerate(asked, 2):
+            tail = self._tail(one.text, one, start, block, 0)
+            if len(row) + len(tail) > most:
+                break
+            row += tail
         return row
 
-    def _ids(self, words: list[str]) -> list[int]:
-        return [self.vocabulary[word] for word in words]
+    def _tail(
+        self, text: str, one: Put, start: int, block: int, ahead: int
+    ) -> list[tuple[int, ...]]:
+        """What stands behind a video, of one question."""
+        ask = self._ids(f"{text} {ASSISTANT} {one.prefill}")
+        said = [*ask, *self._ids(one.answer), self.tokenizer.eos_token_id]
+        word, flash = ANSWERS.index(one.word), IGNORED if one.flash is None else one.flash
+        found = []
+        for at, (token, after) in enumerate(itertools.pairwise(said)):
+            target = after if at >= len(ask) - 1 else IGNORED
+            halfway = self._option(said[max(0, at - 2) : at + 1])
+            if at == len(ask) - 1:
+                halfway = (*_NOTHING[:2], word, IGNORED, flash)
+            found.append((token, start + at, block, target, ahead, *halfway))
+        return found
+
+    def _option(self, said: Sequence[int]) -> tuple[int, ...]:
+        """Halfway, of the last token: the letter of an option, by the two before it: A. or A)."""
+        known = (self.letters, self.marks, self.answers)
+        lettered = len(said) == 3 and all(one in some for one, some in zip(said, known))
+        return *_NOTHING[:3], self.letters.index(said[0]) if lettered else IGNORED, IGNORED
+
+    def _ids(self, text: str) -> list[int]:
+        # The tokenizer itself takes a tenth of the time around it.
+        return self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
 
 
-def _order(story: Sequence[Flash], first: int) -> dict[int, tuple[int, int]]:
+def _form(forms: Sequence[VideoTask], share: float, rng: np.random.Generator) -> VideoTask | None:
+    return forms[int(rng.integers(len(forms)))] if rng.random() < share else None
+
+
+def _order(story: Sequence[Flash], first: int) -> dict[int, tuple[int, ...]]:
     """Order of the flashes by token, where the video begins at the token `first`."""
     colors = [0, *(list(COLORS).index(flash.color) + 1 for flash in story)]
     return {
-        first + frame * TOKENS_PER_FRAME + flash.cell: (colors[index], index)
+        first + frame * TOKENS_PER_FRAME + flash.cell: (colors[index], index, *_NOTHING[2:])
         for index, flash in enumerate(story)
         for frame in flash.frames
     }
 
 
-def _drawn(story: Sequence[Flash], rng: np.random.Generator, most: int) -> list[Asked]:
-    """Questions of all kinds in turn, those of a kind in any order."""
+def _drawn(story: Sequence[Flash], rng: np.random.Generator) -> list[Asked]:
+    """All questions, in turns of one of every kind, those of a turn and of a kind in any order."""
     asked = list(all_questions(story, rng))
-    asked = [asked[index] for index in rng.permutation(len(asked))]
     turns: dict[str, int] = {}
     ranked = []
-    for one in asked:
+    for index in rng.permutation(len(asked)):
+        one = asked[index]
         turns[one.kind] = turns.get(one.kind, 0) + 1
-        ranked.append((turns[one.kind], one))
+        ranked.append((turns[one.kind] + rng.random(), one))
     ranked.sort(key=lambda item: item[0])
-    chosen = [one for _, one in ranked[:most]]
-    return [chosen[index] for index in rng.permutation(len(chosen))]
+    return [one for _, one in ranked]

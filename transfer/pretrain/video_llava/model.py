@@ -13,13 +13,12 @@ from transformers import (
 )
 
 from transfer.files import replacing, write_json
+from transfer.pretrain.video_llava.forms import vocabulary
 from transfer.tasks.video_drawing import CELL, SIDE
-from transfer.tasks.video_recall import WORDS
 
 PATCH = CELL // 2
 TOKENS_PER_FRAME = (SIDE // CELL) ** 2
-USER, ASSISTANT = "USER:", "ASSISTANT:"
-POSITIONS = 2048
+POSITIONS = 4096
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 _PINPOINTS = [[SIDE, 2 * SIDE], [2 * SIDE, SIDE]]
@@ -34,12 +33,12 @@ _CHAT = (
 
 
 def new_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a word; a prompt begins with <s>."""
-    words = [*_SPECIAL, USER, ASSISTANT, *WORDS]
+    """One token a word or sign; a prompt begins with <s>."""
+    words = [*_SPECIAL, *vocabulary()]
     tokenizer = Tokenizer(
         models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>")
     )
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", words.index("<s>"))]
     )
@@ -56,7 +55,7 @@ def new_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def new_model(
-    tokenizer: PreTrainedTokenizerFast, seed: int, width: int = 128, layers: int = 4
+    tokenizer: PreTrainedTokenizerFast, seed: int, width: int = 128, layers: int = 5
 ) -> LlavaNextVideoForConditionalGeneration:
     """Random weights of a seed."""
     with torch.random.fork_rng(devices=[]):

@@ -14,7 +14,7 @@ from transfer.pretrain.trainer import adamw, descend, schedule
 from transfer.pretrain.video_llava.data import normalized
 from transfer.pretrain.video_llava.model import TOKENS_PER_FRAME
 from transfer.tasks.base import FIRST_TRAINING_SEED
-from transfer.tasks.video_drawing import CELL, COLORS, SHAPES, SIDE, decode, draw, encode
+from transfer.tasks.video_drawing import CELL, CODECS, COLORS, SHAPES, SIDE, decode, draw, encode
 from transfer.tasks.video_recall import make_flash
 
 _FRAMES, _TOGETHER, _CROWD = 16, 96, 4
@@ -53,7 +53,8 @@ def _crowded(seed: int) -> tuple[np.ndarray, np.ndarray]:
             flash = make_flash(color, cell, frame, 1, rng)
             flashes.append(flash)
             cells[frame, cell] = list(COLORS).index(color) + 1, SHAPES.index(flash.shape) + 1
-    return decode(encode(draw(flashes, _FRAMES, rng))), cells
+    how = rng.choice(list(CODECS))
+    return decode(encode(draw(flashes, _FRAMES, rng), how)), cells
 
 
 class CellReader(nn.Module):

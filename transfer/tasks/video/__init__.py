@@ -16,6 +16,8 @@ VIDEO_TASKS: dict[str, VideoTask] = {
     benchmark.name: benchmark
     for benchmark in (
         VideoRecall(),
+        VideoRecall("video-recall-letters", lettered=True),
+        VideoRecall("video-recall-long", frames=128, eventful=0.25),
         LongVideoBench(),
         LongVideoBench("longvideobench-no-subtitles", subtitles=False),
         MLVU(),

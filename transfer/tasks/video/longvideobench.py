@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from transfer.errors import UserError
 from transfer.tasks.video.files import Row
-from transfer.tasks.video.published import PublishedTask, asked
+from transfer.tasks.video.published import PublishedTask
 from transfer.tasks.video.subtitles import between_frames, read_json_subtitles
-from transfer.tasks.video_prompts import Sampling, letters
+from transfer.tasks.video_prompts import Sampling, asked, letters
 from transfer.tasks.video_records import LETTERS, Prompt, Subtitle, VideoQuestion
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from transfer.errors import UserError
 from transfer.tasks.video.files import Row, convert, identify, read_rows, spread
 from transfer.tasks.video.places import Folder, find_files
-from transfer.tasks.video_prompts import VideoTask, lettered, letters
+from transfer.tasks.video_prompts import VideoTask, asked, letters
 from transfer.tasks.video_records import VIDEO, BrokenRecord, Prompt, VideoQuestion
 
 
@@ -54,14 +54,3 @@ class PublishedTask(VideoTask):
     def prompt(self, question: VideoQuestion, clip_seconds: Sequence[float]) -> Prompt:
         """The video, the question, its options with letters, and the request for a letter."""
         return Prompt((VIDEO, "\n" + asked(question)), letters(question.options))
-
-
-def asked(question: VideoQuestion) -> str:
-    """The question as most benchmarks put it."""
-    return "\n".join(
-        (
-            question.question,
-            lettered(question.options),
-            "Answer with the option's letter from the given choices directly.",
-        )
-    )
