@@ -172,6 +172,28 @@ def test_a_question_without_a_text_fails_by_name(language):
         repeated(get_adapter(language.model), language.tokenizer, (), "completion", pruning)
 
 
+def test_a_text_that_leaves_no_room_to_repeat_it_fails_in_a_sentence(language):
+    pruning = Pruning(KVzip(), 64, 20)
+    language.model.config.max_position_embeddings = 100
+    with pytest.raises(UserError, match=r"repeat a text of 60 tokens, .* has 100"):
+        repeated(
+            get_adapter(language.model),
+            language.tokenizer,
+            text_of(language.tokenizer),
+            "completion",
+            pruning,
+        )
+
+
+def test_a_short_part_is_announced_by_the_one_before_it_alone(language):
+    text = text_of(language.tokenizer, 6)
+    parts = list(parts_of(language.tokenizer, text, "completion", 2))
+    assert [(part.start, part.end) for part in parts] == [(0, 2), (2, 4), (4, 6)]
+    lengths = [len(part.ids) for part in parts]
+    assert lengths[1] == lengths[2]
+    assert text[:2] == tuple(one for one in parts[1].ids if one in text[:2])
+
+
 def test_nobody_else_has_a_model_repeat(language):
     with (
         attach(language.model, KVzip(), 16, 8) as memory,

@@ -63,7 +63,7 @@ def repeated(
         pruning: whose policy is `KVzip`.
 
     Raises:
-        UserError: there is nothing to repeat.
+        UserError: there is nothing to repeat, or no room for it.
     """
     policy = pruning.policy
     assert isinstance(policy, KVzip)
@@ -73,10 +73,18 @@ def repeated(
             "policy kvzip has the model repeat the text before the question, and there is none; "
             "leave it out"
         )
+    needed, positions = (
+        len(text) + max(len(part.ids) for part in parts),
+        positions_of(adapter.model),
+    )
+    if needed > positions:
+        raise UserError(
+            f"policy kvzip needs {needed} positions to repeat a text of {len(text)} tokens, and "
+            f"the model has {positions}; take shorter texts, or a kvzip:chunk below {policy.chunk}"
+        )
     scores = scores_of(adapter, text, parts, policy.sinks)
     # There is no second update: what comes behind the text stays.
-    once = max(positions_of(adapter.model), len(text))
-    return replace(pruning, policy=Repeated(scores), update_interval=once)
+    return replace(pruning, policy=Repeated(scores), update_interval=positions)
 
 
 def parts_of(
@@ -88,7 +96,7 @@ def parts_of(
     for start in range(head, len(text), chunk):
         first = start == head
         request = tokenizer.encode(_WHOLE if first else _PART, add_special_tokens=False)
-        before = () if first else text[start - _BEFORE : start]
+        before = () if first else text[start - min(chunk, _BEFORE) : start]
         end = min(start + chunk, len(text))
         said = (*request, *before, *around.ids[around.context :], *text[start:end])
         yield Part(start, end, said)

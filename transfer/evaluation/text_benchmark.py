@@ -226,14 +226,16 @@ class TextBenchmark(Benchmark):
 
     def _rows(self, ready: Ready, pruning: Pruning) -> Iterator[Row]:
         for text, prompts in groupby(ready.prompts, lambda each: _text(each[1])):
+            began = time.perf_counter()
             with Memory(self.adapter, self._of_text(text, ready, pruning)) as memory:
                 read_once = Reader(self.language.model, memory)
                 for one, prompt in prompts:
                     if isinstance(prompt, str):
                         yield {"item": one.sample.item, "failure": prompt}
                     else:
-                        found = self._reply(one, prompt, ready, read_once)
+                        found = self._reply(one, prompt, ready.hidden, read_once, began)
                         yield {"item": one.sample.item, **found}
+                    began = time.perf_counter()
 
     def _of_text(self, text: Sequence[int] | None, ready: Ready, pruning: Pruning) -> Pruning:
         """How a text is pruned; by KVzip it is read and repeated first."""
@@ -242,9 +244,11 @@ class TextBenchmark(Benchmark):
         form = self._form(ready.prompts[0][0].task)
         return repeated(self.adapter, self.tokenizer, text, form, pruning)
 
-    def _reply(self, one: Asked, prompt: Prompt, ready: Ready, reader: "Reader") -> Row:
-        model, task, began = self.language.model, one.task, time.perf_counter()
-        logits, cache = reader.read(prompt, ready.hidden)
+    def _reply(
+        self, one: Asked, prompt: Prompt, hidden: bool, reader: "Reader", began: float
+    ) -> Row:
+        model, task = self.language.model, one.task
+        logits, cache = reader.read(prompt, hidden)
         between = time.perf_counter()
         likelihood = (
             answer_log_likelihood(model, logits, cache, prompt.answer) if prompt.answer else None
