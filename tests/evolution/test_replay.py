@@ -7,6 +7,7 @@ from shutil import copytree
 
 import numpy as np
 import pytest
+import torch
 from memory_records import saved
 
 from transfer.cache.policy import Pruning
@@ -24,6 +25,7 @@ from transfer.evolution.replay import (
 from transfer.evolution.slope import climbing
 from transfer.files import write_sealed
 from transfer.namm.config import NAMMConfig
+from transfer.namm.scorers.base import split
 from transfer.policies.namm import NAMMPolicy
 from transfer.policies.recency import Recency
 from transfer.replay.cost import replayed
@@ -162,6 +164,25 @@ def test_a_slope_is_that_of_the_fitness(replaying):
             assert now.slope is not None
             vector = vector + 0.1 * now.slope / np.abs(now.slope).max()
     assert np.mean(found[-4:]) > np.mean(found[:4]) + 0.02
+
+
+@pytest.mark.parametrize("scorer", ["bam", "mlp", "linear"])
+def test_a_climb_moves_every_piece_of_a_scorer(replaying, scorer):
+    config = replaying(search="climb", budget=(8,), update_interval=(16,))
+    namm = NAMMConfig(features="log", hidden=3, scorer=scorer)
+    genome = Genome(namm, (0.0,) * 17, (1.0,) * 17)
+    vector = genome.vector(genome.uphill())
+    cases = replay_cases(config, 0, 0)[:2]
+    reached = np.zeros(genome.size, bool)
+    with make_engine("in-process", partial(Evaluator, (), ()), threads=1) as engine:
+        # The score first, then what it reads, then what that reads.
+        for _ in range(3):
+            slope = climbing(engine, genome, vector, cases).slope
+            reached |= np.abs(slope) > 1e-6 * np.abs(slope).max()
+            vector = vector + 0.1 * slope / np.abs(slope).max()
+    for name, piece in split(torch.from_numpy(1.0 * reached)[None], namm.shapes).items():
+        # What is added to all scores changes no rank.
+        assert piece.any() or name == "score_bias", name
 
 
 @pytest.mark.parametrize("more", [{"replay": ()}, {"evolve_gamma": True}])

@@ -219,7 +219,9 @@ def _settings(config: EvolveConfig) -> dict[str, Any]:
 def _begin(config: EvolveConfig, engine: Engine, computed: Computed) -> Start:
     if config.init is None:
         found = _statistics(config, config.namm, engine)
-        return Start.of(config, Genome(config.namm, found.mean, found.std).start(), 0, computed)
+        genome = Genome(config.namm, found.mean, found.std)
+        start = genome.uphill() if config.search == "climb" else genome.start()
+        return Start.of(config, start, 0, computed)
     if (Path(config.init) / RUN_FILE).is_file():
         return _continue(config, Path(config.init), computed)
     namm = NAMM.from_pretrained(config.init)

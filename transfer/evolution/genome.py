@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Float64
 
 from transfer.namm.network import NAMM, NAMMConfig
+from transfer.namm.scorers.base import split
+from transfer.plugins import SCORERS
 
 _GAMMA_RANGE = math.log(10)
 
@@ -46,6 +48,14 @@ class Genome:
     def start(self) -> NAMM:
         """The NAMM of zeros, which keeps everything."""
         return NAMM(self.config, None, torch.tensor(self.mean), torch.tensor(self.std))
+
+    def uphill(self) -> NAMM:
+        """The same with inner weights drawn at random: between zeros no slope leads anywhere."""
+        namm, shapes = self.start(), self.config.shapes
+        pieces, generator = split(namm.vector, shapes), torch.Generator().manual_seed(0)
+        for name in SCORERS.get(self.config.scorer).inner:
+            pieces[name].normal_(0, shapes[name][0] ** -0.5, generator=generator)
+        return namm
 
     def vector(self, namm: NAMM) -> Float64[np.ndarray, " size"]:
         """The search vector of a NAMM of this configuration."""

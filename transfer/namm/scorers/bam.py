@@ -6,6 +6,7 @@ kernels need no mask.
 """
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -16,6 +17,8 @@ from transfer.namm.scorers.base import Scorer, Shapes, affine
 
 class BackwardAttention(Scorer):
     """The paper's scorer: self-attention, a gate and a shift, and a linear score."""
+
+    inner: ClassVar[tuple[str, ...]] = ("qkv",)
 
     def shapes(self, width: int, hidden: int, bias: bool) -> Shapes:
         """The pieces as the original implementation lays them out.

@@ -7,6 +7,7 @@ batched matrix product scores all members.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from math import prod
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -16,7 +17,13 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 class Scorer(ABC):
-    """A network that reads a vector a token and gives a score a token."""
+    """A network that reads a vector a token and gives a score a token.
+
+    Attributes:
+        inner: weights, [inputs, outputs], without which the others do nothing and have no slope.
+    """
+
+    inner: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def shapes(self, width: int, hidden: int, bias: bool) -> Shapes:

@@ -1,6 +1,7 @@
 """`mlp`, no attention between tokens (the paper's ablation): each is judged by its own features."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -10,6 +11,8 @@ from transfer.namm.scorers.base import Scorer, Shapes, affine
 
 class Perceptron(Scorer):
     """One hidden layer of rectified units."""
+
+    inner: ClassVar[tuple[str, ...]] = ("hidden",)
 
     def shapes(self, width: int, hidden: int, bias: bool) -> Shapes:
         """Hidden [width, hidden], hidden bias, score [hidden, 1], its bias.
