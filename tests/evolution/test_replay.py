@@ -155,15 +155,15 @@ def test_a_slope_is_that_of_the_fitness(replaying):
     assert {len(case.layers) for case in cases} <= {2, 3}
     found = []
     with make_engine("in-process", partial(Evaluator, (), ()), threads=1) as engine:
-        for step in range(12):
+        for step in range(25):
             now = climbing(engine, genome, vector, cases)
-            if step in (0, 11):
+            if step in (0, 24):
                 [ranked] = evaluate_replay(engine, genome, vector[None], cases, 64).fitness
                 assert now.fitness[0] == pytest.approx(ranked, abs=0.02)
             found.append(now.fitness[0])
             assert now.slope is not None
-            vector = vector + 0.1 * now.slope / np.abs(now.slope).max()
-    assert np.mean(found[-4:]) > np.mean(found[:4]) + 0.02
+            vector = vector + 0.05 * now.slope / np.abs(now.slope).max()
+    assert np.mean(found[-5:]) > np.mean(found[:5]) + 0.02
 
 
 @pytest.mark.parametrize("scorer", ["bam", "mlp", "linear"])
