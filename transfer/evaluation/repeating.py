@@ -73,10 +73,8 @@ def repeated(
             "policy kvzip has the model repeat the text before the question, and there is none; "
             "leave it out"
         )
-    needed, positions = (
-        len(text) + max(len(part.ids) for part in parts),
-        positions_of(adapter.model),
-    )
+    needed = len(text) + max(len(part.ids) for part in parts)
+    positions = positions_of(adapter.model)
     if needed > positions:
         raise UserError(
             f"policy kvzip needs {needed} positions to repeat a text of {len(text)} tokens, and "
