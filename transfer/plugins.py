@@ -270,6 +270,7 @@ FEATURES: Registry[Any] = Registry(
         "log": "transfer.namm.features.log:LOG",
         "norms": "transfer.namm.features.norms:NORMS",
         "place": "transfer.namm.features.place:PLACE",
+        "rates": "transfer.namm.features.rates:RATES",
         "relative": "transfer.namm.features.relative:RELATIVE",
         "relative_slow": "transfer.namm.features.relative:RELATIVE_SLOW",
         "sink": "transfer.namm.features.place:SINK",
