@@ -186,7 +186,9 @@ def held(name, pieces, interval=16, budget=None, gamma=GAMMA, dtype=torch.float6
     return cache.pruned[0]
 
 
-@pytest.mark.parametrize("name", ["universal_norms", "ages+sink", "relative+received:RECEIVED"])
+@pytest.mark.parametrize(
+    "name", ["universal_norms", "ages+sink", "relative+received:RECEIVED", "rates+place"]
+)
 def test_it_prunes_the_same_however_the_tokens_come(name):
     positions = [
         [head.tolist() for head in held(name, pieces, budget=9).positions()]
@@ -206,6 +208,38 @@ def test_the_states_are_those_of_each_alone():
         alone = held(name, [60], gamma=gamma).store.padded_state()
         torch.testing.assert_close(both[..., place], alone)
         assert alone.abs().max() > 0.01
+
+
+def test_rates_are_sums_of_the_attention():
+    """Of a layer of which nothing left, all of it and with the decay, up to the last update."""
+    layer, seen = held("rates", [7, 53]), 48
+    torch.manual_seed(1)
+    model = tiny.llama(layers=1, attn_implementation="eager").double()
+    ids = torch.randint(3, 97, (1, 60))
+    with torch.no_grad():
+        [attention] = model(ids, output_attentions=True).attentions
+    received = attention.unflatten(1, (2, -1)).mean(2)[0, :, :seen, :seen]
+    weights = GAMMA ** torch.arange(seen - 1, -1, -1.0, dtype=torch.float64)
+    expected = [received.sum(1), (weights[:, None] * received).sum(1)]
+    torch.testing.assert_close(layer.store.padded_state()[:, :seen], torch.stack(expected, -1))
+
+
+def test_rates_by_hand():
+    """An old token and one that came late have got as much a query, another a third of that."""
+    rates = get_feature("rates")
+    age = torch.tensor([[7, 1, 0]])
+    queries = (age[0] + 1).double()
+    lately = (1 - GAMMA**queries) / (1 - GAMMA)
+    received = torch.tensor([0.3, 0.1, 0.3], dtype=torch.float64)
+    state = torch.stack([received * queries, received * lately], -1)[None]
+    tokens = Tokens(state, age, 7 - age, torch.ones(1, 3, dtype=torch.bool), None, GAMMA)
+    read = rates.read(tokens)[0]
+    for column in (0, 1):
+        torch.testing.assert_close(read[:, column], (received + 1e-6).log())
+    values = (received / received.mean() + 1e-4).log()
+    relative = (values - values.mean()) / values.std(correction=0)
+    for column in (2, 3):
+        torch.testing.assert_close(read[:, column], relative)
 
 
 def test_a_model_of_half_precision_keeps_half_a_state():

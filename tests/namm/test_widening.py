@@ -12,7 +12,7 @@ from transfer.namm.scorers import Scorer
 from transfer.namm.widening import widened
 from transfer.plugins import SCORERS, register
 
-SINGLE = ["log", "slow", "relative", "relative_slow", "ages", "place", "sink", "norms"]
+SINGLE = ["log", "slow", "relative", "relative_slow", "rates", "ages", "place", "sink", "norms"]
 
 
 def a_namm(features, scorer="bam", population=1, bias=True):
