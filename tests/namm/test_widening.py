@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from transfer import NAMM, NAMMConfig
 from transfer.errors import UserError
-from transfer.namm.features.joined import get_feature
+from transfer.namm.features.joined import get_feature, parts_of
 from transfer.namm.scorers import Scorer
 from transfer.namm.widening import widened
 from transfer.plugins import SCORERS, register
@@ -28,6 +28,14 @@ def wider(namm, features):
     return widened(namm, features, torch.randn(width), torch.rand(width) + 0.5)
 
 
+def held(feature, states):
+    """The state of a feature, of each family as much as its parts read."""
+    most = {}
+    for part in sorted(parts_of(feature), key=lambda part: part.state_size):
+        most[part.family] = part.state_size
+    return torch.cat([states[family][..., :size] for family, size in most.items()], -1)
+
+
 @settings(max_examples=40)
 @given(
     old=st.lists(st.sampled_from(SINGLE), min_size=1, max_size=3, unique=True),
@@ -46,10 +54,9 @@ def test_scores_are_what_they_were(old, more, scorer, bias, data):
         "norms": torch.rand(4, 15, 2) + 0.1,
     }
     # (The state of slower decays begins with that of the others.)
-    state = torch.rand(4, 15, 34, dtype=torch.float64)
-    size, wide_size = narrow.feature.state_size, wide.feature.state_size
-    before = narrow.score(state[..., :size], **told)
-    torch.testing.assert_close(wide.score(state[..., :wide_size], **told), before)
+    states = {get_feature(name).family: torch.rand(4, 15, 34).double() for name in SINGLE}
+    before = narrow.score(held(narrow.feature, states), **told)
+    torch.testing.assert_close(wide.score(held(wide.feature, states), **told), before)
     assert before.abs().max() > 0.01
 
 
