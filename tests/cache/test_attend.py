@@ -55,7 +55,7 @@ def check(lengths, new, groups, layout, padded, seed):
     torch.manual_seed(seed)
     batch, kv_heads, dim = 2, 2, 8
     empty = torch.zeros(batch, kv_heads, 0, dim, dtype=torch.float64)
-    store = PackedTokens(empty, empty, 0, half_state=False, slack=4)
+    store = PackedTokens(empty, empty, 0, state_dtype=torch.float32, slack=4)
     if max(lengths):
         old = torch.randn(batch, kv_heads, max(lengths), dim, dtype=torch.float64)
         store.append(old, -old, [0], None)

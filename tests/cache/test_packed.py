@@ -9,7 +9,7 @@ DIM = 3
 
 def new_store(batch, heads, slack):
     empty = torch.zeros(batch, heads, 0, DIM)
-    return PackedTokens(empty, empty, state_size=2, half_state=False, slack=slack)
+    return PackedTokens(empty, empty, state_size=2, state_dtype=torch.float32, slack=slack)
 
 
 def contents(store):

@@ -142,8 +142,8 @@ def _footprint(
     rows, each, policy = shape.batch * shape.kv_heads, shape.dtype.itemsize, pruning.policy
     exact = max(4, each)
     slots = rows * (tokens + room) * (shape.width * each + _POSITION) + rows * _BOUNDS
-    small = policy.half_state and each == 2
-    state = rows * observed * policy.state_size * (2 if small else exact)
+    number = policy.state_dtype(shape.dtype).itemsize
+    state = rows * observed * policy.state_size * number
     queries = 0
     if pruning.reads_attention:
         remembered = pruning.carried + pruning.stride

@@ -160,7 +160,8 @@ class PrunedLayer(CacheLayerMixin):
         self.pruning = self.pruning.fitted(tokens)
         policy, batch = self.pruning.policy, self.batch_size
         slack = min(self.pruning.interval, SLACK) if policy.evicts else None
-        store = PackedTokens(key_states, value_states, policy.state_size, policy.half_state, slack)
+        dtype = policy.state_dtype(key_states.dtype)
+        store = PackedTokens(key_states, value_states, policy.state_size, dtype, slack)
         updates: list[list[tuple[int, list[Tensor]]]] = [[] for _ in range(batch)]
         zeros, held = [0] * batch, [Held()] * batch
         self.now = Contents(store, None, Columns(), zeros, zeros, updates=updates, held=held)

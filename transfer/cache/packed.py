@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from transfer.cache import kernels
+from transfer.cache.codes import decoded, encoded
 
 #: Free slots of a row that gets few tokens at a time.
 SLACK = 16
@@ -38,8 +39,7 @@ class PackedTokens:
     Args:
         key, value: their shapes, dtype and device.
         state_size: numbers of state a token.
-        half_state: store them in float16 where keys are of half precision; else they are float32
-            (float64 for float64 models).
+        state_dtype: how they are stored, see `transfer.cache.codes`.
         slack: free slots a row that gets few tokens at a time; None: nothing is ever evicted, and a
             row without room grows by an eighth, so that copying stays linear.
     """
@@ -49,7 +49,7 @@ class PackedTokens:
         key: Float[Tensor, "batch kv_heads tokens dim"],
         value: Float[Tensor, "batch kv_heads tokens value_dim"],
         state_size: int,
-        half_state: bool,
+        state_dtype: torch.dtype,
         slack: int | None,
     ) -> None:
         rows = key.shape[0] * key.shape[1]
@@ -63,9 +63,7 @@ class PackedTokens:
         self.starts = torch.zeros(rows, dtype=torch.long, device=key.device)
         self.ends = self.starts.clone()
         self.exact = torch.promote_types(key.dtype, torch.float32)
-        small = half_state and key.dtype.itemsize == 2
-        dtype = torch.float16 if small else self.exact
-        self.state = torch.empty(0, state_size, dtype=dtype, device=key.device)
+        self.state = torch.empty(0, state_size, dtype=state_dtype, device=key.device)
         self.observed = [0] * rows
 
     @property
@@ -162,7 +160,7 @@ class PackedTokens:
         """
         flat = kept.flatten(0, 1)
         chosen, lengths = flat.flatten().nonzero()[:, 0], flat.sum(-1).tolist()
-        self.state = state.flatten(0, 2).index_select(0, chosen).to(self.state.dtype)
+        self.state = encoded(state.flatten(0, 2).index_select(0, chosen), self.state.dtype)
         self.observed = list(lengths)
         self._repack(self._grid(flat.shape[1]).flatten()[chosen], lengths, room)
 
@@ -171,7 +169,7 @@ class PackedTokens:
         flat = state.flatten(0, 2)
         if min(self.lengths) < self.longest:
             flat = flat[self._slots(self._padded_starts(), self.lengths)]
-        self.state = flat.to(self.state.dtype)
+        self.state = encoded(flat, self.state.dtype)
         self.observed = list(self.lengths)
 
     def select(self, rows: Sequence[int]) -> None:
@@ -239,11 +237,12 @@ class PackedTokens:
         """A copy of every token's state, padded on the left; zeros where there is none yet."""
         tokens, rows, size = self.longest, len(self.lengths), self.state.shape[-1]
         out = torch.zeros(rows, tokens, size, dtype=self.exact, device=self.state.device)
+        state = decoded(self.state, self.exact)
         if min(self.lengths) == tokens and len(set(self.observed)) == 1:
-            out[:, : self.observed[0]] = self.state.view(rows, self.observed[0], size)
+            out[:, : self.observed[0]] = state.view(rows, self.observed[0], size)
         else:
             slots = self._slots(self._padded_starts(), self.observed)
-            out.flatten(0, 1)[slots] = self.state.to(self.exact)
+            out.flatten(0, 1)[slots] = state
         return out
 
     def padded(self, buffer: Tensor, rows: slice = slice(None)) -> Tensor:

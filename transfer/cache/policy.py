@@ -44,6 +44,8 @@ class Policy(ABC):
     state_size: ClassVar[int] = 0
     #: Whether they may be float16 where the model is of half precision.
     half_state: ClassVar[bool] = False
+    #: Whether they are bytes (`transfer.cache.codes`) but for models of double precision.
+    byte_state: ClassVar[bool] = False
     #: `accumulate` gets queries in multiples of so many, and update intervals have to fit.
     multiple_of: ClassVar[int] = 1
     #: Whether a head's scores depend on the other heads of its layer.
@@ -59,6 +61,13 @@ class Policy(ABC):
         A policy with settings that are no numbers and texts says here what stands for them.
         """
         return dict(vars(self))
+
+    def state_dtype(self, model: torch.dtype) -> torch.dtype:
+        """How the state is stored beside keys of a model's precision."""
+        if self.byte_state and model.itemsize < 8:
+            return torch.uint8
+        small = self.half_state and model.itemsize == 2
+        return torch.float16 if small else torch.promote_types(model, torch.float32)
 
     def looks_back(self, update_interval: int) -> int:
         """How many queries before those it was not shown yet the policy asks about.

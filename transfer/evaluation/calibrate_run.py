@@ -199,7 +199,7 @@ class _Listening(Policy):
     def __init__(self, inner: Policy) -> None:
         self.inner = inner
         self.scores = Sample(_SCORES)
-        for name in ("reads_attention", "state_size", "half_state", "multiple_of"):
+        for name in ("reads_attention", "state_size", "half_state", "byte_state", "multiple_of"):
             setattr(self, name, getattr(inner, name))
 
     def looks_back(self, update_interval: int) -> int:

@@ -64,6 +64,7 @@ class SuiteEval(EvalConfig):
 
     Args:
         suite: the only one there is, zero-shot.
+        policy: who is compared, as elsewhere; a NAMM's settings follow a colon: namm:state=byte.
         namm: NAMMs by shipped names, folders or hub ids; the first decides what the rules hold.
         equal: what the rules hold as much of as the first NAMM; bytes: at most; held: tokens, on
             average over those seen; peak: tokens, at most.
@@ -81,6 +82,7 @@ class SuiteEval(EvalConfig):
     kind: ClassVar[str] = "suite"
 
     suite: Literal["zero-shot"] = "zero-shot"
+    policy: tuple[str, ...] = ("namm", *_RULES)
     namm: tuple[str, ...] = (DEFAULT_NAMM,)
     equal: Literal["held", "peak", "bytes"] = "bytes"
     section: tuple[str, ...] = (EVERY_SECTION,)
@@ -95,7 +97,7 @@ class SuiteEval(EvalConfig):
         check_fields(self)
         check_at_least(1, self, "documents", "questions", "episodes")
         check_at_least(1, self, "num_envs", most=10_000)
-        for name in ("namm", "section"):
+        for name in ("policy", "namm", "section"):
             name_once(self, name)
         for name in ("documents", "questions", "episodes") if self.quick else ():
             if getattr(self, name) != getattr(SuiteEval, name):
@@ -203,7 +205,7 @@ class SuiteEval(EvalConfig):
 
     def _contenders(self, budget: int | float, update_interval: int) -> ContenderOptions:
         return ContenderOptions(
-            policy=("namm", *_RULES),
+            policy=self.policy,
             namm=self.namm,
             budget=(budget,),
             # (Bytes as finished sections have it in their settings.)

@@ -116,7 +116,7 @@ def _left(
 
 #: What a layer reads of a policy beside its methods.
 _TOLD = (
-    "name", "reads_attention", "evicts", "state_size", "half_state", "multiple_of",
+    "name", "reads_attention", "evicts", "state_size", "half_state", "byte_state", "multiple_of",
     "compares_heads", "threshold", "takes_threshold", "looks_back", "layer_budget", "accumulate",
 )  # fmt: skip
 

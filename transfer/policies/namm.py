@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from transfer.arguments import check_fields
+from transfer.cache.codes import SLOWEST
 from transfer.cache.policy import Policy
 from transfer.cache.window import AttentionWindow
+from transfer.errors import UserError
 from transfer.namm.network import NAMM
 
 #: Uneven heads up to this many tokens are scored in one batch.
@@ -24,9 +26,15 @@ class NAMMPolicy(Policy):
     Args:
         namm: its parameters may have a population axis; candidate p then scores the p-th equal
             share of the batch.
+        state: how what the NAMM keeps of a token is stored; float: 4 bytes a number, 2 where the
+            model is of half precision. byte: one.
+
+    Raises:
+        UserError: bytes are asked for, and the NAMM keeps what does not fit into them.
     """
 
     namm: NAMM
+    state: Literal["float", "byte"] = "float"
 
     name: ClassVar[str] = "namm"
     reads_attention: ClassVar[bool] = True
@@ -34,12 +42,20 @@ class NAMMPolicy(Policy):
 
     def __post_init__(self) -> None:
         check_fields(self)
+        feature, gamma = self.namm.feature, self.namm.config.gamma
         for name in ("state_size", "half_state", "multiple_of"):
-            object.__setattr__(self, name, getattr(self.namm.feature, name))
+            object.__setattr__(self, name, getattr(feature, name))
+        object.__setattr__(self, "byte_state", self.state == "byte")
+        if self.byte_state and not (feature.byte_state and gamma <= SLOWEST):
+            raise UserError(
+                f"what a NAMM of {self.namm.config.features} and gamma {gamma} keeps does not fit "
+                "into bytes; use state float"
+            )
 
     def identity(self) -> Mapping[str, Any]:
         """The NAMM, by all that it holds."""
-        return {"namm": self.namm.digest()}
+        state = {"state": self.state} if self.byte_state else {}
+        return {"namm": self.namm.digest(), **state}
 
     def looks_back(self, update_interval: int) -> int:
         """As far as the NAMM's feature does."""

@@ -68,6 +68,8 @@ class Feature(ABC):
         looks_back: queries before the new ones that `accumulate` asks for.
         multiple_of: new queries come in multiples of so many; update intervals have to fit.
         half_state: whether the state may be float16 where the model is of half precision.
+        byte_state: whether it may be bytes (`transfer.cache.codes`): its numbers are from 0 to 16,
+            4 % more or less of one matter little, and all fade with `gamma`.
         reads_norms: whether `read` looks at the norms of keys and values, beside the attention.
     """
 
@@ -76,6 +78,7 @@ class Feature(ABC):
     looks_back: int = 0
     multiple_of: int = 1
     half_state: bool = False
+    byte_state: bool = False
     reads_norms: bool = False
 
     @property

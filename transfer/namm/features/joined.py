@@ -46,6 +46,7 @@ class Joined(Feature):
         self.looks_back = max(keeper.looks_back for keeper in keepers)
         self.multiple_of = math.lcm(*(keeper.multiple_of for keeper in keepers))
         self.half_state = all(keeper.half_state for keeper in keepers)
+        self.byte_state = all(keeper.byte_state for keeper in keepers)
         self.reads_norms = any(part.reads_norms for part in self.parts)
 
     def accumulate(

@@ -21,6 +21,8 @@ class Slow(Spec):
     """The second decay alone, read likewise."""
 
     state_size = 2 * BINS
+    # What hardly fades would not fade at all.
+    byte_state = False
 
     def transform(self, state: Float[Tensor, "*tokens 34"]) -> Float[Tensor, "*tokens 17"]:
         """The logarithms."""

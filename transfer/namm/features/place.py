@@ -15,6 +15,7 @@ class Stateless(Feature):
 
     state_size = 0
     half_state = True
+    byte_state = True
 
     def accumulate(
         self, window: Attention, state: Float[Tensor, "batch kv_heads tokens 0"], gamma: float

@@ -43,6 +43,7 @@ class RelativeSlow(Relative):
     """The same under the second decay."""
 
     state_size = 2 * BINS
+    byte_state = False
     slow = True
 
 

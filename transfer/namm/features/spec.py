@@ -25,6 +25,7 @@ class Spec(Feature):
     multiple_of = HOP
     # The largest value is that of a token with all attention, 16.
     half_state = True
+    byte_state = True
 
     @property
     def family(self) -> str:
