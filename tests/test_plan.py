@@ -64,6 +64,11 @@ def test_a_number_of_tokens_weighs_the_same_at_any_context(capsys):
     assert "1048576 tokens, 4096 tokens a head kept" in " ".join(capsys.readouterr().out.split())
 
 
+def test_only_a_namm_keeps_bytes(capsys):
+    assert cli.main(["plan", "--policy", "h2o", "--state", "byte"]) == 2
+    assert "state byte is of the policy namm, not of h2o" in capsys.readouterr().err
+
+
 def test_layers_and_heads_are_shared_out():
     [whole] = plan_cache(Plan("llama-3-1b"))
     parts = plan_cache(Plan("llama-3-1b", devices=3))
@@ -83,12 +88,13 @@ def test_layers_with_larger_budgets_weigh_more():
     assert sum(sizes) == whole.cache
 
 
+@pytest.mark.parametrize("state", ["float", "byte"])
 @pytest.mark.parametrize("name", ["llama-recall", "gpt2-recall", "llama-recall-wide"])
-def test_a_shipped_model_holds_what_the_plan_says(name):
-    [found] = plan_cache(Plan(name, "512", 0.25, update_interval=64))
+def test_a_shipped_model_holds_what_the_plan_says(name, state):
+    [found] = plan_cache(Plan(name, "512", 0.25, state=state, update_interval=64))
     model = load_language_model(name).model
     with (
-        attach(model, NAMM(NAMMConfig()), update_interval=64, budget=0.25) as memory,
+        attach(model, NAMM(NAMMConfig()), 64, 0.25, state=state) as memory,
         torch.no_grad(),
     ):
         cache = memory.new_cache()

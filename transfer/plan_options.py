@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -26,6 +26,7 @@ class Plan:
         context: tokens of the prompt, such as 4096, 128k (times 1024) or 1M (times 1024 again).
         budget: share of the tokens that each head keeps, or a number of tokens (4096).
         policy: who prunes the cache; the state it keeps counts.
+        state: how the policy namm stores what it keeps of a token: float, or byte, one a number.
         update_interval: tokens between two updates.
         batch: sequences at once.
         dtype: number format of the cache; by default the one that the configuration names.
@@ -42,6 +43,7 @@ class Plan:
     context: str = "128k"
     budget: Annotated[int | float, tyro.conf.arg(aliases=["--kept"])] = 0.25
     policy: str = "namm"
+    state: Literal["float", "byte"] = "float"
     update_interval: Annotated[int, tyro.conf.arg(aliases=["--n-up"])] = 512
     batch: int = 1
     dtype: str | None = None
@@ -61,6 +63,8 @@ class Plan:
         pruning = sorted(set(POLICIES) - {"full"})
         if self.policy not in pruning:
             raise unknown_name("policy that prunes", self.policy, pruning)
+        if self.state != "float" and self.policy != "namm":
+            raise UserError(f"state {self.state} is of the policy namm, not of {self.policy}")
         if self.dtype is not None and self.dtype not in DTYPES:
             raise unknown_name("dtype", self.dtype, DTYPES)
 
@@ -81,6 +85,6 @@ class Plan:
         from transfer.namm.network import NAMM, NAMMConfig
         from transfer.policies import get_policy
 
-        settings = {"namm": NAMM(NAMMConfig())} if self.policy == "namm" else {}
-        policy = get_policy(self.policy, **settings)
+        own = {"namm": NAMM(NAMMConfig()), "state": self.state} if self.policy == "namm" else {}
+        policy = get_policy(self.policy, **own)
         return Pruning(policy, self.update_interval, self.budget)

@@ -24,7 +24,9 @@ INTERVAL, BUDGET, PADDING = 16, 12, 9
 
 
 def rule(name):
+    name, bytes_, _ = name.partition(" in bytes")
     own = {"namm": NAMM.from_pretrained("recall")} if name == "namm" else {}
+    own |= {"state": "byte"} if bytes_ else {}
     return tiny.Uneven() if name == "uneven" else get_policy(name, **own)
 
 
@@ -94,6 +96,7 @@ def test_every_kind_of_policy_goes_on_to_the_same_bits(name, tmp_path):
     ("name", "settings"),
     [
         ("namm", {}),
+        ("namm in bytes", {"budget": BUDGET}),
         ("namm", {"eviction": "reference"}),
         ("namm", {"share": "layer", "budget": 0.3, "sinks": 2}),
         ("l2_norm", {"share": "model", "threshold": -3.0}),
@@ -232,6 +235,7 @@ def test_a_cache_is_refused_by_another_model_policy_and_setting(saved):
     ("policy", "other", "sentence"),
     [
         (lambda: rule("namm"), lambda: get_policy("namm", namm=NAMM.from_pretrained("replay")), ""),
+        (lambda: rule("namm in bytes"), lambda: rule("namm"), "namm state .byte"),
         (lambda: get_policy("random"), lambda: get_policy("random", seed=1), "random seed 0"),
         (lambda: Counting(3), lambda: Counting(4), "counting every 3"),
     ],

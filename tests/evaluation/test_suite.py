@@ -107,6 +107,12 @@ def test_every_section_gets_the_same_namms_and_threads_and_its_own_folder(tmp_pa
         assert section.run == RunOptions(out=tmp_path / name, threads=3)
 
 
+def test_every_section_compares_who_is_asked_for():
+    policy = ("namm:state=byte", "h2o")
+    for config in SuiteEval(policy=policy).sections().values():
+        assert config.contenders.policy == policy
+
+
 def test_changes_are_paired_and_averaged_over_tasks():
     tasks = control_tasks(
         a={"window": [50.0, 100.0], "namm": [60.0, 120.0]},

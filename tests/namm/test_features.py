@@ -211,7 +211,7 @@ def test_the_states_are_those_of_each_alone():
 
 
 def test_rates_are_sums_of_the_attention():
-    """Of a layer of which nothing left, all of it and with the decay, up to the last update."""
+    """Of a layer of which nothing left, up to the last update: all, with the decay, and squared."""
     layer, seen = held("rates", [7, 53]), 48
     torch.manual_seed(1)
     model = tiny.llama(layers=1, attn_implementation="eager").double()
@@ -220,7 +220,8 @@ def test_rates_are_sums_of_the_attention():
         [attention] = model(ids, output_attentions=True).attentions
     received = attention.unflatten(1, (2, -1)).mean(2)[0, :, :seen, :seen]
     weights = GAMMA ** torch.arange(seen - 1, -1, -1.0, dtype=torch.float64)
-    expected = [received.sum(1), (weights[:, None] * received).sum(1)]
+    faded, squares = (weights[:, None] * received).sum(1), received.square().sum(1)
+    expected = [received.sum(1), faded, squares]
     torch.testing.assert_close(layer.store.padded_state()[:, :seen], torch.stack(expected, -1))
 
 
@@ -231,14 +232,15 @@ def test_rates_by_hand():
     queries = (age[0] + 1).double()
     lately = (1 - GAMMA**queries) / (1 - GAMMA)
     received = torch.tensor([0.3, 0.1, 0.3], dtype=torch.float64)
-    state = torch.stack([received * queries, received * lately], -1)[None]
+    sums = [received * queries, received * lately, received.square() * queries]
+    state = torch.stack(sums, -1)[None]
     tokens = Tokens(state, age, 7 - age, torch.ones(1, 3, dtype=torch.bool), None, GAMMA)
     read = rates.read(tokens)[0]
-    for column in (0, 1):
+    for column in (0, 1, 2):
         torch.testing.assert_close(read[:, column], (received + 1e-6).log())
     values = (received / received.mean() + 1e-4).log()
     relative = (values - values.mean()) / values.std(correction=0)
-    for column in (2, 3):
+    for column in (3, 4, 5):
         torch.testing.assert_close(read[:, column], relative)
 
 

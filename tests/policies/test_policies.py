@@ -358,6 +358,44 @@ def test_long_uneven_heads_are_scored_as_in_one_padded_batch(monkeypatch):
     assert lengths[0] != lengths[1], "heads should differ"
 
 
+def in_bytes(config=None, **settings):
+    namm = NAMM.from_pretrained("universal") if config is None else NAMM(config)
+    return get_policy("namm", namm=namm, **settings)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "number"), [(torch.float32, 4), (torch.bfloat16, 2), (torch.float64, 8)]
+)
+def test_a_state_in_bytes_keeps_nearly_the_same_tokens_in_less(dtype, number):
+    """But for double precision, where all is exact."""
+    held = []
+    for state in ("float", "byte"):
+        layer = PrunedLayer(Pruning(in_bytes(state=state), N_UP, 24), 1)
+        query, key = (tensor.to(dtype) for tensor in inputs())
+        layer.attend(query, key, values().to(dtype), None, SCALE)
+        size = layer.store.state.nbytes / (HEADS * 24 * 17)
+        held.append((size, [set(head.tolist()) for head in layer.positions()]))
+    (whole, before), (less, after) = held
+    assert (whole, less) == (number, number if dtype == torch.float64 else 1)
+    assert all(len(one & other) >= 22 for one, other in zip(before, after))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        NAMMConfig(features="rates"),
+        NAMMConfig(features="log+slow"),
+        NAMMConfig(features="relative_slow"),
+        NAMMConfig(gamma=0.999),
+        NAMMConfig(features="received:RECEIVED"),
+    ],
+)
+def test_what_does_not_fit_into_bytes_is_refused(config):
+    with pytest.raises(UserError, match="does not fit into bytes; use state float"):
+        in_bytes(config, state="byte")
+    in_bytes(config)
+
+
 def test_an_unknown_policy_is_answered_with_the_nearest():
     with pytest.raises(UserError, match="unknown policy 'h20'; did you mean h2o"):
         get_policy("h20")

@@ -53,9 +53,8 @@ class NAMMPolicy(Policy):
             )
 
     def identity(self) -> Mapping[str, Any]:
-        """The NAMM, by all that it holds."""
-        state = {"state": self.state} if self.byte_state else {}
-        return {"namm": self.namm.digest(), **state}
+        """The NAMM, by all that it holds, and how what it keeps is stored."""
+        return {"namm": self.namm.digest(), "state": self.state}
 
     def looks_back(self, update_interval: int) -> int:
         """As far as the NAMM's feature does."""

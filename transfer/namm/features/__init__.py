@@ -4,7 +4,7 @@ spec                 the paper's spectrogram
 log, slow            its logarithms, under the NAMM's decay and under one of ten times its length
 relative             the logarithms among those of the head's other tokens: without a scale
 relative_slow        the same under the second decay
-rates                the plain attention a query, lately and since a token came: 2 numbers, not 17
+rates                plain attention a query since a token came, lately, and squared: 3 numbers
 ages, place, sink    where a token stands in its sequence, and in what is left of it
 norms                of keys and values, which are no attention
 two_decays           log+slow
