@@ -93,6 +93,14 @@ def test_runs_of_one_question_share_a_line():
     ]  # fmt: skip
 
 
+def test_a_namm_whose_state_is_bytes_stands_in_its_column():
+    plain = run(entry("full", None, 0.9), entry("namm:a", 0.25, 0.5))
+    stored = run(entry("full", None, 0.9), entry("namm:a:state=byte", 64, 0.6))
+    made = table([plain, stored])
+    assert made.splitlines()[0].startswith("| task | unpruned | namm-a | h2o |")
+    assert [line[2] for line in cells(made)] == ["**50.0** [40.0 60.0]", "**60.0** [50.0 70.0]"]
+
+
 def test_of_a_benchmark_only_the_mean_over_its_tasks_is_shown():
     tasks = [
         entry(policy, budget, mean) | {"task": f"longbench/{task}"}

@@ -206,7 +206,8 @@ def attach(
         share_floor: of a layer's budget, the part of the even share (a quarter) that each head
             keeps for itself.
         threshold: tokens that score below it leave, where there is no budget; None: the policy's.
-        settings: of the policy, when given by name.
+        settings: of the policy, when given by name or as a NAMM: `state="byte"` stores what a NAMM
+            keeps of a token in a byte a number.
 
     Returns:
         A context manager; at its end, or at `detach()`, the model is as it was.

@@ -23,10 +23,13 @@ BEGIN, END = "<!-- leaderboard -->", "<!-- /leaderboard -->"
 _MARKED = re.compile(rf"^{BEGIN}\n(.*\n)*?{END}$", re.MULTILINE)
 #: Who is no rule of eviction at the same memory.
 _UNRULED = ("full", "window", "cache", "oracle", "kvzip")
+#: How a NAMM's state is stored, which makes it no other NAMM.
+_STORED = ":state=byte"
 _NOTE = (
     "95% intervals over items; bold: the best of those that evict. All of a row hold the same: as "
-    "many tokens, in averages as many bytes as the NAMM. Unpruned is the full cache, "
-    "in Hopper and the control tasks the stock window; changes are in per cent of its score."
+    "many tokens, in averages as many bytes as the NAMM, however its state is stored. Unpruned is "
+    "the full cache, in Hopper and the control tasks the stock window; changes are in per cent of "
+    "its score."
 )
 
 
@@ -55,7 +58,7 @@ def table(runs: Sequence[Evaluated]) -> str:
             if base and own.base is None:
                 own.base = line
             elif not base:
-                own.pruned.setdefault(line["policy"], line)
+                own.pruned.setdefault(line["policy"].removesuffix(_STORED), line)
     rows = [one for one in asked.values() if any(_is_namm(policy) for policy in one.pruned)]
     namms = sorted({policy for one in rows for policy in one.pruned if _is_namm(policy)})
     head = [
