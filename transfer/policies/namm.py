@@ -1,7 +1,7 @@
 """The evolved network as a policy (paper section 3)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -34,7 +34,7 @@ class NAMMPolicy(Policy):
     """
 
     namm: NAMM
-    state: Literal["float", "byte"] = "float"
+    state: Literal["float", "byte"] = field(default="float", kw_only=True)
 
     name: ClassVar[str] = "namm"
     reads_attention: ClassVar[bool] = True
