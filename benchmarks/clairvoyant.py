@@ -25,6 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from transfer.adapters.placement import Placement
+from transfer.arguments import literal
 from transfer.cache.policy import Policy, Pruning
 from transfer.cache.window import AttentionWindow
 from transfer.errors import MOST_TOKENS, UserError
@@ -96,7 +97,7 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--data", type=Path, required=True, help="a text, or a folder of texts")
     parser.add_argument("--documents", type=int, default=4, help="windows read at most")
     parser.add_argument("--length", type=int, default=1024, help="tokens of a window")
-    parser.add_argument("--budget", nargs="+", type=float, default=[0.1, 0.25])
+    parser.add_argument("--budget", nargs="+", type=literal, default=[0.1, 0.25])
     parser.add_argument("--share", nargs="+", choices=("head", "layer"), default=["head", "layer"])
     parser.add_argument("--policy", nargs="+", default=["h2o", "namm:universal"])
     parser.add_argument("--update-interval", type=int, default=64)
@@ -168,7 +169,8 @@ def table_of(found: Sequence[Row]) -> list[str]:
         told = f"{change.mean:.3f}"
         if change.low is not None:
             told += f" [{change.low:.3f} {change.high:.3f}]"
-        lines.append(f"| {policy} | {budget:.0%} | {share} | {told} |")
+        held = f"{budget:.0%}" if budget < 1 else f"{budget} tokens"
+        lines.append(f"| {policy} | {held} | {share} | {told} |")
     return lines
 
 

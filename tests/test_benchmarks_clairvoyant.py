@@ -65,16 +65,20 @@ def words(tmp_path):
         (tmp_path / "text" / f"{number}.txt").write_text(text)
     return [
         "--model", str(tmp_path / "model"), "--data", str(tmp_path / "text"), "--documents", "2",
-        "--budget", "0.25", "--share", "layer", "--policy", "recency",
+        "--budget", "0.25", "20", "--share", "layer", "--policy", "recency",
     ]  # fmt: skip
 
 
 def test_its_table(words, capsys):
     clairvoyant.main([*words, "--length", "128", "--update-interval", "32"])
-    heads, _, ceiling, rule = capsys.readouterr().out.splitlines()
+    heads, _, *lines = capsys.readouterr().out.splitlines()
     assert heads == "| policy | budget | shared by | log-likelihood - full |"
-    assert ceiling.startswith("| clairvoyant | 25% | layer | ")
-    assert rule.startswith("| recency | 25% | layer | ") and "[" in rule
+    assert [line.split(" | ")[:3] for line in lines] == [
+        [f"| {policy}", budget, "layer"]
+        for policy in ("clairvoyant", "recency")
+        for budget in ("25%", "20 tokens")
+    ]
+    assert all("[" in line for line in lines)
 
 
 @pytest.mark.parametrize(
