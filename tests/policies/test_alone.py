@@ -35,7 +35,7 @@ def drawn(batch, seen, kept, missing, seed):
 def window(query, key, value, held, lse, first, budget):
     """A window over the tokens that are held."""
     batch, heads, seen = held.shape
-    store = PackedTokens(key, value, 0, False, 3)
+    store = PackedTokens(key, value, 0, torch.float64, 3)
     store.append(key, value, [first] * batch, None)
     store.keep(held, key.new_zeros(batch, heads, seen, 0), 2)
     return AttentionWindow(

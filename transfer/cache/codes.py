@@ -1,8 +1,8 @@
 """How the numbers of a policy's state are stored: as they are, in half precision, or as bytes.
 
 A byte holds a logarithm: numbers from 16 down to 2e-8 in steps of 8.4 %, and 0 for what is less. A
-step is what 8 queries let fade at the NAMMs' decay of 0.99, so that fading loses nothing to
-rounding, however few queries come at a time.
+step is what 8 queries let fade at a decay of 0.99 a query, so that fading loses nothing to
+rounding, however few of them come at a time.
 """
 
 import math
