@@ -36,6 +36,7 @@ from benchmarks import (
     scoring,
     video,
 )
+from benchmarks.entry import as_command
 from benchmarks.measure import Row
 from transfer.errors import UserError, unknown_name
 from transfer.files import write_json
@@ -109,8 +110,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    as_command(main)

@@ -14,7 +14,6 @@ import argparse
 import math
 import os
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any
 # Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from benchmarks.entry import as_command
 from transfer.cli import INTERRUPTED
 from transfer.cli import main as command
 from transfer.errors import UserError, unknown_name
@@ -263,10 +263,4 @@ def spread(values: Sequence[float]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    as_command(main)

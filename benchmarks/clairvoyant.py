@@ -10,7 +10,6 @@ past alone. The table is of the mean change of a token's log-likelihood against 
 
 import argparse
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -24,6 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from benchmarks.entry import as_command
 from transfer.adapters.placement import Placement
 from transfer.arguments import literal
 from transfer.cache.policy import Policy, Pruning
@@ -175,8 +175,4 @@ def table_of(found: Sequence[Row]) -> list[str]:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    as_command(main)
