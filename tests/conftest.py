@@ -3,7 +3,7 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("JAXTYPING_DISABLE", "0")
 
-from jaxtyping import install_import_hook
+from jaxtyping import config, install_import_hook
 
 # Shapes in signatures are checked at run time in tests (and only there).
 install_import_hook("transfer", "beartype.beartype")
@@ -18,6 +18,16 @@ if not torch.cuda.is_available():
 
 settings.register_profile("transfer", deadline=None, derandomize=True)
 settings.load_profile("transfer")
+
+_seen = set()
+
+
+@pytest.fixture(autouse=True)
+def _shapes_are_checked_in_the_first_case_of_a_test(request):
+    # In every case they would take a third of the suite's time.
+    test = request.node.nodeid.partition("[")[0]
+    config.update("jaxtyping_disable", test in _seen)
+    _seen.add(test)
 
 
 @pytest.fixture(autouse=True)
