@@ -138,11 +138,12 @@ def _refuse_others(who: str, said: dict[str, Any], env: str | None, quality: str
             f"{who} was trained for {trained_in}, not for {env}; "
             "leave --env out or choose another model"
         )
-    if quality is not None and trained_on not in (None, quality):
-        raise UserError(
-            f"{who} was trained on {trained_on} data, not on {quality}; "
-            "leave --quality out or choose another model"
-        )
+    for named, where in ((quality, "--quality"), (data_quality(env), "the data of --env")):
+        if named is not None and trained_on not in (None, named):
+            raise UserError(
+                f"{who} was trained on {trained_on} data, not on {named}; "
+                f"leave {where} out or choose another model"
+            )
 
 
 def _arrays(path: Path) -> dict[str, Any]:

@@ -189,7 +189,10 @@ def shipped_for(env: str | None, quality: str | None) -> str:
     Raises:
         UserError: none is of this environment.
     """
-    short, quality = env_name(env or HOPPER.name), quality or data_quality(env)
+    short, named = env_name(env or HOPPER.name), data_quality(env)
+    if quality is not None and named not in (None, quality):
+        raise UserError(f"--env {env} is of {named} data, not of {quality}; leave one of them out")
+    quality = quality or named
     name = f"{CONTROL}-{short}-{quality}" if quality else control_model(short)
     if name is None:
         raise UserError(f"no Decision Transformer ships for {env}; name the folder of one")

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from transfer.checkpoints import shipped
-from transfer.errors import unknown_name
+from transfer.errors import UserError
 from transfer.plugins import ENVIRONMENTS
 
 #: Of an environment's shipped models, the first of these that there is.
-_QUALITIES = ("mixed", "medium-replay", "expert", "medium", "none")
+_QUALITIES = ("mixed", "medium-replay", "expert", "medium", "none", "learned")
 #: No NAMM is evolved or chosen on these, so that what it does there is news.
 HELD_OUT = ("decision-transformer-tmaze-stretched", "decision-transformer-gates-stretched")
 
@@ -36,5 +36,5 @@ def control_model(task: str) -> str | None:
     names = [f"decision-transformer-{task}-{quality}" for quality in _QUALITIES]
     found = [name for name in names if name in known]
     if not found:
-        raise unknown_name("Decision Transformer", names[0], known)
+        raise UserError(f"no Decision Transformer ships for {task}; name the folder of one")
     return found[0]

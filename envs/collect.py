@@ -36,7 +36,7 @@ _BAR = 40
 _PACKAGES = ("gymnasium", "mujoco", "numpy")
 _OF_EXPERT = ("episodes", "skilled", "format")
 _OF_POLICY = (
-    "env_version", "steps", "eval_every", "eval_episodes", "medium_fraction", "medium_transitions",
+    "steps", "eval_every", "eval_episodes", "medium_fraction", "medium_transitions",
     "expert_transitions",
 )  # fmt: skip
 
@@ -57,7 +57,7 @@ class CollectConfig:
         skilled: share of the episodes that the expert plays rightly throughout; in the others each
             action that depends on something remembered is wrong with probability 1/2.
         format: d4rl, one flat file, or minari, a folder; of an expert's.
-        env_version: v4 or v5.
+        env_version: v4 or v5; by default as --env says, or v4.
         steps: environment steps of training; a larger number continues a finished run.
         eval_every: steps between checkpoints.
         eval_episodes: deterministic episodes that judge a checkpoint.
@@ -73,7 +73,7 @@ class CollectConfig:
     episodes: int = 4000
     skilled: float = 0.85
     format: Layout = "d4rl"
-    env_version: str = "v4"
+    env_version: str | None = None
     steps: int = 300_000
     eval_every: int = 25_000
     eval_episodes: int = 5

@@ -109,7 +109,8 @@ class Environment:
                     f"environment {self.name} has the setting {name} {shown(value)}, which cannot "
                     "be written down; use finite numbers, texts, and lists of them"
                 )
-        return self._with_settings(self.name)
+        other = self.name in D4RL and not self.id.endswith(VERSIONS[0])
+        return self._with_settings(self.id if other else self.name)
 
     def _with_settings(self, base: str) -> str:
         said = ",".join(f"{name}={_spelled(value)}" for name, value in self.settings.items())
@@ -169,7 +170,7 @@ _D4RL = re.compile(rf"({'|'.join(D4RL)})(?:-(v\d+)|-({'|'.join(QUALITIES)})-v2)?
 
 
 @typed
-def environment(name: str, version: str = "v4") -> Environment:
+def environment(name: str, version: str | None = None) -> Environment:
     """The environment behind a name.
 
     Args:
@@ -177,11 +178,12 @@ def environment(name: str, version: str = "v4") -> Environment:
             another of ours, such as tmaze; a registered one or an entry point's;
             `package.module:ATTRIBUTE`; or an id of Gymnasium, `package.module:Id-v0` where that
             module registers it. Settings may follow a colon: `tmaze:length=400`.
-        version: v4 or v5 of the first three; one within `name` goes first.
+        version: v4 or v5 of the first three; by default the one within `name`, or v4.
 
     Raises:
-        UserError: no such environment, a version that is no longer run, settings that it does not
-            take, or observations or actions that are no fixed number of numbers.
+        UserError: no such environment, a version that is no longer run or not the one within
+            `name`, settings that it does not take, or observations or actions that are no fixed
+            number of numbers.
     """
     name, settings = parted(name)
     found = _named(name, version)
@@ -193,9 +195,19 @@ def environment(name: str, version: str = "v4") -> Environment:
     return replace(found, horizon=horizon) if horizon and follows else found
 
 
-def _named(name: str, version: str) -> Environment:
+def _named(name: str, version: str | None) -> Environment:
     if named := _D4RL.fullmatch(name):
-        return _versioned(ENVIRONMENTS.get(named[1].lower()), named[2] or version)
+        said = named[2] and named[2].lower()
+        if said and version not in (None, said):
+            raise UserError(
+                f"environment {name} is of version {said}, not {version}; leave one of the two out"
+            )
+        return _versioned(ENVIRONMENTS.get(named[1].lower()), said or version or VERSIONS[0])
+    if version is not None:
+        raise UserError(
+            f"environment {name} has no version {version}, which {', '.join(D4RL)} alone have; "
+            "leave --env-version out"
+        )
     module, _, attribute = name.partition(":")
     if name in ENVIRONMENTS or (module and attribute.isidentifier()):
         return replace(ENVIRONMENTS.get(name), name=name)
@@ -254,14 +266,14 @@ def env_name(name: str) -> str:
 
 
 @typed
-def env_id(name: str, version: str = "v4") -> str:
+def env_id(name: str, version: str | None = None) -> str:
     """Gymnasium's id of an environment; see `environment`."""
     return environment(name, version).id
 
 
 @typed
 def make_env(
-    env: Environment | str, version: str = "v4", render_mode: str | None = None
+    env: Environment | str, version: str | None = None, render_mode: str | None = None
 ) -> gymnasium.Env:
     """One environment without Gymnasium's checks of every step.
 
@@ -274,7 +286,7 @@ def make_env(
 
 @typed
 def make_envs(
-    env: Environment | str, count: int, version: str = "v4", *, video: bool = False
+    env: Environment | str, count: int, version: str | None = None, *, video: bool = False
 ) -> list[gymnasium.Env]:
     """Make `count` environments of one kind.
 

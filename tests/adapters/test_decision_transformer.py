@@ -434,6 +434,7 @@ def test_what_contradicts_the_models_own_file_is_refused(folder):
     for given, sentence in (
         ({"env": "walker2d"}, "was trained for hopper, not for walker2d; leave --env out"),
         ({"quality": "expert"}, "was trained on mixed data, not on expert; leave --quality out"),
+        ({"env": "hopper-medium-v2"}, "on mixed data, not on medium; leave the data of --env out"),
         ({"statistics": folder / "x.json"}, "own state statistics; leave --state-statistics out"),
     ):
         with pytest.raises(UserError, match=sentence):
@@ -445,6 +446,11 @@ def test_the_short_name_is_the_shipped_one_for_environment_and_quality():
     control = load_control_model("decision-transformer", "walker2d", "medium")
     assert (control.env, control.quality) == ("walker2d", "medium")
     assert load_control_model("decision-transformer", "hopper-expert-v2").quality == "expert"
+    with pytest.raises(UserError, match="--env hopper-medium-v2 is of medium data, not of expert;"):
+        load_control_model("decision-transformer", "hopper-medium-v2", "expert")
+    with pytest.raises(UserError, match="no Decision Transformer ships for gates4; name"):
+        load_control_model("decision-transformer", "gates4")
+    assert load_control_model("decision-transformer", "repeat-previous").env == "repeat-previous"
     with pytest.raises(UserError, match=r"of quality fast for hopper is shipped \(shipped:"):
         load_control_model("decision-transformer", "hopper", "fast")
     with pytest.raises(UserError, match=r"no Decision Transformer ships for Pendulum-v1; name"):

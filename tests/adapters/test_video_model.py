@@ -393,11 +393,22 @@ def test_doctor_checks_a_video_model(folder):
 
 def test_the_example(folder, tmp_path, monkeypatch, capsys):
     example = Path(__file__).parents[2] / "examples" / "video_qa.py"
-    assert len(example.read_text().splitlines()) < 30
     video = tiny_video.write_video(tmp_path / "v.mp4", 20)
-    words = ["video_qa.py", str(folder), str(video), QUESTION, "recency", "0.5", "8"]
-    monkeypatch.setattr("sys.argv", words)
-    runpy.run_path(str(example), run_name="__main__")
-    said, report, *_ = capsys.readouterr().out.splitlines()
+
+    def run(*words):
+        monkeypatch.setattr("sys.argv", ["video_qa.py", str(folder), str(video), *words])
+        runpy.run_path(str(example), run_name="__main__")
+        return capsys.readouterr()
+
+    said, report, *_ = run(QUESTION, "recency", "0.5", "8").out.splitlines()
     assert set(said.split()) <= set(tiny_video.WORDS.split())
     assert "tokens seen" in report
+    assert "100.0% kept" in run(QUESTION, "full", "None", "8").out
+    assert "the model does not know 'zebra'" in run("zebra ?", "recency", "64", "8").err
+    for words, sentence in (
+        ([QUESTION, "h3o"], "error: unknown policy 'h3o'"),
+        ([QUESTION, "recency", "abc"], "error: "),
+        ([], "BUDGET: a share of the tokens"),
+    ):
+        with pytest.raises(SystemExit, match=sentence):
+            run(*words)

@@ -38,12 +38,30 @@ def play(env, seed, steps=200):
         ("hopper", "v4", "Hopper-v4"),
         ("halfcheetah", "v5", "HalfCheetah-v5"),
         ("Walker2d", "v4", "Walker2d-v4"),
-        ("hopper-v5", "v4", "Hopper-v5"),
+        ("hopper", None, "Hopper-v4"),
+        ("hopper-v5", None, "Hopper-v5"),
+        ("Hopper-V5", "v5", "Hopper-v5"),
         ("hopper-medium-v2", "v5", "Hopper-v5"),
     ],
 )
 def test_short_names_become_ids(name, version, expected):
     assert env_id(name, version) == expected
+    found = environment(name, version)
+    assert environment(found.spelled) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "sentence"),
+    [
+        ("hopper-v5", "v4", "hopper-v5 is of version v5, not v4; leave one of the two out"),
+        ("Hopper-v4", "v5", "Hopper-v4 is of version v4, not v5"),
+        ("tmaze", "v4", "tmaze has no version v4, which hopper, halfcheetah, walker2d alone have"),
+        ("CartPole-v1", "v5", "CartPole-v1 has no version v5"),
+    ],
+)
+def test_versions_that_contradict_the_name_are_refused(name, version, sentence):
+    with pytest.raises(UserError, match=sentence):
+        environment(name, version)
 
 
 def test_env_name_accepts_ids_and_dataset_names():
@@ -189,7 +207,7 @@ def test_references_that_make_no_score(settings):
 
 
 @pytest.mark.parametrize(
-    ("name", "version"), [("hopper", "v2"), ("hopper", "v3"), ("hopper-v2", "v4")]
+    ("name", "version"), [("hopper", "v2"), ("hopper", "v3"), ("hopper-v2", None)]
 )
 def test_old_versions_are_refused_with_the_remedy(name, version):
     with pytest.raises(UserError, match=r"mujoco-py.*use v4"):

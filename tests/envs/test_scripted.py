@@ -121,7 +121,7 @@ def test_minari_loads_the_folder(tmp_path):
     [
         ({"env": "CartPole-v1"}, "CartPole-v1 has no method `expert`, and a policy is trained for"),
         ({"steps": 10}, "--steps is of no use for .*, whose data are of its scripted expert"),
-        ({"env_version": "v5"}, "--env-version is of no use"),
+        ({"env_version": "v5"}, "has no version v5, .* leave --env-version out"),
         ({"env": "hopper", "skilled": 0.5}, "--skilled is of no use for hopper, .* of a policy"),
         ({"env": "hopper", "format": "minari"}, "--format is of no use for hopper"),
         ({"out": None}, "--out is missing"),

@@ -1,6 +1,7 @@
 """Exactly the frames asked for, whoever reads them, or one sentence with every cause."""
 
 import os
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -201,6 +202,15 @@ def test_more_frames_than_the_video_has(h264, sampling):
     assert clip.notes == (
         f"video {h264} has 50 frames, fewer than the 51 asked for; all are taken",
     )
+
+
+@needs_decord
+@pytest.mark.parametrize("name", ["12:30:05.mp4", "http:x.mp4"])
+def test_a_name_with_a_colon_is_no_address(h264, tmp_path, monkeypatch, name):
+    shutil.copy(h264, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    check_both(Path(name), range(50))
+    assert numbers(read_clip(Path(name), 2)) == [0, 49]
 
 
 def test_probe(h264):

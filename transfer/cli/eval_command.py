@@ -59,7 +59,7 @@ def run(config: EvalConfig) -> int:
     """Evaluate, print the tables or JSON, and say how it ended."""
     lost = "no result was kept; --out keeps what has ended"
     kept = f"kept in {config.run.out}; the same command goes on from there"
-    with resumable(f"what had ended is {kept}" if config.run.out else lost):
+    with resumable(f"whatever had ended is {kept}" if config.run.out else lost):
         results = _evaluate(config)
     if config.run.json:
         print(json.dumps(results.as_json(), indent=1))

@@ -45,8 +45,9 @@ class ControlEval(EvalConfig):
             default mixed, where there is no such model medium-replay.
         state_statistics: JSON or .npz with state_mean and state_std, for a model without
             control.json.
-        env_version: v4 has the rewards of D4RL's environments; v5 differs in the last step's reward
-            and in Walker2d's feet.
+        env_version: v4 or v5 of hopper, halfcheetah and walker2d, by default as --env says, or v4,
+            which has the rewards of D4RL's environments; v5 differs in the last step's reward and
+            in Walker2d's feet.
         memory: memories without a policy. window: the last K steps are encoded anew at every step,
             the published protocol; cache: incremental, as many tokens first-in-first-out; full:
             incremental, all tokens.
@@ -62,8 +63,8 @@ class ControlEval(EvalConfig):
         noise_every: steps from the beginning of one burst to the next.
         noise_length: steps of a burst.
         max_steps: episodes are cut here; by default the environment's horizon.
-        num_envs: environments that run at once. Another number changes the last bits of the
-            actions, and so the returns; the same number gives the same digits.
+        num_envs: episodes that are played at once; of fewer --episodes, all. Another number changes
+            the last bits of the actions, and so the returns; the same gives the same digits.
         video: film one more episode into an .mp4 or .gif file; with the first policy and seed.
         contenders: who is compared.
         place: where the model computes.
@@ -76,7 +77,7 @@ class ControlEval(EvalConfig):
     env: tuple[str, ...] = ()
     quality: str | None = None
     state_statistics: Path | None = None
-    env_version: Literal["v4", "v5"] = "v4"
+    env_version: Literal["v4", "v5"] | None = None
     memory: tuple[Remembered, ...] = ("window", "cache", "full")
     episodes: int = 20
     seeds: tuple[int, ...] = (0,)

@@ -46,8 +46,9 @@ class DecordReader:
         # What goes wrong is raised too, and then told in one sentence.
         decord.logging.set_level(decord.logging.QUIET)
         with _quiet():
-            # A string, as ctypes knows no Path; one thread, so that processes may be forked.
-            self._reader = decord.VideoReader(str(video), num_threads=1)
+            # A string, as ctypes knows no Path, and no address, which a name with a colon would be;
+            # one thread, so that processes may be forked.
+            self._reader = decord.VideoReader(str(video.absolute()), num_threads=1)
             shown = self._reader.get_frame_timestamp(range(len(self._reader)))[:, 0]
             keys = self._reader.get_key_indices()
         _check_times(shown, index)

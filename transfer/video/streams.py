@@ -29,8 +29,8 @@ def opened(
     """
     import av
 
-    # Titles need not be UTF-8.
-    with av.open(str(video), metadata_errors="replace") as container:
+    # A name with a colon would be an address. Titles need not be UTF-8.
+    with av.open(str(video.absolute()), metadata_errors="replace") as container:
         stream = _chosen(video, moving(container), number)
         stream.codec_context.thread_count = 1
         yield container, stream

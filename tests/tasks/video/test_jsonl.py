@@ -28,6 +28,34 @@ def test_a_text_counts_before_a_letter(tmp_path):
     assert BENCHMARK.read(write(tmp_path, record))[0].answer == 1
 
 
+@pytest.mark.parametrize("form", ["{}. {}", "{}.{}", "{}) {}", "({}) {}"])
+def test_letters_that_stand_in_the_options_are_not_said_twice(tmp_path, form):
+    lettered = [form.format(*both) for both in zip("AB", RECORD["options"])]
+    for answer in (1, "B", "a dog", lettered[1]):
+        [question] = BENCHMARK.read(
+            write(tmp_path, {**RECORD, "options": lettered, "answer": answer})
+        )
+        assert (question.options, question.answer) == (("a cat", "a dog"), 1)
+    some = ["A. a cat", "a dog"]
+    [question] = BENCHMARK.read(write(tmp_path, {**RECORD, "options": some, "answer": some[0]}))
+    assert (question.options, question.answer) == (tuple(some), 0)
+
+
+def test_a_number_is_an_index_unless_it_could_be_another_options_text(tmp_path):
+    for options, answer, option in (
+        ([3, 4, 5, 6], "3", 0),
+        (["0", "1"], 1, 1),
+        ([30, 40], 1, 1),
+        ([3, 4, 5, 6], "D", 3),
+    ):
+        record = {**RECORD, "options": options, "answer": answer}
+        assert BENCHMARK.read(write(tmp_path, record))[0].answer == option
+    [broken] = BENCHMARK.read(write(tmp_path, {**RECORD, "options": [3, 4, 5, 6], "answer": 3}))
+    assert "has the answer 3, which is the text of one option and the index of another; give" in (
+        broken.reason
+    )
+
+
 def test_whole_record(tmp_path):
     more = {"id": "q", "category": "pets", "group": "g", "start": 1, "end": 2.5, "answer": 0}
     path = write(tmp_path, {**RECORD, **more}, "", {**RECORD, "video": "/elsewhere/v.mp4"})

@@ -27,7 +27,8 @@ class PretrainConfig:
             names (hopper-medium-v2) are of files downloaded to ~/.d4rl/datasets.
         out: folder of the finished model.
         env: hopper, halfcheetah, walker2d, tmaze or any other, as of eval control.
-        env_version: v4 or v5, of the environment that snapshots are judged in.
+        env_version: v4 or v5, of the environment that snapshots are judged in; by default as --env
+            says, or v4.
         quality: what the data are called in the model's card.
         targets: returns to ask for; snapshots are compared at the first. By default those of the
             original: 3600 and 1800, for halfcheetah 12000 and 6000, for walker2d 5000 and 2500;
@@ -71,7 +72,7 @@ class PretrainConfig:
     dataset: tuple[str, ...]
     out: Path
     env: str = "hopper"
-    env_version: str = "v4"
+    env_version: str | None = None
     quality: str = "mixed"
     targets: tuple[float, ...] = ()
     scale: float = 1000.0

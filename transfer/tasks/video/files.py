@@ -259,10 +259,11 @@ def _converted(
 
 
 def unlettered(options: Sequence[str]) -> tuple[str, ...]:
-    """Options without the letters "A. " that all of them begin with; else as they are."""
-    if all(text.startswith(f"{letter}.") for letter, text in zip(LETTERS, options)):
-        return tuple(text[2:].strip() for text in options)
-    return tuple(options)
+    """Options without the letters, "A. " or "(A) ", that all begin with; else as they are."""
+    found = [re.match(rf"\(?{letter}[.)]", text) for letter, text in zip(LETTERS, options)]
+    if None in found:
+        return tuple(options)
+    return tuple(text[mark.end() :].strip() for mark, text in zip(found, options) if mark)
 
 
 def _json_lines(path: Path) -> list[Any]:

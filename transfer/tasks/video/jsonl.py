@@ -1,13 +1,15 @@
 """The user's own questions, one JSON object a line.
 
-`{"video": "cat.mp4", "question": "What jumps?", "options": ["a cat", "a dog"], "answer": "A"}`;
-`id`, `category`, `group`, `start` and `end` (in seconds) may stand beside them, and `folder_fps`,
-the pictures a second (1.0 by default) where the video is a folder of pictures.
+`{"video": "cat.mp4", "question": "What jumps?", "options": ["a cat", "a dog"], "answer": "A"}`. An
+option may begin with its letter, if all do (`"A. a cat"`). An answer is an option's letter, its
+text, or as a number its index from 0. `id`, `category`, `group`, `start` and `end` (in seconds) may
+stand beside them, and `folder_fps`, the pictures a second (1.0 by default) where the video is a
+folder of pictures.
 """
 
 from dataclasses import dataclass
 
-from transfer.tasks.video.files import Row
+from transfer.tasks.video.files import Row, unlettered
 from transfer.tasks.video.published import PublishedTask
 from transfer.tasks.video_records import LETTERS, VideoQuestion
 
@@ -22,13 +24,13 @@ class OwnQuestions(PublishedTask):
 
     def question(self, row: Row) -> VideoQuestion:
         """The question of one line."""
-        options, rate = row.texts("options"), row.number("folder_fps")
+        given, rate = row.texts("options"), row.number("folder_fps")
         return VideoQuestion(
             row.id,
             row.file.parent / row.text("video"),
             row.text("question"),
-            options,
-            _answer(row, options),
+            unlettered(given),
+            _answer(row, given),
             category=row.text("category") if row.get("category") else "",
             group=row.text("group") if row.get("group") else "",
             start=row.number("start"),
@@ -37,13 +39,21 @@ class OwnQuestions(PublishedTask):
         )
 
 
-def _answer(row: Row, options: tuple[str, ...]) -> int | None:
+def _answer(row: Row, given: tuple[str, ...]) -> int | None:
     """An index from 0, an option's text, or a letter; a text that is an option counts as that."""
-    value = row.get("answer")
+    value, options = row.get("answer"), unlettered(given)
     if not isinstance(value, str):
-        return row.index("answer")
-    if value.strip() in options:
-        return row.choice("answer", options)
+        index, text = row.index("answer"), str(value)
+        if text in options and options.index(text) != index:
+            raise row.error(
+                f"has the answer {value!r}, which is the text of one option and the index of"
+                " another",
+                "give the option's letter",
+            )
+        return index
+    for texts in (options, given):
+        if value.strip() in texts:
+            return texts.index(value.strip())
     if value.strip().upper() in tuple(LETTERS):
         return row.letter("answer")
     raise row.error(
