@@ -22,7 +22,7 @@ from transfer.envs.environment import D4RL, Environment, env_id, env_name, envir
 from transfer.envs.learner import Learner
 from transfer.envs.scripted import Layout, checked_place, has_expert, play, write
 from transfer.envs.training_run import Checkpoint, TrainingRun
-from transfer.errors import UserError, check_at_least, percent, resumable
+from transfer.errors import UserError, check_at_least, check_unused, percent, resumable
 from transfer.files import cache_folder, locked, remove_partial
 from transfer.progress import bars, waiting
 from transfer.provenance import command_line, versions
@@ -116,12 +116,8 @@ class CollectConfig:
                 f"--seed is {self.seed}, and evaluations play the episodes of seeds from 0 on; "
                 f"use {EXPERT_SEED} or more for data"
             )
-        for name in _OF_POLICY if scripted else _OF_EXPERT:
-            if getattr(self, name) != getattr(CollectConfig, name):
-                raise UserError(
-                    f"--{name.replace('_', '-')} is of no use for {self.env}, whose data are of "
-                    f"{'its scripted expert' if scripted else 'a policy'}; leave it out"
-                )
+        whose = f"{self.env}, whose data are of {'its scripted expert' if scripted else 'a policy'}"
+        check_unused(self, whose, *(_OF_POLICY if scripted else _OF_EXPERT))
 
     @property
     def run(self) -> TrainingRun:

@@ -85,6 +85,17 @@ def check_at_least(least: int, config: object, *names: str, most: int = MOST) ->
                 raise UserError(f"--{name.replace('_', '-')} is {value}; use {bound}")
 
 
+def check_unused(config: object, who: str, *names: str) -> None:
+    """Refuse options that somebody does not look at and that are not as they are by default.
+
+    Raises:
+        UserError: the first of them.
+    """
+    for name in names:
+        if getattr(config, name) != getattr(type(config), name):
+            raise UserError(f"--{name.replace('_', '-')} is of no use for {who}; leave it out")
+
+
 def check_above_zero(config: object, *names: str, most: int | float = MOST) -> None:
     """Refuse options that are no number above 0, or a larger one than makes sense.
 

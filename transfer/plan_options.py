@@ -61,6 +61,13 @@ class Plan:
                 f"budget {self.budget}: use a share above 0, up to 1.0, or a whole number of tokens"
             )
         pruning = sorted(set(POLICIES) - {"full"})
+        named, *said = self.policy.split(":")
+        if said and named in pruning:
+            state = " --state byte" if "state=byte" in said else ""
+            raise UserError(
+                f"policy {self.policy!r}: a plan is the same for all of {named}; "
+                f"use --policy {named}{state}"
+            )
         if self.policy not in pruning:
             raise unknown_name("policy that prunes", self.policy, pruning)
         if self.state != "float" and self.policy != "namm":

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from transfer import attach
 from transfer.cache.layer import PrunedLayer
 from transfer.cache.policy import Pruning
 from transfer.cache.queries import STRIDE
@@ -92,6 +93,23 @@ def test_in_pieces_as_in_one(update_interval, cuts, groups, padding, seed):
         ]
         if tokens % update_interval == 0:
             torch.testing.assert_close(states[0][:count], states[1][:count], rtol=1e-9, atol=1e-9)
+
+
+class Silent(tiny.Uneven):
+    """Looks at attention and does not say so."""
+
+    def score(self, window, state):
+        return window.column_sums(), state
+
+
+def test_a_policy_that_looks_without_saying_so_is_told_what_to_say():
+    model = tiny.llama(layers=1)
+    with (
+        torch.no_grad(),
+        attach(model, Silent(), update_interval=8, budget=4) as memory,
+        pytest.raises(UserError, match="say reads_attention = True in its class"),
+    ):
+        model(torch.randint(3, 97, (1, 16)), cache=memory.new_cache())
 
 
 class Multiples(tiny.Uneven):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import tiny
@@ -186,6 +187,9 @@ def test_the_command_line_prints_a_table_and_json(config, capsys):
         ({"budget": (None,)}, "give it a budget"),
         ({"length": (5000,)}, "longer than the 4096 positions"),
         ({"length": (20,)}, "cannot hold"),
+        ({"data": Path("texts")}, "--data is of no use for .*, a model of symbols, which reads no"),
+        ({"question": ("seen",)}, "--question is of no use for .*, a model of symbols"),
+        ({"max_length": 64}, "--max-length is of no use for"),
         # The first document fits into 50 tokens, a later one does not.
         ({"length": (50,)}, "50 tokens cannot hold this task's facts and questions, which are 57"),
     ],

@@ -125,3 +125,5 @@ def test_bad_settings_are_one_sentence(config):
         evaluate(changed(config, length=(5000,)))
     with pytest.raises(UserError, match="length is 1; a window"):
         evaluate(changed(config, length=(1,)))
+    with pytest.raises(UserError, match="--question is of no use for --task perplexity; leave it"):
+        evaluate(changed(config, question=("seen",)))

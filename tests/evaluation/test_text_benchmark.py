@@ -349,6 +349,10 @@ def test_long_prompts_lose_their_middle(config, monkeypatch, most):
         ({"length": (1,)}, "cannot hold the facts and questions of recall"),
         ({"prompt": "chat"}, "has no chat template"),
         ({"max_length": 1}, "--max-length is 1; use 2 or more"),
+        (
+            {"task": ("recall",), "data": Path("texts")},
+            r"--data is of no use for task recall, which reads none \(--task perplexity would\)",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(config, changes, sentence):

@@ -240,7 +240,8 @@ class AttentionWindow:
     def _need_queries(self) -> Queries:
         if self._queries is None or not self._queries.rows:
             raise UserError(
-                "this cache did not remember its queries; attach with expose_attention=True"
+                "this cache did not remember its queries; let the policy that looks at them say "
+                "reads_attention = True in its class, or attach with expose_attention=True"
             )
         return self._queries
 

@@ -11,7 +11,7 @@ from transfer.adapters.weights import weights_digest
 from transfer.attachment.adapter import get_adapter
 from transfer.attachment.memory import Memory
 from transfer.cache.footprint import LayerShape
-from transfer.errors import UserError, unknown_name
+from transfer.errors import UserError, check_unused, unknown_name
 from transfer.evaluation.benchmark import Benchmark, Block, Row
 from transfer.evaluation.contenders import Contender, full, plan
 from transfer.evaluation.digest import model_digest
@@ -49,6 +49,8 @@ class LanguageBenchmark(Benchmark):
 
     def __init__(self, config: LanguageEval) -> None:
         self.config, self.model = config, config.model
+        symbols = f"{config.model}, a model of symbols, which reads no text"
+        check_unused(config, symbols, "data", "question", "prompt", "max_length")
         self._makers = {name: self.maker(name) for name in config.task}
         self.language: LanguageModel = load_language_model(
             config.model, config.trust_remote_code, **config.place.settings

@@ -17,7 +17,7 @@ from transfer.adapters.weights import weights_digest
 from transfer.attachment.adapter import get_adapter
 from transfer.attachment.memory import Memory
 from transfer.cache.footprint import LayerShape
-from transfer.errors import UserError
+from transfer.errors import UserError, check_unused
 from transfer.evaluation.benchmark import Benchmark, Block, Row
 from transfer.evaluation.contenders import Contender, full, plan
 from transfer.evaluation.digest import model_digest
@@ -57,6 +57,7 @@ class PerplexityBenchmark(Benchmark):
             raise UserError("--task perplexity needs texts; name a file or folder with --data")
         if min(config.length) < 2:
             raise UserError(f"length is {min(config.length)}; a window needs 2 tokens or more")
+        check_unused(config, "--task perplexity", "question", "prompt", "max_length", "depth")
         self.config, self.model = config, config.model
         self.language = load_language_model(
             config.model, config.trust_remote_code, **config.place.settings

@@ -32,7 +32,7 @@ from transfer.attachment.memory import Memory
 from transfer.cache.cache import PrunedCache
 from transfer.cache.footprint import LayerShape
 from transfer.cache.policy import Pruning
-from transfer.errors import UserError, unknown_name
+from transfer.errors import UserError, check_unused, unknown_name
 from transfer.evaluation.benchmark import Benchmark, Block, Row
 from transfer.evaluation.contenders import Contender, full, plan
 from transfer.evaluation.digest import model_digest, samples_digest
@@ -131,6 +131,9 @@ class TextBenchmark(Benchmark):
         self.tasks = {
             task.name: task for name in dict.fromkeys(config.task) for task in self.tasks_of(name)
         }
+        if not any(task.reads_data for task in self.tasks.values()):
+            whose = f"task {' '.join(config.task)}, which reads none (--task perplexity would)"
+            check_unused(config, whose, "data")
         self._asked = [one for task in self.tasks.values() for one in self._samples(task)]
         self._whole: tuple[list[Asked], list[Row]] | None = None
         named = dict.fromkeys(name for one in self._asked for name in one.sample.groups)

@@ -66,6 +66,7 @@ class ReadingTask(ABC):
         ends_at_newline: whether a reply is its first line, after one token at least.
         chance: score of who guesses; 0 where there is nothing to guess from.
         family: the benchmark over whose tasks a mean is reported; empty: none.
+        reads_data: whether it looks at data of the user's.
     """
 
     name: str
@@ -74,6 +75,7 @@ class ReadingTask(ABC):
     ends_at_newline: bool = False
     chance: float = 0.0
     family: str = ""
+    reads_data: bool = True
 
     @abstractmethod
     def score(self, reply: str, sample: Sample) -> float:

@@ -55,6 +55,7 @@ class RecallReading(MadeTask):
 
     new_tokens = 8
     chat = True
+    reads_data = False
 
     def __init__(self, name: str) -> None:
         self.name = name

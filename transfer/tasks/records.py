@@ -33,6 +33,7 @@ class OwnQuestions(ReadTask):
     """
 
     cut = None
+    reads_data = False
 
     def __init__(self, path: str) -> None:
         self.name = path
