@@ -524,6 +524,8 @@ def test_a_copy_of_an_attached_model_is_refused_and_its_original_unharmed():
         assert model(ids, cache=memory.new_cache()).logits.isfinite().all()
     with torch.no_grad(), pytest.raises(UserError, match="is not attached"):
         twin(ids)
+    with pytest.raises(UserError, match="a copy of an attached one; copy a model before it is att"):
+        Memory(get_adapter(twin), Pruning(get_policy("h2o"), 8, 5))
 
 
 def test_tokens_are_hidden_while_another_sequence_has_none_yet():

@@ -41,8 +41,13 @@ class Memory:
         self.adapter = adapter
         self.pruning = pruning
         self.cache: PrunedCache | None = None
-        bound = any(hasattr(module, "transfer_tie") for module in adapter.attention_modules)
-        if bound or adapter.config._attn_implementation == IMPLEMENTATION:
+        ties = [getattr(module, "transfer_tie", None) for module in adapter.attention_modules]
+        if any(tie is not None and tie.binding is None for tie in ties):
+            raise UserError(
+                "this model is a copy of an attached one; copy a model before it is attached, or "
+                "after it is detached"
+            )
+        if any(ties) or adapter.config._attn_implementation == IMPLEMENTATION:
             raise UserError("this model is attached already; detach it before attaching it again")
         if pruning.compares_heads and (adapter.model.tp_size or 1) > 1:
             raise UserError(

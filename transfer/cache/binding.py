@@ -127,7 +127,8 @@ def tie_of(module: Any) -> Tie:
     if tie is None or tie.binding is None or not tie.binding.attached:
         raise UserError(
             "this model computes the attention of pruned caches and is not attached: it shares the "
-            "configuration of an attached model, or is a copy of one; attach it, or give it a "
-            "configuration of its own and set_attn_implementation('sdpa')"
+            "configuration of an attached model, or is a copy of one; copy a model before it is "
+            "attached or after it is detached, or give it a configuration of its own and "
+            "set_attn_implementation('sdpa')"
         )
     return tie
