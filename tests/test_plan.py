@@ -187,7 +187,7 @@ def _one_token(cache):
         ({"devices": 0}, "--devices is 0"),
         ({"policy": "h20"}, "did you mean h2o"),
         ({"policy": "full"}, "unknown policy that prunes 'full'"),
-        ({"policy": "namm:universal"}, "the same for all of namm; use --policy namm$"),
+        ({"policy": "namm:universal"}, "takes a policy's name alone, .*; use --policy namm$"),
         ({"policy": "namm:recall:state=byte"}, "use --policy namm --state byte$"),
         ({"policy": "nam:recall"}, "unknown policy that prunes 'nam:recall'"),
         ({"dtype": "int3"}, "unknown dtype 'int3'"),

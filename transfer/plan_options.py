@@ -65,8 +65,8 @@ class Plan:
         if said and named in pruning:
             state = " --state byte" if "state=byte" in said else ""
             raise UserError(
-                f"policy {self.policy!r}: a plan is the same for all of {named}; "
-                f"use --policy {named}{state}"
+                f"policy {self.policy!r}: a plan takes a policy's name alone, and other settings "
+                f"as options of its own; use --policy {named}{state}"
             )
         if self.policy not in pruning:
             raise unknown_name("policy that prunes", self.policy, pruning)

@@ -67,4 +67,7 @@ def test_a_missing_video_is_expected_in_a_folder_of_videos(tmp_path):
 
 def test_options_with_letters():
     assert unlettered(["A. x", "B.y"]) == ("x", "y")
+    assert unlettered(["(A) A. x", "(B)y"]) == ("A. x", "y")
     assert unlettered(["A. x", "C. y"]) == ("A. x", "C. y")
+    many = [f"{letter}. x" for letter in "ABCDEFGHI"]
+    assert unlettered(many) == tuple(many)

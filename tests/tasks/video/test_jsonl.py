@@ -47,6 +47,7 @@ def test_a_number_is_an_index_unless_it_could_be_another_options_text(tmp_path):
         (["0", "1"], 1, 1),
         ([30, 40], 1, 1),
         ([3, 4, 5, 6], "D", 3),
+        (["None", "some"], None, None),
     ):
         record = {**RECORD, "options": options, "answer": answer}
         assert BENCHMARK.read(write(tmp_path, record))[0].answer == option

@@ -260,10 +260,10 @@ def _converted(
 
 def unlettered(options: Sequence[str]) -> tuple[str, ...]:
     """Options without the letters, "A. " or "(A) ", that all begin with; else as they are."""
-    found = [re.match(rf"\(?{letter}[.)]", text) for letter, text in zip(LETTERS, options)]
-    if None in found:
+    marks = [rf"\(?{letter}[.)]\s*" for letter in LETTERS[: len(options)]]
+    if len(marks) < len(options) or not all(map(re.match, marks, options)):
         return tuple(options)
-    return tuple(text[mark.end() :].strip() for mark, text in zip(found, options) if mark)
+    return tuple(re.sub(mark, "", text, count=1) for mark, text in zip(marks, options))
 
 
 def _json_lines(path: Path) -> list[Any]:

@@ -25,12 +25,13 @@ class OwnQuestions(PublishedTask):
     def question(self, row: Row) -> VideoQuestion:
         """The question of one line."""
         given, rate = row.texts("options"), row.number("folder_fps")
+        options = unlettered(given)
         return VideoQuestion(
             row.id,
             row.file.parent / row.text("video"),
             row.text("question"),
-            unlettered(given),
-            _answer(row, given),
+            options,
+            _answer(row, options, given),
             category=row.text("category") if row.get("category") else "",
             group=row.text("group") if row.get("group") else "",
             start=row.number("start"),
@@ -39,12 +40,12 @@ class OwnQuestions(PublishedTask):
         )
 
 
-def _answer(row: Row, given: tuple[str, ...]) -> int | None:
+def _answer(row: Row, options: tuple[str, ...], given: tuple[str, ...]) -> int | None:
     """An index from 0, an option's text, or a letter; a text that is an option counts as that."""
-    value, options = row.get("answer"), unlettered(given)
+    value = row.get("answer")
     if not isinstance(value, str):
         index, text = row.index("answer"), str(value)
-        if text in options and options.index(text) != index:
+        if index is not None and text in options and options.index(text) != index:
             raise row.error(
                 f"has the answer {value!r}, which is the text of one option and the index of"
                 " another",
