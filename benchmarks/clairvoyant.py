@@ -130,7 +130,7 @@ def rows(benchmark: PerplexityBenchmark, shares: Sequence[str]) -> Iterator[Row]
             )
         listening = Listening()
         whole = Contender("full", Pruning(listening, options.update_interval, MOST_TOKENS))
-        kept = log_likelihood(benchmark, block, whole)
+        kept = read(benchmark, block, whole)
         knowing = Clairvoyant(listening.heard)
         ceilings = [
             Contender(knowing.name, Pruning(knowing, options.update_interval, budget))
@@ -139,19 +139,21 @@ def rows(benchmark: PerplexityBenchmark, shares: Sequence[str]) -> Iterator[Row]
         for contender, share in product([*ceilings, *others], shares):
             assert contender.pruning is not None
             shared = replace(contender, pruning=replace(contender.pruning, share=share))
+            found = read(benchmark, block, shared)
             yield {
                 "policy": contender.name,
                 "budget": contender.nominal,
                 "share": share,
-                "change": log_likelihood(benchmark, block, shared) - kept,
+                "change": found["log_likelihood"] - kept["log_likelihood"],
+                "scored_tokens": found["scored_tokens"],
                 "cluster": block.items[0]["cluster"],
             }
 
 
-def log_likelihood(benchmark: PerplexityBenchmark, block: Block, contender: Contender) -> float:
-    """Of a text's tokens, the mean."""
+def read(benchmark: PerplexityBenchmark, block: Block, contender: Contender) -> Row:
+    """What is said of a text."""
     [row] = benchmark.rows(block.content, contender)
-    return row["log_likelihood"]
+    return row
 
 
 def table_of(found: Sequence[Row]) -> list[str]:
@@ -165,7 +167,10 @@ def table_of(found: Sequence[Row]) -> list[str]:
             for row in found
             if (row["budget"], row["share"], row["policy"]) == (budget, share, policy)
         ]
-        change = bootstrap([row["change"] for row in some], [row["cluster"] for row in some])
+        changes, clusters, weights = (
+            [row[name] for row in some] for name in ("change", "cluster", "scored_tokens")
+        )
+        change = bootstrap(changes, clusters, weights=weights)
         told = f"{change.mean:.3f}"
         if change.low is not None:
             told += f" [{change.low:.3f} {change.high:.3f}]"

@@ -153,9 +153,14 @@ VIDEO_LINES = [
     {"video": "c", "question": "Where?", "options": ["é", "y"], "answer": "é", "folder_fps": 2},
 ]
 
+TEXT_LINES = [
+    {"prompt": "A is b. A is", "answer": "b"},
+    {"context": "A is b.", "question": "A is", "answer": ["b", "é"]},
+]
+
 
 def make_questions(folder: Path) -> list[Path]:
-    lines = {"video.jsonl": VIDEO_LINES, "text.jsonl": [{"prompt": "A is b. A is", "answer": "b"}]}
+    lines = {"video.jsonl": VIDEO_LINES, "text.jsonl": TEXT_LINES}
     for name, records in lines.items():
         (folder / name).write_text("".join(json.dumps(one) + "\n" for one in records))
     return [folder / name for name in lines]

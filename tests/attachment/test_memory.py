@@ -78,6 +78,25 @@ def test_the_report_says_when_tokens_left(tokens, settings, said):
     assert said in str(prefilled(tokens, **settings).report()).splitlines()
 
 
+@pytest.mark.parametrize(
+    ("read", "said", "kept"),
+    [
+        (50, "last pruned at token 40, 10 since (every 64 tokens)", (8 + 10) / 50),
+        (30, "not pruned yet, first at token 40 (every 64 tokens)", 1.0),
+    ],
+)
+def test_an_update_that_was_shifted_is_reported_where_it_came(read, said, kept):
+    model = tiny.llama()
+    with attach(model, "recency", 64, budget=8, sinks=2) as memory, torch.no_grad():
+        cache = memory.new_cache()
+        cache.count_from(-40 % 64)
+        model(torch.randint(3, 97, (1, read)), cache=cache)
+        report = memory.report()
+    assert said in str(report).splitlines()
+    assert report.tokens == [read]
+    assert report.kept_fraction == pytest.approx(kept)
+
+
 def test_kept_are_the_positions_of_each_sequence_and_head():
     with attach(tiny.llama(), "recency", 32, budget=6, sinks=2) as memory:
         with pytest.raises(UserError, match="nothing went through the cache"):

@@ -80,6 +80,13 @@ def test_the_full_cache_says_what_the_model_says(config, folder):
         texts = read_texts(config.data).values()
         assert tokens == sum(len(loaded.tokenizer.encode(text)) - 1 for text in texts if text)
         assert entry["perplexity"] == pytest.approx(math.exp(-total / tokens))
+        assert entry["mean"] == pytest.approx(total / tokens)
+        [whole] = [
+            each
+            for each in results.summary
+            if (each["policy"], each["length"]) == ("full", entry["length"])
+        ]
+        assert entry["delta_vs_full"] == pytest.approx(entry["mean"] - whole["mean"], abs=1e-12)
     assert "perplexity" in printed(results) and "of 2 texts" in printed(results)
 
 

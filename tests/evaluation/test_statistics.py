@@ -124,6 +124,25 @@ def test_the_mean_of_groups_is_drawn_by_clusters_that_span_them():
     assert found.high == pytest.approx(np.quantile(means, 0.975))
 
 
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.floats(-1e3, 1e3), st.integers(1, 4)), min_size=1, max_size=12))
+def test_a_weight_is_as_many_values_of_one_cluster(pairs):
+    values, weights = zip(*pairs)
+    again = [(value, place) for place, (value, weight) in enumerate(pairs) for _ in range(weight)]
+    repeated, clusters = zip(*again)
+    ours = bootstrap(values, resamples=300, weights=weights)
+    theirs = bootstrap(repeated, clusters, resamples=300)
+    assert (ours.mean, ours.low, ours.high) == pytest.approx(
+        (theirs.mean, theirs.low, theirs.high), abs=1e-9
+    )
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, 0.0], [2.0, -1.0]])
+def test_weights_that_weigh_nothing_are_refused(weights):
+    with pytest.raises(ValueError, match="2 values need as many weights above 0"):
+        bootstrap([1.0, 2.0], weights=weights)
+
+
 def test_one_cluster_has_no_interval():
     assert bootstrap([2.0]) == statistics.Interval(2.0, None, None)
     assert bootstrap([1.0, 3.0], clusters=["v", "v"]) == statistics.Interval(2.0, None, None)

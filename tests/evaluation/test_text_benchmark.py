@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import tiny
@@ -126,6 +127,21 @@ def test_replies_of_the_full_cache_are_the_model_s_own(config, folder):
     assert {e["group"] for e in results.summary if e["group_by"] == "what"} == {"lamp", "box"}
 
 
+@pytest.mark.parametrize(("equal", "field"), [("held", "held_mean"), ("peak", "held_peak")])
+@pytest.mark.parametrize("question", ["hidden", "seen"])
+def test_equal_tokens_are_of_the_updates_that_come(config, equal, field, question):
+    policies = ("namm", "h2o:update_interval=96")
+    results = evaluate(
+        changed(
+            config, task=("things",), question=(question,), policy=policies, budget=(0.3,),
+            equal=equal,
+        )
+    )  # fmt: skip
+    ours, theirs = (fmean(r[field] for r in rows_of(results, policy)) for policy in policies)
+    # Replies are five tokens, and planned as the one of the right answer.
+    assert theirs == pytest.approx(ours, abs=2)
+
+
 @pytest.mark.parametrize("hidden", [True, False])
 def test_an_update_falls_on_the_last_token_before_the_question_or_the_reply(folder, hidden):
     model = load_language_model(str(folder)).model
@@ -134,7 +150,7 @@ def test_an_update_falls_on_the_last_token_before_the_question_or_the_reply(fold
         _, cache = Reader(model, memory).read(prompt, hidden)
     # Hidden, another comes 16 tokens later.
     at = 50 + 16 if hidden else 73
-    [updated] = {n - layer.first for layer in cache.pruned for n in layer.last_updates()}
+    [updated] = {n for layer in cache.pruned for n in layer.last_updates()}
     assert updated == at
 
 
@@ -309,6 +325,19 @@ def test_questions_of_ones_own(config, tmp_path):
     assert "mine.jsonl, question hidden: 2 prompts" in " ".join(printed(results).split())
     once = evaluate(changed(config, task=(str(file),), documents=1))
     assert [row["item"] for row in rows_of(once, "full")] == [0]
+
+
+@pytest.mark.parametrize("question", ["hidden", "seen"])
+def test_prompts_of_which_nothing_is_hidden_are_said(config, tmp_path, capsys, question):
+    file = tmp_path / "mine.jsonl"
+    prompts = (f"{TEXTS[0]}\nThe lamp is", "The lamp is red. The lamp is")
+    lines = [json.dumps({"prompt": prompt, "answer": "red"}) + "\n" for prompt in prompts]
+    file.write_text("".join(lines))
+    TextBenchmark(changed(config, task=(str(file),), documents=None, question=(question,)))
+    said = (
+        f"of 1 of 2 prompts ({file}) nothing comes before the question" in capsys.readouterr().err
+    )
+    assert said is (question == "hidden")
 
 
 def test_a_prompt_that_has_no_room_is_a_failed_row_that_names_the_record(config, monkeypatch):

@@ -17,7 +17,8 @@ class Report:
     Attributes:
         seen: tokens that went through the model, padding included.
         tokens: of each sequence, padding left out.
-        last: of them, how many had come at its last update; 0: there was none yet.
+        first: index of the first, see `PrunedCache.count_from`.
+        last: of the tokens, how many had come at its last update; 0: there was none yet.
         interval: tokens between two updates; None: nothing is ever evicted.
         layers: index of each pruned layer that tokens went through.
         pruned_layers: how many layers are pruned.
@@ -30,6 +31,7 @@ class Report:
 
     seen: int
     tokens: list[int]
+    first: int
     last: list[int]
     interval: int | None
     layers: list[int]
@@ -47,6 +49,7 @@ class Report:
         return cls(
             seen=max(layer.seen for layer in used),
             tokens=used[0].counts(),
+            first=used[0].first,
             last=used[0].last_updates(),
             interval=used[0].pruning.interval if used[0].pruning.policy.evicts else None,
             layers=[layer.index for layer in used],
@@ -102,8 +105,8 @@ class Report:
         pruned = [(last, now - last) for last, now in zip(self.last, self.tokens) if last]
         since = sorted(more for _, more in pruned)
         if not pruned:
-            first = self.interval * (max(self.tokens) // self.interval + 1)
-            last = f"not pruned yet, first at token {first}"
+            left = self.interval - (self.first + max(self.tokens)) % self.interval
+            last = f"not pruned yet, first at token {max(self.tokens) + left}"
         elif len(set(pruned)) == 1:
             last = f"last pruned at token {pruned[0][0]}, {since[0]} since"
         else:

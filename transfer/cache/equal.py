@@ -6,7 +6,7 @@ some policies keep more for each token than others: equal budgets are no equal m
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from statistics import fmean
 
@@ -22,6 +22,20 @@ AMOUNTS: dict[str, Callable[[Held], float]] = {
     "held": lambda held: held.mean,
     "peak": lambda held: held.peak,
 }
+
+
+@dataclass(frozen=True)
+class Course:
+    """A sequence whose updates are shifted.
+
+    Attributes:
+        tokens: all of them.
+        updated: an update falls on the last of so many, see `PrunedCache.count_from`; the others
+            are whole intervals away.
+    """
+
+    tokens: int
+    updated: int
 
 
 def at_equal_bytes(pruning: Pruning, like: Pruning, shape: LayerShape, tokens: int) -> Pruning:
@@ -53,7 +67,7 @@ def at_equal_tokens(
     pruning: Pruning,
     like: Pruning,
     amount: str,
-    tokens: Sequence[int],
+    tokens: Sequence[int | Course],
     goal: float | None = None,
     layers: int = 1,
 ) -> Pruning:
@@ -76,7 +90,8 @@ def at_equal_tokens(
         return foreseen(replace(pruning, budget=budget), amount, tokens, layers)
 
     goal = foreseen(like, amount, tokens, layers) if goal is None else goal
-    budgets = _budgets(pruning, max(tokens), _FINE)
+    longest = max(each.tokens if isinstance(each, Course) else each for each in tokens)
+    budgets = _budgets(pruning, longest, _FINE)
     place = bisect_left(budgets, goal, key=weight)
     near, nominal = list(budgets[max(place - 1, 0) : place + 1]), 0.0
     if like.budget is not None and pruning.is_share == like.is_share:
@@ -92,7 +107,9 @@ def at_equal_tokens(
     return replace(pruning, budget=min(near, key=distance))
 
 
-def foreseen(pruning: Pruning, amount: str, tokens: Sequence[int], layers: int = 1) -> float:
+def foreseen(
+    pruning: Pruning, amount: str, tokens: Sequence[int | Course], layers: int = 1
+) -> float:
     """Tokens of a head that sequences hold under a budget, averaged over them and over layers.
 
     Args:
@@ -113,14 +130,16 @@ def _depths(pruning: Pruning, layers: int) -> list[Depth | None]:
     return [Depth(place, layers) for place in range(layers)]
 
 
-def _read(pruning: Pruning, tokens: int, depth: Depth | None) -> Held:
+def _read(pruning: Pruning, course: int | Course, depth: Depth | None) -> Held:
     """What a head holds of a sequence, from its first token to its last."""
-    held, left = Held(), 0
-    for start in range(0, tokens, pruning.interval):
-        new = min(pruning.interval, tokens - start)
-        held, seen = held.followed_by(new, left, 0, 0), start + new
-        left += new
-        if new == pruning.interval:
+    course = course if isinstance(course, Course) else Course(course, pruning.interval)
+    held, left, seen = Held(), 0, 0
+    while seen < course.tokens:
+        until_update = pruning.interval - (seen - course.updated) % pruning.interval
+        new = min(until_update, course.tokens - seen)
+        held = held.followed_by(new, left, 0, 0)
+        seen, left = seen + new, left + new
+        if new == until_update:
             left = min(left, pruning.tokens(seen, depth) or left)
     return held
 

@@ -291,12 +291,12 @@ class PrunedLayer(CacheLayerMixin):
         return list(self.now.held) if self.now else []
 
     def counts(self) -> list[int]:
-        """Tokens of each sequence that came, padding left out; they decide when updates come."""
-        return [self._at(b) for b in range(self.batch_size)]
+        """Tokens of each sequence that came, padding left out."""
+        return list(self.now.counts) if self.now else [0] * self.batch_size
 
     def last_updates(self) -> list[int]:
         """What `counts` was at the last update of each sequence; 0: there was none yet."""
-        return list(self.now.last) if self.now else []
+        return [at and at - self.first for at in self.now.last] if self.now else []
 
     def positions(self) -> list[Tensor]:
         """Columns of the tokens held, one tensor for each (sequence, KV head)."""
@@ -370,7 +370,8 @@ class PrunedLayer(CacheLayerMixin):
             self._drop(mask[:, :-new])
         valid = None if mask is None or bool(mask[:, -new:].all()) else mask[:, -new:]
         self.now.columns = self.now.columns.followed_by(new, valid)
-        pieces, parts = cut(self.counts(), self.pruning.interval, new, valid, query.device), []
+        at = [self._at(b) for b in range(self.batch_size)]
+        pieces, parts = cut(at, self.pruning.interval, new, valid, query.device), []
         for piece in pieces:
             if self.now.due:
                 self._catch_up()

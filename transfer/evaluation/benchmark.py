@@ -52,6 +52,8 @@ class Benchmark(ABC):
         keys: fields of the items beside `task`; each of their values has its own entries.
         groups: fields of the items by which entries are also broken down.
         average_by: field over whose values the mean is of means (a macro average).
+        weigh_by: field of the rows, above 0, by which scores and differences are weighed in their
+            means; None: all items weigh the same.
         families: field of the items that says over which tasks a mean of their means is reported,
             also as a share of the full cache's (empty: over none); None: there are no such.
         dated: the names of blocks change with the data; rows of names that are gone are dropped
@@ -67,6 +69,7 @@ class Benchmark(ABC):
     keys: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     average_by: str | None = None
+    weigh_by: str | None = None
     families: str | None = None
     dated: bool = False
     means: tuple[str, ...] = ()

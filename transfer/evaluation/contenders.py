@@ -13,7 +13,7 @@ from types import UnionType
 from typing import Any
 
 from transfer.arguments import literal
-from transfer.cache.equal import at_equal_bytes, at_equal_tokens
+from transfer.cache.equal import Course, at_equal_bytes, at_equal_tokens
 from transfer.cache.footprint import LayerShape
 from transfer.cache.policy import PROTECTING, SHARES, SHARING, Policy, Pruning
 from transfer.errors import MOST_TOKENS, UserError
@@ -266,7 +266,7 @@ def plan(
     options: ContenderOptions,
     shape: LayerShape | None = None,
     tokens: int = 0,
-    lengths: Sequence[int] = (),
+    lengths: Sequence[int | Course] = (),
 ) -> list[Contender]:
     """Every policy that is asked for, at every budget; `full` is left to the benchmark.
 
@@ -412,7 +412,7 @@ class _Equals:
     options: ContenderOptions
     shape: LayerShape | None
     tokens: int
-    lengths: Sequence[int]
+    lengths: Sequence[int | Course]
 
     def of(self, same: Sequence[_Named], budget: Budget) -> list[Contender]:
         """Contenders of one budget.

@@ -41,8 +41,9 @@ class LanguageEval(EvalConfig):
             are recall, overwritten, decoys, passkey, needle and prose. For models that read text
             also ruler, niah, longbench, longbench-e, longbench-v2, infinitebench, choubun or
             babilong, or one of their tasks (longbench/qasper); perplexity; a file of your own
-            questions (.jsonl), lines of {"prompt": "... Answer:", "answer": "red"}, the last line
-            of whose prompt is the question; or package.module:Class, a benchmark of your own.
+            questions (.jsonl), lines of {"context": "...", "question": "...", "answer": "red"}, or
+            with a "prompt" whose last line is the question; or package.module:Class, a benchmark
+            of your own.
         data: folder or file of a benchmark's data, or of texts; of benchmarks as their authors
             publish them.
         length: tokens of a document that is made, or of a window of a text. Each is run.

@@ -51,6 +51,7 @@ class PerplexityBenchmark(Benchmark):
     metrics = ("log_likelihood",)
     keys = ("length",)
     means = ("scored_tokens",)
+    weigh_by = "scored_tokens"
 
     def __init__(self, config: LanguageEval) -> None:
         if config.data is None:

@@ -42,10 +42,12 @@ def interquartile_mean(values: Values) -> float:
     return float(ordered[cut : len(ordered) - cut].mean())
 
 
-def grouped_mean(values: Values, groups: Ids | None = None) -> float:
-    """The mean over groups of their means; without groups the plain mean."""
+def grouped_mean(values: Values, groups: Ids | None = None, weights: Values | None = None) -> float:
+    """The mean over groups of their (weighted) means; without groups the plain mean."""
     checked = _checked(values)
-    return float(np.mean([checked[group].mean() for group in _masks(groups, len(checked))]))
+    weighed = _weights(weights, len(checked))
+    masks = _masks(groups, len(checked))
+    return float(np.mean([np.average(checked[each], weights=weighed[each]) for each in masks]))
 
 
 def bootstrap(
@@ -54,6 +56,7 @@ def bootstrap(
     groups: Ids | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    weights: Values | None = None,
 ) -> Interval:
     """`grouped_mean` of `values` with its 95% percentile bootstrap interval.
 
@@ -63,20 +66,23 @@ def bootstrap(
         groups: `[n]` ids; a group that a draw misses does not count in that draw.
         seed: of the draws.
         resamples: how many there are.
+        weights: `[n]` positive numbers; by default all values weigh the same.
 
     Raises:
-        ValueError: no values, a value that is not finite, or as many ids as values are missing.
+        ValueError: no values, a value that is not finite, or as many ids or weights as values
+            are missing.
     """
     checked = _checked(values)
-    mean, index = grouped_mean(checked, groups), _indices(clusters, len(checked))
+    weighed = _weights(weights, len(checked))
+    mean, index = grouped_mean(checked, groups, weighed), _indices(clusters, len(checked))
     if index.max() == 0:
         return Interval(mean, None, None)
     drawn = draws(int(index.max()) + 1, seed, resamples)
     total, present = np.zeros(len(drawn)), np.zeros(len(drawn))
     for group in _masks(groups, len(checked)):
-        sums, counts = _drawn_sums(drawn, index[group], checked[group])
-        hit = counts > 0
-        total += np.where(hit, sums / np.where(hit, counts, 1), 0)
+        sums, weight = _drawn_sums(drawn, index[group], checked[group], weighed[group])
+        hit = weight > 0
+        total += np.where(hit, sums / np.where(hit, weight, 1), 0)
         present += hit
     return _interval(mean, total[present > 0] / present[present > 0])
 
@@ -87,6 +93,7 @@ def paired_difference(
     clusters: Ids | None = None,
     groups: Ids | None = None,
     seed: int = 0,
+    weights: Values | None = None,
 ) -> Interval:
     """Mean of `values - base`, pair by pair, with its bootstrap interval over pairs.
 
@@ -94,7 +101,7 @@ def paired_difference(
         ValueError: as `bootstrap`, or the two lists differ in length.
     """
     ours, theirs = _pairs(values, base)
-    return bootstrap(ours - theirs, clusters, groups, seed)
+    return bootstrap(ours - theirs, clusters, groups, seed, weights=weights)
 
 
 @dataclass(frozen=True)
@@ -118,7 +125,8 @@ class Change:
             raise ValueError(f"a change against a mean of {theirs.mean():g} says nothing")
         index = _indices(clusters, len(ours))
         drawn = draws(int(index.max()) + 1, seed)
-        sums, base_sums = (_drawn_sums(drawn, index, each)[0] for each in (ours, theirs))
+        alike = _weights(None, len(ours))
+        sums, base_sums = (_drawn_sums(drawn, index, each, alike)[0] for each in (ours, theirs))
         # A draw in which the base has nothing says nothing.
         ratios = np.full(len(sums), np.nan)
         np.divide(sums, base_sums, out=ratios, where=base_sums > 0)
@@ -160,12 +168,15 @@ def draws(count: int, seed: int = 0, resamples: int = RESAMPLES) -> NDArray[np.u
 
 
 def _drawn_sums(
-    drawn: NDArray[np.uint16], index: NDArray[np.intp], values: NDArray[np.float64]
+    drawn: NDArray[np.uint16],
+    index: NDArray[np.intp],
+    values: NDArray[np.float64],
+    weights: NDArray[np.float64],
 ) -> tuple[Float[np.ndarray, " resamples"], Float[np.ndarray, " resamples"]]:
-    """Sum and number of the values that are drawn with their clusters."""
+    """Weighted sum of the values that are drawn with their clusters, and what they weigh."""
     clusters = drawn.shape[1]
-    sums = np.bincount(index, weights=values, minlength=clusters)
-    columns = np.stack([sums, np.bincount(index, minlength=clusters)], 1)
+    of_each = (np.bincount(index, each, clusters) for each in (values * weights, weights))
+    columns = np.stack(list(of_each), 1)
     step = max(1, _CHUNK // clusters)
     parts = [drawn[start : start + step] @ columns for start in range(0, len(drawn), step)]
     found = np.concatenate(parts)
@@ -184,6 +195,16 @@ def _checked(values: Values) -> NDArray[np.float64]:
     if not np.isfinite(array).all():
         raise ValueError("values must be finite")
     return array
+
+
+def _weights(weights: Values | None, count: int) -> NDArray[np.float64]:
+    """All 1 if nothing is said."""
+    if weights is None:
+        return np.ones(count)
+    checked = _checked(weights)
+    if len(checked) != count or checked.min() <= 0:
+        raise ValueError(f"{count} values need as many weights above 0")
+    return checked
 
 
 def _pairs(values: Values, base: Values) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -144,7 +144,11 @@ class _Cell:
     ) -> dict[str, Any]:
         first, known = rows[0], [row for row in rows if row[metric] is not None]
         values = [row[metric] for row in known]
-        score = bootstrap(values, _clusters(known), self._groups(known)) if known else None
+        score = (
+            bootstrap(values, _clusters(known), self._groups(known), weights=self._weights(known))
+            if known
+            else None
+        )
         entry = {
             **{name: first[name] for name in ("model", "task", "policy", "budget")},
             "metric": metric,
@@ -167,10 +171,15 @@ class _Cell:
         if not both:
             return None
         values, others = _of(both, metric), [theirs[_item(row)] for row in both]
-        return paired_difference(values, others, _clusters(both), self._groups(both))
+        clusters, weights = _clusters(both), self._weights(both)
+        return paired_difference(values, others, clusters, self._groups(both), weights=weights)
 
     def _groups(self, rows: Sequence[Row]) -> list[Any] | None:
         return _of(rows, self.average_by) if self.average_by else None
+
+    def _weights(self, rows: Sequence[Row]) -> list[Any] | None:
+        weigh_by = self.benchmark.weigh_by
+        return _of(rows, weigh_by) if weigh_by else None
 
     def _common(self, rows: Sequence[Row], failed: Sequence[Row]) -> dict[str, Any]:
         benchmark, first = self.benchmark, rows[0]

@@ -30,6 +30,7 @@ from transfer.adapters.weights import weights_digest
 from transfer.attachment.adapter import get_adapter
 from transfer.attachment.memory import Memory
 from transfer.cache.cache import PrunedCache
+from transfer.cache.equal import Course
 from transfer.cache.footprint import LayerShape
 from transfer.cache.policy import Pruning
 from transfer.errors import UserError, check_unused, unknown_name
@@ -54,7 +55,7 @@ _KVZIP = f"{KVzip.__module__}:{KVzip.__name__}"
 #: What a task may be beside a name.
 _LINES = (
     f"a file of your own questions ends in {RECORDS} and has lines of "
-    '{"prompt": "... Answer:", "answer": "red"}'
+    '{"context": "...", "question": "...", "answer": "red"}'
 )
 _READ = f"{_LINES}, a benchmark of your own is package.module:Class"
 
@@ -135,6 +136,8 @@ class TextBenchmark(Benchmark):
             whose = f"task {' '.join(config.task)}, which reads none (--task perplexity would)"
             check_unused(config, whose, "data")
         self._asked = [one for task in self.tasks.values() for one in self._samples(task)]
+        if "hidden" in config.question:
+            _tell_of_nothing_hidden(self._asked)
         self._whole: tuple[list[Asked], list[Row]] | None = None
         named = dict.fromkeys(name for one in self._asked for name in one.sample.groups)
         self.groups = tuple(map(self._group, named))
@@ -161,8 +164,9 @@ class TextBenchmark(Benchmark):
         options = self.config.contenders
         options = replace(options, policy=tuple(map(self._spelled, options.policy)))
         shape = LayerShape.of(self.adapter.config, self.language.model.dtype)
-        lengths = self._lengths if options.equal_in else [0]
-        rules = [_named(one) for one in plan(options, shape, max(lengths), lengths)]
+        courses = self._courses if options.equal_in else [Course(0, 0)]
+        longest = max(course.tokens for course in courses)
+        rules = [_named(one) for one in plan(options, shape, longest, courses)]
         return [full(options.update_interval), *rules]
 
     def _spelled(self, name: str) -> str:
@@ -171,14 +175,20 @@ class TextBenchmark(Benchmark):
         return ":".join((_KVZIP, *settings)) if first == KVzip.name else name
 
     @cached_property
-    def _lengths(self) -> list[int]:
-        """Tokens of the prompts, for budgets of equal memory."""
-        prompts = (
-            encode_prompt(self.tokenizer, one.sample, self._form(one.task))
-            for one in self._asked
-            if not one.broken
-        )
-        return [len(prompt.ids) for prompt in prompts]
+    def _courses(self) -> list[Course]:
+        """How the prompts are read, with the likely reply, for budgets of equal memory."""
+        found = []
+        for one in self._asked:
+            if one.broken:
+                continue
+            answer = one.task.answer(one.sample)
+            prompt = encode_prompt(self.tokenizer, one.sample, self._form(one.task), answer)
+            tokens = len(prompt.ids) + len(prompt.answer)
+            found += [
+                Course(tokens, _updated(prompt, question == "hidden"))
+                for question in self.config.question
+            ]
+        return found
 
     def blocks(self) -> Sequence[Block]:
         """The questions about one text; hidden and seen one after the other."""
@@ -344,7 +354,7 @@ class TextBenchmark(Benchmark):
             return sample
         most = self.config.max_length
         if most is None:
-            reply = min(task.new_tokens, self.positions // 2)
+            reply = min(task.longest_reply(sample), self.positions // 2)
             most = max(2, self.positions - self._around(task, sample.prefix) - reply)
         return cut_sample(self.tokenizer, sample, most, task.cut)
 
@@ -367,21 +377,43 @@ class TextBenchmark(Benchmark):
 
     def _room(self, one: Asked, prompt: Prompt) -> int:
         """Tokens that a reply may have."""
-        return min(one.task.new_tokens, (one.length or self.positions) - len(prompt.ids))
+        most = one.task.longest_reply(one.sample)
+        return min(most, (one.length or self.positions) - len(prompt.ids))
 
 
 def _without_data(tasks: Sequence[ReadingTask], data: Path | None) -> list[ReadingTask]:
     """Those of a family that lack no data, and a line about the others."""
     left = [task.name for task in tasks if task.lacks(data)]
-    # Of workers nobody wants to hear it again.
-    if left and multiprocessing.parent_process() is None:
+    if left:
         why = "without --data" if data is None else f"for want of their files in --data {data}"
-        print(f"left out {why}: {', '.join(left)}", file=sys.stderr)
+        _tell(f"left out {why}: {', '.join(left)}")
     return [task for task in tasks if task.name not in left]
+
+
+def _tell_of_nothing_hidden(asked: Sequence[Asked]) -> None:
+    """Of prompts that are nothing but question, which is then seen by whoever prunes."""
+    whole = [one for one in asked if not one.broken]
+    bare = [one for one in whole if not one.sample.context.strip()]
+    if bare:
+        _tell(
+            f"of {len(bare)} of {len(whole)} prompts ({bare[0].task.name}) nothing comes before the"
+            " question, so that whoever prunes sees it"
+        )
+
+
+def _tell(line: str) -> None:
+    # Of workers nobody wants to hear it again.
+    if multiprocessing.parent_process() is None:
+        print(line, file=sys.stderr)
 
 
 def _named(one: Contender) -> Contender:
     return replace(one, name=one.name.replace(_KVZIP, KVzip.name))
+
+
+def _updated(prompt: Prompt, hidden: bool) -> int:
+    """Tokens on the last of which an update falls: those before the question, or all."""
+    return prompt.context if hidden and prompt.context else len(prompt.ids)
 
 
 def _text(prompt: Prompt | str) -> Sequence[int] | None:
@@ -420,12 +452,13 @@ class Reader:
         self, prompt: Prompt, hidden: bool
     ) -> tuple[Float[Tensor, "1 vocabulary"], PrunedCache]:
         """The logits after a prompt, and the cache, which is the caller's."""
-        context = prompt.ids[: prompt.context]
-        if not hidden or not context or prompt.context == len(prompt.ids):
-            cache = self._new(len(prompt.ids))
+        updated = _updated(prompt, hidden)
+        if updated == len(prompt.ids):
+            cache = self._new(updated)
             return read(self._model, prompt.ids, cache), cache
+        context = prompt.ids[:updated]
         if context != self._context:
-            self._cache = self._new(len(context))
+            self._cache = self._new(updated)
             read(self._model, context, self._cache)
             self._context = context
         cache = deepcopy(self._cache)

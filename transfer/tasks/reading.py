@@ -61,7 +61,7 @@ class ReadingTask(ABC):
 
     Attributes:
         name: as results have it, such as `longbench/qasper`.
-        new_tokens: the most a reply may have.
+        new_tokens: the most a reply may have, unless `longest_reply` says otherwise.
         chat: whether its authors ask through a model's chat template, where it has one.
         ends_at_newline: whether a reply is its first line, after one token at least.
         chance: score of who guesses; 0 where there is nothing to guess from.
@@ -89,6 +89,10 @@ class ReadingTask(ABC):
     def answer(self, sample: Sample) -> str | None:
         """The reply whose likelihood is measured; None: no likelihood is."""
         return sample.answers[0] if sample.answers else None
+
+    def longest_reply(self, sample: Sample) -> int:
+        """The most tokens a reply may have."""
+        return self.new_tokens
 
     def lacks(self, data: Path | None) -> bool:
         """Whether data that it cannot do without are missing; its family does without it then."""
