@@ -26,7 +26,7 @@ from transfer.pretrain.video_llava import (
 from transfer.pretrain.video_llava import config as options
 from transfer.pretrain.video_llava.card import Scored, _cells, score_questions
 from transfer.pretrain.video_llava.config import Stage
-from transfer.pretrain.video_llava.data import ANSWERS, Packer, normalized, read_back
+from transfer.pretrain.video_llava.data import ANSWERS, HARD, Packer, normalized, read_back
 from transfer.pretrain.video_llava.forms import PLAIN_FORMS, SYSTEM_FORMS, put
 from transfer.pretrain.video_llava.guidance import LAYERS, LOOKS, HalfwayReader, look
 from transfer.pretrain.video_llava.model import new_model, new_tokenizer, save_processor
@@ -46,7 +46,7 @@ from transfer.tasks.video_recall import (
 )
 from transfer.tasks.video_records import LETTERS, VIDEO, Prompt
 
-STAGES = (Stage((5,), 3, 4, tokens=160), Stage((5, 8), 4, 3, tokens=256, mixes=True))
+STAGES = (Stage((5,), 3, 4, tokens=160), Stage((5, 8), 4, 3, tokens=256, mixes=True, hard=3.0))
 
 
 @pytest.fixture(autouse=True)
@@ -124,9 +124,9 @@ def test_a_run_leaves_a_loadable_model_a_log_and_a_card(config):
         assert torch.equal(weight, model.state_dict()[name])
     card = (config.out / "CARD.md").read_text()
     assert "transfer pretrain video-llava --out tiny --save-every 2 --report-videos 1" in card
-    assert "3 steps of 160 video tokens or so, of 4 videos of 5 frames each," in " ".join(
-        card.split()
-    )
+    told = " ".join(card.split())
+    assert "3 steps of 160 video tokens or so, of 4 videos of 5 frames each," in told
+    assert told.count("of before, after, count 3 times as many as of other kinds") == 1
     assert str(config.out.parent) not in card
     assert all(card.count(f"\n| {kind} | ") == 3 for kind in KINDS)
     with pytest.raises(UserError, match="holds a finished model"):
@@ -316,19 +316,22 @@ def test_targets_are_the_answers(untrained):
     assert min(forms.values()) > 30
 
 
-def test_every_kind_is_asked_ahead_of_a_video_as_often(untrained, monkeypatch):
+@pytest.mark.parametrize("hard", [1.0, 3.0])
+def test_hard_kinds_are_asked_ahead_of_a_video_so_many_times_as_often(untrained, monkeypatch, hard):
     asked = []
     monkeypatch.setattr(
         data, "put", lambda one, *others: (asked.append(one.kind), put(one, *others))[1]
     )
-    packer, flashes = Packer(untrained[0], questions=0), make_flashes(32, np.random.default_rng(0))
-    ahead = Counter()
+    packer = Packer(untrained[0], questions=0, hard=hard)
+    flashes, ahead = make_flashes(32, np.random.default_rng(0)), Counter()
     for seed in range(400):
         asked.clear()
         batch = packer.batch([flashes], 8, np.random.default_rng(seed), before=1.0)
         assert batch.ahead[batch.answered].all()
         ahead[asked[0]] += 1
-    assert set(ahead) == set(KINDS) and min(ahead.values()) > 25 and max(ahead.values()) < 85
+    weights = {kind: hard if kind in HARD else 1.0 for kind in KINDS}
+    expected = [400 * weight / sum(weights.values()) for weight in weights.values()]
+    assert [ahead[kind] for kind in weights] == pytest.approx(expected, rel=0.5)
 
 
 def test_order_marks_the_tokens_that_show_a_flash(untrained):

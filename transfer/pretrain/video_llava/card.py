@@ -14,6 +14,7 @@ from transformers import DynamicCache
 from transfer.adapters.video_model import VideoModel, load_video_model
 from transfer.pretrain.card import command, paragraph, table, write_sections
 from transfer.pretrain.video_llava.config import Stage, VideoPretrainConfig
+from transfer.pretrain.video_llava.data import HARD
 from transfer.pretrain.video_llava.guidance import LAYERS, LOOKS
 from transfer.provenance import command_line
 from transfer.tasks.video import VIDEO_TASKS
@@ -161,7 +162,7 @@ def _training(config: VideoPretrainConfig, seconds: float) -> str:
         f" came before it, and how many flashes did, one on layer {LAYERS[2]} the word that"
         f" answers, and one on layer {LAYERS[3]} the letter of an option. A head of layer"
         f" {LOOKS[0]} is told to look at the flash that tells, one of layer {LOOKS[1]} at"
-        " the right option; in the last stage where a question is asked ahead"
+        " the right option; in the last stages where a question is asked ahead"
         f" {config.stages[-1].looks_ahead:g} times as much. The questions about a video are asked"
         " after it in one sequence, each seeing the video and itself alone."
     )
@@ -175,10 +176,11 @@ def _stage(stage: Stage) -> str:
         if stage.mixes
         else f"{stage.videos} videos of {lengths} frames each"
     )
+    more = f", of {', '.join(HARD)} {stage.hard:g} times as many as of other kinds"
     return (
         f"{stage.steps} steps of {stage.tokens} video tokens or so, of {videos},"
         f" {stage.letters:.0%} of the questions with letters, {stage.ahead:.0%} of the videos with"
-        " one more ahead of them"
+        f" one more ahead of them{more if stage.hard != 1 else ''}"
     )
 
 

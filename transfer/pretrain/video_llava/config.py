@@ -21,6 +21,7 @@ class Stage:
         ahead: share of the videos that have a question ahead of them too.
         looks_ahead: weight of where is looked for a question asked ahead, beside one asked after.
         mixes: whether new videos are put together of the frames of those for every step.
+        hard: how many times as many questions of the `HARD` kinds as of another are asked.
     """
 
     frames: tuple[int, ...]
@@ -32,6 +33,7 @@ class Stage:
     ahead: float = 0.5
     looks_ahead: float = 1.0
     mixes: bool = False
+    hard: float = 1.0
 
 
 STAGES = (
@@ -40,13 +42,25 @@ STAGES = (
     Stage((16, 32), 400, 1000, letters=0.5, ahead=0.75),
     Stage(
         (8, 16, 32, 32, 64, 128),
-        900,
+        1300,
         1500,
         questions=160,
         letters=0.45,
         ahead=0.75,
         looks_ahead=10.0,
         mixes=True,
+        hard=3.0,
+    ),
+    Stage(
+        (8, 16, 32, 32, 64, 128, 128),
+        1200,
+        1500,
+        questions=160,
+        letters=0.5,
+        ahead=0.75,
+        looks_ahead=10.0,
+        mixes=True,
+        hard=3.0,
     ),
 )
 

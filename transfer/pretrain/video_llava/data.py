@@ -30,6 +30,8 @@ from transfer.tasks.video_recall import NUMBERS, SIDES, Asked, all_questions, ma
 from transfer.tasks.video_records import LETTERS
 
 IGNORED = -100
+#: Kinds of questions that take more than one look at the video.
+HARD = ("before", "after", "count")
 #: Every word that answers.
 ANSWERS = (*COLORS, *NUMBERS, *SHAPES, *SIDES, "yes", "no")
 _NOTHING = (IGNORED,) * 5
@@ -95,6 +97,7 @@ class Packer:
         letters: share of the questions whose options have letters.
         weight: of a question asked before, of which there is at most one to a video, beside one
             asked after.
+        hard: how many times as many questions of the `HARD` kinds as of another.
     """
 
     def __init__(
@@ -103,9 +106,10 @@ class Packer:
         questions: int = 256,
         letters: float = 0.5,
         weight: float = 10.0,
+        hard: float = 1.0,
     ) -> None:
         self.tokenizer, self.questions = tokenizer, questions
-        self.lettered, self.weight = letters, weight
+        self.lettered, self.weight, self.hard = letters, weight, hard
         known = tokenizer.get_vocab()
         self.video = known["<video>"]
         self.letters, self.marks, self.answers = (
@@ -139,7 +143,7 @@ class Packer:
         systems = not before and rng.random() < _SYSTEM_SHARE * self.lettered
         forms = [SYSTEM_FORMS[rng.integers(len(SYSTEM_FORMS))]] if systems else PLAIN_FORMS
         share = 1.0 if systems else self.lettered
-        asked = (put(one, _form(forms, share, rng), rng) for one in _drawn(story, rng))
+        asked = (put(one, _form(forms, share, rng), rng) for one in _drawn(story, rng, self.hard))
         first = next(asked)
         system = f"{SYSTEM} {first.system} " if systems else ""
         begins = [self.tokenizer.bos_token_id, *self._ids(f"{system}{USER} ")]
@@ -208,14 +212,15 @@ def _order(story: Sequence[Flash], first: int) -> dict[int, tuple[int, ...]]:
     }
 
 
-def _drawn(story: Sequence[Flash], rng: np.random.Generator) -> list[Asked]:
-    """All questions, in turns of one of every kind, those of a turn and of a kind in any order."""
+def _drawn(story: Sequence[Flash], rng: np.random.Generator, hard: float) -> list[Asked]:
+    """All questions, in turns of one of every kind and `hard` of the hard ones, in any order."""
     asked = list(all_questions(story, rng))
     turns: dict[str, int] = {}
     ranked = []
     for index in rng.permutation(len(asked)):
         one = asked[index]
-        turns[one.kind] = turns.get(one.kind, 0) + 1
-        ranked.append((turns[one.kind] + rng.random(), one))
+        turn = turns.get(one.kind, 0)
+        turns[one.kind] = turn + 1
+        ranked.append(((turn + rng.random()) / (hard if one.kind in HARD else 1.0), one))
     ranked.sort(key=lambda item: item[0])
     return [one for _, one in ranked]

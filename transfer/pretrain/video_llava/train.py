@@ -107,7 +107,7 @@ class VideoLesson(Lesson[tuple[int, ...]]):
         rng = np.random.default_rng((self.config.seed, 3, step))
         frames = stage.frames[rng.integers(len(stage.frames))]
         weight = self.config.before_weight
-        packer = Packer(self.tokenizer, stage.questions, stage.letters, weight)
+        packer = Packer(self.tokenizer, stage.questions, stage.letters, weight, stage.hard)
         videos = max(1, stage.tokens // (frames * TOKENS_PER_FRAME))
         pool = self._videos(FRAMES if stage.mixes else frames, stage.videos)
         batch, features = (
