@@ -269,6 +269,7 @@ FEATURES: Registry[Any] = Registry(
         "ages": "transfer.namm.features.place:AGES",
         "log": "transfer.namm.features.log:LOG",
         "norms": "transfer.namm.features.norms:NORMS",
+        "unlike": "transfer.namm.features.unlike:UNLIKE",
         "place": "transfer.namm.features.place:PLACE",
         "rates": "transfer.namm.features.rates:RATES",
         "relative": "transfer.namm.features.relative:RELATIVE",

@@ -44,7 +44,7 @@ def tasks():
 
 
 @pytest.mark.parametrize(
-    ("features", "scorer"), [("log", "bam"), ("log", "mlp"), ("universal_norms", "bam")]
+    ("features", "scorer"), [("log", "bam"), ("log", "mlp"), ("universal_norms+unlike", "bam")]
 )
 def test_a_crowd_scores_its_sequences_as_its_members_do(features, scorer):
     config = NAMMConfig(features=features, hidden=3, scorer=scorer)
@@ -56,6 +56,7 @@ def test_a_crowd_scores_its_sequences_as_its_members_do(features, scorer):
         "age": torch.arange(7).flip(0).expand(5 * heads, -1),
         "valid": torch.rand(5 * heads, 7).sort(1).values > 0.2,
         "norms": torch.rand(5 * heads, 7, 2),
+        "unlike": torch.rand(5 * heads, 7),
     }
     scores = score_unevenly(namm, members, told)
     for row, member in enumerate(members.tolist()):

@@ -35,14 +35,15 @@ def tokens_of(feature, lengths, seed=0, dtype=torch.float64):
     age = gaps.flip(-1).cumsum(-1).flip(-1) - 1
     seen = int(age.max()) + 1
     state, norms = (drawn(feature.state_size) * 20 - 10).exp().clamp(max=16), drawn(2) + 0.1
-    state[~valid], norms[~valid] = 1e6, 1e6
+    unlike = drawn() * 2 - 1
+    state[~valid], norms[~valid], unlike[~valid] = 1e6, 1e6, 1e6
     index = (seen - 1 - age).masked_fill(~valid, 0)
-    return Tokens(state, seen - 1 - index, index, valid, norms, GAMMA)
+    return Tokens(state, seen - 1 - index, index, valid, norms, GAMMA, unlike)
 
 
 def some(tokens, rows, columns=slice(None)):
     """Some rows of tokens, and some columns of them."""
-    names = ("state", "age", "index", "valid", "norms")
+    names = ("state", "age", "index", "valid", "norms", "unlike")
     return replace(tokens, **{name: getattr(tokens, name)[rows, columns] for name in names})
 
 
@@ -63,7 +64,7 @@ def test_neither_padding_nor_another_row_is_read(name, lengths, seed):
         torch.testing.assert_close(values[row, -length:], feature.read(alone)[0])
 
 
-@pytest.mark.parametrize("name", ["universal_norms"])
+@pytest.mark.parametrize("name", ["universal_norms", "ages+unlike"])
 @given(order=st.permutations(range(4)))
 def test_heads_in_another_order_are_scored_in_that_order(name, order):
     namm = a_namm(name)
@@ -82,7 +83,7 @@ def a_namm(name, scorer="bam", population=1):
 
 def score(namm, tokens):
     return namm.score(tokens.state, tokens.age, index=tokens.index, valid=tokens.valid,
-                      norms=tokens.norms)  # fmt: skip
+                      norms=tokens.norms, unlike=tokens.unlike)  # fmt: skip
 
 
 @pytest.mark.parametrize("feature", [RELATIVE, RELATIVE_SLOW])
@@ -104,6 +105,18 @@ def test_the_scale_of_keys_and_values_does_not_show(first, second):
         feature.read(scaled)[tokens.valid], feature.read(tokens)[tokens.valid]
     )
     assert feature.read(tokens)[1].mean(0).abs().max() < 1e-6
+
+
+@given(shift=st.floats(-1, 1), scale=st.floats(0.1, 10))
+def test_how_keys_differ_is_told_beside_its_spread(shift, scale):
+    feature = get_feature("unlike")
+    tokens = tokens_of(feature, [12, 25])
+    apart, relative = feature.read(tokens)[1].unbind(-1)
+    torch.testing.assert_close(apart, tokens.unlike[1] - tokens.unlike[1].mean())
+    torch.testing.assert_close(relative, apart / apart.std(correction=0))
+    changed = feature.read(replace(tokens, unlike=tokens.unlike * scale + shift))[1]
+    torch.testing.assert_close(changed[:, 0], apart * scale)
+    torch.testing.assert_close(changed[:, 1], relative)
 
 
 @pytest.mark.parametrize("name", ["two_decays", "universal"])
@@ -271,9 +284,26 @@ def test_the_norms_are_those_of_what_is_held():
         assert set(positions.tolist()) == best
 
 
-def test_norms_that_are_not_told_are_asked_for():
+@pytest.mark.parametrize("column", [0, 1])
+def test_a_namm_of_how_keys_differ_alone_is_keydiff(column):
+    config = NAMMConfig(features="unlike", scorer="linear")
+    vector = torch.zeros(config.size)
+    vector[8 + column] = 1
+    torch.manual_seed(1)
+    model, ids, kept = tiny.llama(), torch.randint(3, 97, (2, 70)), []
+    for policy in (NAMM(config, vector), "keydiff"):
+        with attach(model, policy, 16, budget=6) as memory, torch.no_grad():
+            model(ids, cache=memory.new_cache())
+            kept.append([memory.kept(layer)[1] for layer in range(3)])
+    for ours, theirs in zip(*kept):
+        assert all(map(torch.equal, ours, theirs))
+
+
+def test_what_is_not_told_is_asked_for():
     with pytest.raises(ValueError, match="universal_norms need the norms of keys and values"):
         a_namm("universal_norms").score(torch.rand(1, 4, 34), torch.arange(4).flip(0)[None])
+    with pytest.raises(ValueError, match=r"ages\+unlike need the keys' unlikeness"):
+        a_namm("ages+unlike").score(torch.rand(1, 4, 0), torch.arange(4).flip(0)[None])
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def reading(features):
 
 @pytest.mark.parametrize("tokens", [96, 100, 530, 7])
 @pytest.mark.parametrize(
-    "name", ["recall", "universal", "log+slow+norms+relative_slow", "rates+ages"]
+    "name", ["recall", "universal", "log+slow+norms+relative_slow", "rates+ages", "log+unlike"]
 )
 def test_what_stays_is_what_a_cache_keeps(name, tokens):
     namm = reading(name) if "+" in name else NAMM.from_pretrained(name)

@@ -12,7 +12,18 @@ from transfer.namm.scorers import Scorer
 from transfer.namm.widening import widened
 from transfer.plugins import SCORERS, register
 
-SINGLE = ["log", "slow", "relative", "relative_slow", "rates", "ages", "place", "sink", "norms"]
+SINGLE = [
+    "log",
+    "slow",
+    "relative",
+    "relative_slow",
+    "rates",
+    "ages",
+    "place",
+    "sink",
+    "norms",
+    "unlike",
+]
 
 
 def a_namm(features, scorer="bam", population=1, bias=True):
@@ -52,6 +63,7 @@ def test_scores_are_what_they_were(old, more, scorer, bias, data):
     told = {
         "age": torch.randint(1, 9, (4, 15)).cumsum(-1).flip(-1),
         "norms": torch.rand(4, 15, 2) + 0.1,
+        "unlike": torch.rand(4, 15),
     }
     # (The state of slower decays begins with that of the others.)
     states = {get_feature(name).family: torch.rand(4, 15, 34).double() for name in SINGLE}

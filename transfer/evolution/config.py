@@ -63,9 +63,9 @@ class EvolveConfig:
         sigma: standard deviation of the first population.
         elite: share of the population that the next mean is made of.
         features: what it reads: spec (the paper's), log, slow, relative, relative_slow, rates,
-            ages, place, sink, norms (which are no attention), or some with + between them
-            (log+ages); two_decays is log+slow, universal all but spec, slow, rates and norms,
-            universal_norms that and norms.
+            ages, place, sink, norms and unlike (of keys, no attention), or some with + between
+            them (log+ages); two_decays is log+slow, universal all but spec, slow, rates, norms and
+            unlike, universal_norms that and norms.
         scorer: bam (the paper's), mlp or linear.
         hidden: width of the scorer.
         bias: biases in the scorer's inner layers.

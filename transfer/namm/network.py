@@ -110,13 +110,17 @@ class NAMM:
         index: Int[Tensor, "sequences tokens"] | None = None,
         valid: Bool[Tensor, "sequences tokens"] | None = None,
         norms: Float[Tensor, "sequences tokens 2"] | None = None,
+        unlike: Float[Tensor, "sequences tokens"] | None = None,
     ) -> Float[Tensor, "sequences tokens width"]:
         """What the feature makes of the tokens, before it is normalised; see `score`."""
         if norms is None and self.feature.reads_norms:
             raise ValueError(f"features {self.config.features} need the norms of keys and values")
+        if unlike is None and self.feature.reads_unlike:
+            raise ValueError(f"features {self.config.features} need the keys' unlikeness")
         index = age[:, :1] - age if index is None else index
         valid = torch.ones_like(age, dtype=torch.bool) if valid is None else valid
-        return self.feature.read(Tokens(features, age, index, valid, norms, self.config.gamma))
+        tokens = Tokens(features, age, index, valid, norms, self.config.gamma, unlike)
+        return self.feature.read(tokens)
 
     def embed(
         self,
@@ -144,7 +148,8 @@ class NAMM:
             age: tokens since each token was seen, 0 for the newest.
             told: what some features read beside, a row a sequence too. `index` of each token in its
                 sequence, by default from the oldest one given; `valid`, False at padding, by
-                default all True; `norms` of key and value, `[sequences, tokens, 2]`.
+                default all True; `norms` of key and value, `[sequences, tokens, 2]`; `unlike`, how
+                each key differs from the others (`transfer.keys.unlikeness`).
 
         With a population, each member scores an equal share of the sequences, in order. The
         inputs may be on any device; the parameters are copied there once.

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from transfer.keys import unlikeness
 from transfer.namm.network import NAMM
 from transfer.ragged import RaggedAttention
 
@@ -92,4 +93,6 @@ def prompt_scores(
     if feature.reads_norms:
         norms = torch.stack([key.norm(dim=-1), value.to(dtype).norm(dim=-1)], -1)
         told["norms"] = norms.flatten(0, 1)
+    if feature.reads_unlike:
+        told["unlike"] = unlikeness(key).flatten(0, 1)
     return namm.score(state.flatten(0, 1), **told).view(key.shape[:3])

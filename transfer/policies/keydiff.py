@@ -5,19 +5,19 @@ from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import cosine_similarity, normalize
 
 from transfer.cache.policy import Policy
 from transfer.cache.window import AttentionWindow
+from transfer.keys import unlikeness
 
 
 @dataclass(frozen=True)
 class KeyDiff(Policy):
     """Keeps the tokens whose keys point away from the mean direction of all keys of their head.
 
-    The score of token i is `-cos(k_i, a)` with the anchor `a = mean_j k_j / |k_j|` over the tokens
-    in the cache. It asks for no attention. As in the paper, which prunes block after block, the
-    anchor is that of what is left at each update.
+    The score is `transfer.keys.unlikeness` among the tokens in the cache. It asks for no attention.
+    As in the paper, which prunes block after block, the anchor is that of what is left at each
+    update.
     """
 
     name: ClassVar[str] = "keydiff"
@@ -26,6 +26,4 @@ class KeyDiff(Policy):
         self, window: AttentionWindow, state: Float[Tensor, "batch kv_heads tokens 0"]
     ) -> tuple[Float[Tensor, "batch kv_heads tokens"], Float[Tensor, "batch kv_heads tokens 0"]]:
         """The negative cosine to the anchor."""
-        # A sum points where the mean does, and padding adds nothing to it.
-        anchor = normalize(window.keys, dim=-1).sum(2, keepdim=True)
-        return -cosine_similarity(window.keys, anchor, dim=-1), state
+        return unlikeness(window.keys), state

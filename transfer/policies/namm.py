@@ -13,6 +13,7 @@ from transfer.cache.codes import SLOWEST
 from transfer.cache.policy import Policy
 from transfer.cache.window import AttentionWindow
 from transfer.errors import UserError
+from transfer.keys import unlikeness
 from transfer.namm.network import NAMM
 
 #: Uneven heads up to this many tokens are scored in one batch.
@@ -90,6 +91,8 @@ class NAMMPolicy(Policy):
         }
         if self.namm.feature.reads_norms:
             told["norms"] = torch.stack([window.key_norms, window.value_norms], -1)
+        if self.namm.feature.reads_unlike:
+            told["unlike"] = unlikeness(window.keys)
         return {name: tensor.flatten(0, 1) for name, tensor in told.items()}
 
     def _row_by_row(

@@ -7,6 +7,7 @@ relative_slow        the same under the second decay
 rates                plain attention a query since a token came, lately, and squared: 3 numbers
 ages, place, sink    where a token stands in its sequence, and in what is left of it
 norms                of keys and values, which are no attention
+unlike               how keys differ from the others of their head, no attention either
 two_decays           log+slow
 universal            log+relative+relative_slow+ages+place+sink
 universal_norms      universal+norms

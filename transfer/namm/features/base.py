@@ -49,6 +49,7 @@ class Tokens:
         valid: False at padding.
         norms: Euclidean norms of key and value, where the feature `reads_norms`.
         gamma: decay a query.
+        unlike: how each key differs from the others, where it `reads_unlike`.
     """
 
     state: Float[Tensor, "rows tokens size"]
@@ -57,6 +58,7 @@ class Tokens:
     valid: Bool[Tensor, "rows tokens"]
     norms: Float[Tensor, "rows tokens 2"] | None
     gamma: float
+    unlike: Float[Tensor, "rows tokens"] | None = None
 
 
 class Feature(ABC):
@@ -71,6 +73,7 @@ class Feature(ABC):
         byte_state: whether it may be bytes (`transfer.cache.codes`): its numbers are from 0 to 16,
             4 % more or less of one matter little, and all fade with `gamma`.
         reads_norms: whether `read` looks at the norms of keys and values, beside the attention.
+        reads_unlike: whether it looks at how keys differ from each other.
     """
 
     state_size: int
@@ -80,6 +83,7 @@ class Feature(ABC):
     half_state: bool = False
     byte_state: bool = False
     reads_norms: bool = False
+    reads_unlike: bool = False
 
     @property
     def family(self) -> Hashable:

@@ -48,6 +48,7 @@ class Joined(Feature):
         self.half_state = all(keeper.half_state for keeper in keepers)
         self.byte_state = all(keeper.byte_state for keeper in keepers)
         self.reads_norms = any(part.reads_norms for part in self.parts)
+        self.reads_unlike = any(part.reads_unlike for part in self.parts)
 
     def accumulate(
         self, window: Attention, state: Float[Tensor, "batch kv_heads tokens size"], gamma: float
