@@ -198,7 +198,7 @@ def _likelihoods(entries: Sequence[Entry]) -> Iterator[Part]:
     first = entries[0]
     title = (
         f"{_short(first)}, {_counts(entries)} windows of {first['length']} tokens of "
-        f"{first['texts']} texts; LL: of a token, mean over windows; 95% intervals"
+        f"{first['texts']} texts; LL: of a token; 95% intervals"
     )
     columns = (
         POLICY,
