@@ -281,7 +281,7 @@ def test_what_failed_in_a_section_is_told_and_the_folder_of_another_run_refused(
     config = SuiteEval(section=("language/gpt2",), quick=True, run=RunOptions(threads=1))
     results = evaluate_suite(config)
     assert results.lost == ["h2o in language/gpt2-recall", "h2o_age in language/gpt2-recall"]
-    assert "Failed, and in no mean: 40 of 200 rows" in printed(results)
+    assert "Failed, and in no mean: 40 of 220 rows" in printed(results)
     out = tmp_path / "section"
     words = ["eval", "language", "--model", "llama-recall", "--documents", "1", "--policy", "h2o"]
     monkeypatch.undo()

@@ -45,19 +45,19 @@ _MEMORY_BUDGET = 24
 _NEEDED = {"minigrid-memory-none": "minigrid", "repeat-previous-learned": "popgym"}
 #: Instead of the names of sections.
 EVERY_SECTION = "all"
-_RULES = ("fastgen", "h2o", "h2o_age", "l2_norm", "random", "recency", "snapkv", "tova")
+_RULES = ("fastgen", "h2o", "h2o_age", "keydiff", "l2_norm", "random", "recency", "snapkv", "tova")
 
 Config = ControlEval | LanguageEval | VideoEval
 
 
 @dataclass(frozen=True)
 class SuiteEval(EvalConfig):
-    """Lay a NAMM on every kind of model and compare it with every rule at equal memory, zero-shot.
+    """Lay a NAMM on every kind of model and compare it with nine rules at equal memory, zero-shot.
 
     Sections: two language models that no NAMM was evolved on, a pretrained one where it is on this
     machine (`transfer get smollm2-135m`), video question answering, nine Decision Transformers of
     locomotion, and eight of tasks in which memory decides (six without the extra `memory`). Each
-    runs the full cache, the NAMMs, every rule with as many tokens as --equal says, and in control
+    runs the full cache, the NAMMs, the rules with as many tokens as --equal says, and in control
     the stock window; all on the same documents, questions and episode seeds. The change against the
     model as it is without pruning (full cache; in locomotion the stock window) is averaged over
     tasks.
