@@ -21,6 +21,7 @@ FLOORS = (
         "progress",
         "provenance",
         "ragged",
+        "keys",
         "terminal",
         "tiles",
     },

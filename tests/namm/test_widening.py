@@ -1,5 +1,7 @@
 """A NAMM that reads more scores as before, until its new weights move."""
 
+import re
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -104,3 +106,13 @@ def test_a_scorer_whose_pieces_are_no_blocks_of_its_width_is_refused():
         register("scorer", "pairs", Pairs())
     with pytest.raises(UserError, match=r"piece of shape \[55\] for 10 inputs"):
         wider(a_namm("place", scorer="pairs"), "place+sink")
+
+
+def test_the_namm_that_reads_keys_is_made_as_its_card_says():
+    shipped = NAMM.from_pretrained("keys")
+    [recipe] = re.findall(r"```python\n(.*?)```", str(shipped.card), re.DOTALL)
+    made = {}
+    exec(recipe, made)
+    assert shipped.config == made["namm"].config
+    for name, tensor in shipped.tensors.items():
+        assert torch.equal(tensor, made["namm"].tensors[name])
