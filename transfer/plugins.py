@@ -269,7 +269,6 @@ FEATURES: Registry[Any] = Registry(
         "ages": "transfer.namm.features.place:AGES",
         "log": "transfer.namm.features.log:LOG",
         "norms": "transfer.namm.features.norms:NORMS",
-        "unlike": "transfer.namm.features.unlike:UNLIKE",
         "place": "transfer.namm.features.place:PLACE",
         "rates": "transfer.namm.features.rates:RATES",
         "relative": "transfer.namm.features.relative:RELATIVE",
@@ -280,6 +279,7 @@ FEATURES: Registry[Any] = Registry(
         "two_decays": "transfer.namm.features.joined:TWO_DECAYS",
         "universal": "transfer.namm.features.joined:UNIVERSAL",
         "universal_norms": "transfer.namm.features.joined:UNIVERSAL_NORMS",
+        "unlike": "transfer.namm.features.unlike:UNLIKE",
     },
 )
 SCORERS: Registry[Any] = Registry(
